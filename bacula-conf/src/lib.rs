@@ -1,0 +1,1 @@
+//! Bacula configuration: parse, print, generate and check

@@ -1,0 +1,3 @@
+//! The `offsite` program.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The `offsited` program.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The `vchanger` program.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Flows that glue the libraries into programs.

@@ -1,0 +1,1 @@
+//! Key files, LUKS containers, key slots and header backups

@@ -1,0 +1,1 @@
+//! Fill a block device with a verifiable random stream, safely

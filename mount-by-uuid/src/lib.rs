@@ -1,0 +1,1 @@
+//! Find, mount on demand and unmount filesystems by UUID

@@ -1,0 +1,1 @@
+//! Test harnesses: loop devices, the VM, Bacula.
