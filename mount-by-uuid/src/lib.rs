@@ -1,1 +1,57 @@
-//! Find, mount on demand and unmount filesystems by UUID
+//! Find, mount on demand and unmount filesystems by UUID.
+//!
+//! For drives that are plugged and pulled at any time: which block device carries a UUID ([`System`]), what comes and
+//! goes ([`Hotplug`]), what is mounted where ([`MountTable`]), mounting with safe options, flushing and unmounting
+//! ([`mount()`], [`flush`], [`unmount`]), mounting when someone looks and unmounting when nobody does ([`Automount`]),
+//! and clearing up after a drive was torn out ([`detach`]).
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use mount_by_uuid::{System, UnmountMode, flush, mount_uuid, unmount};
+//!
+//! let system = System::new(Path::new("/"));
+//! let device = mount_uuid(&system, &"7A1B-03C4".parse()?, Path::new("/mnt"))?;
+//! println!("{} is mounted", device.path.display());
+//! flush(Path::new("/mnt"))?;
+//! unmount(Path::new("/mnt"), UnmountMode::Now)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! What a name below an [`Automount`] stands for is up to its [`Keeper`]: to unlock an encrypted drive there is a matter
+//! of one call in [`Keeper::mount`]. `examples/automount_loop.rs` is a whole one.
+//!
+//! # What it does not do
+//! It knows no key files, makes and checks no filesystems, and decides nothing: it uses a device only if exactly one
+//! carries the UUID, and tells what is wrong otherwise. It prints nothing and reads no environment.
+//!
+//! # When things go wrong
+//! Whoever looks at a name gets an answer in bounded time: an absent drive is `ENOENT` at once, a failed mount `EIO`, one
+//! that takes too long `ETIMEDOUT`. When the serving process dies, mounts stay, and the next one takes over. A drive that
+//! is torn out leaves nothing behind after [`Automount::detach`]. A flush that fails is an error and never taken for
+//! success.
+//!
+//! # What it needs
+//! `CAP_SYS_ADMIN` for mounting, read access to block devices for probing. Linux 4.18 with autofs; 5.8 for complete flush
+//! errors, 5.15 for [`BlockDevice::diskseq`]. libudev and libblkid; udevd is used where it runs but not needed.
+
+mod autofs;
+mod device;
+mod fs_uuid;
+mod hotplug;
+mod mount;
+mod mount_table;
+mod probe;
+mod sysfs;
+mod system;
+mod udev_database;
+
+pub use autofs::{AutofsError, Automount, AutomountSettings, Keeper, NameError, Refusal, Stop, StopError};
+pub use device::{BlockDevice, DevNum, DevNumError, Tag};
+pub use fs_uuid::{FsUuid, FsUuidError};
+pub use hotplug::{Event, EventDevice, Hotplug, HotplugError};
+pub use mount::{
+    MountError, MountOptions, MountUuidError, Refused, UnmountMode, detach, flush, mount, mount_uuid, unmount,
+};
+pub use mount_table::{MountEntry, MountTable, MountTableError};
+pub use probe::ProbeError;
+pub use system::{FindError, ScanError, System};

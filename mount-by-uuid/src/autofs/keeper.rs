@@ -1,0 +1,110 @@
+//! What the owner of an automount provides.
+
+use std::error::Error;
+use std::ffi::OsStr;
+use std::path::Path;
+
+use nix::errno::Errno;
+
+/// Who knows what a name stands for, and how to mount and unmount it.
+///
+/// The methods are called for different names at the same time, but never twice at once for one name. They may take
+/// their time: whoever waits is released after a limit. They must not call the [`Automount`](crate::Automount) that
+/// calls them, nor look at another name below it.
+pub trait Keeper: Send + Sync {
+    /// Mounts `name` on the directory `at`, which exists.
+    ///
+    /// # Errors
+    /// The refusal that those who wait for the name get as an error number. Whatever this mounted is then unmounted.
+    fn mount(&self, name: &OsStr, at: &Path) -> Result<(), Refusal>;
+
+    /// Flushes and unmounts `name` at `at`, and locks what is behind it, or leaves it as it is.
+    ///
+    /// Called when the name was idle, or by [`Automount::unmount_now`](crate::Automount::unmount_now), or to clean up
+    /// when someone else has unmounted it: that it isn't mounted (any more) is not an error.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`] when it is in use, in which case it is tried again after the idle time.
+    fn unmount(&self, name: &OsStr, at: &Path) -> Result<(), Refusal>;
+}
+
+/// Why a [`Keeper`] can't do what it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// There is no such thing, or it is away (`ENOENT`).
+    #[error("it is not there")]
+    Absent,
+    /// It is in use (`EBUSY`).
+    #[error("it is in use")]
+    Busy,
+    /// It must not be used (`EACCES`).
+    #[error("it must not be used: {reason}")]
+    Forbidden {
+        /// Why not.
+        reason: String,
+    },
+    /// It took too long (`ETIMEDOUT`).
+    #[error("it took too long")]
+    TimedOut,
+    /// It went wrong (`EIO`).
+    #[error("{reason}")]
+    Failed {
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+impl Refusal {
+    /// Makes a [`Refusal::Failed`] of an error and everything that caused it, in one line.
+    pub fn failed(error: &dyn Error) -> Refusal {
+        let mut reason = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            reason = format!("{reason}: {error}");
+            cause = error.source();
+        }
+        Refusal::Failed { reason }
+    }
+
+    pub(super) fn errno(&self) -> Errno {
+        match self {
+            Refusal::Absent => Errno::ENOENT,
+            Refusal::Busy => Errno::EBUSY,
+            Refusal::Forbidden { .. } => Errno::EACCES,
+            Refusal::TimedOut => Errno::ETIMEDOUT,
+            Refusal::Failed { .. } => Errno::EIO,
+        }
+    }
+}
+
+impl From<crate::MountError> for Refusal {
+    /// Tells a busy mount from a failure.
+    fn from(error: crate::MountError) -> Refusal {
+        match error {
+            crate::MountError::Busy { .. } => Refusal::Busy,
+            other => Refusal::failed(&other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MountError;
+
+    #[test]
+    fn a_failure_names_its_causes_and_busy_stays_busy() {
+        let at = Path::new("/mnt/x").to_owned();
+        assert_eq!(Refusal::from(MountError::Busy { at: at.clone() }), Refusal::Busy);
+        let source = std::io::Error::from_raw_os_error(nix::libc::EIO);
+        let Refusal::Failed { reason } = Refusal::from(MountError::Unmount { at, source }) else { panic!() };
+        assert!(reason.starts_with("can't unmount /mnt/x: ") && reason.contains("os error 5"), "{reason}");
+    }
+
+    #[test]
+    fn waiters_get_the_documented_numbers() {
+        assert_eq!(Refusal::Absent.errno(), Errno::ENOENT);
+        assert_eq!(Refusal::Failed { reason: String::new() }.errno(), Errno::EIO);
+    }
+}

@@ -1,0 +1,359 @@
+//! Mounting on demand, and unmounting when idle, by the kernel's autofs protocol.
+//!
+//! The protocol is described in the kernel's `Documentation/filesystems/autofs.rst`. Version 5, indirect: names
+//! directly below one directory are mounted when someone looks at them.
+
+mod attach;
+mod keeper;
+mod kernel;
+mod names;
+mod packet;
+mod serve;
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nix::unistd::getpgrp;
+
+use crate::mount::{MountError, UnmountMode, detach, unmount};
+use crate::mount_table::{MountTable, MountTableError};
+use crate::system::System;
+pub use attach::AutofsError;
+pub use keeper::{Keeper, Refusal};
+use names::Want;
+use serve::Service;
+
+/// How an automount behaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AutomountSettings {
+    /// How long a name must be unused before it is unmounted; whole seconds, rounded up, 0 for never. A file held open,
+    /// or a process whose directory it is, is use.
+    pub idle: Duration,
+    /// How long whoever looks at a name waits for an answer at most. After that they get `ETIMEDOUT`, while the
+    /// [`Keeper`] may go on; if it succeeds later, the next one finds the name mounted.
+    pub answer_within: Duration,
+    /// The source that the mount table shows, by which the automount is known again after a restart.
+    pub source: String,
+}
+
+impl AutomountSettings {
+    /// The usual settings with this idle time: answers within 90 seconds, the source `offsite`.
+    pub fn new(idle: Duration) -> AutomountSettings {
+        AutomountSettings { idle, answer_within: Duration::from_secs(90), source: "offsite".to_owned() }
+    }
+}
+
+/// What becomes of the mounts when an automount is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Everything is unmounted, the automount itself last.
+    Unmount,
+    /// Everything stays and can be used, but nothing new is mounted until [`Automount::mount`] takes it over again.
+    KeepMounts,
+}
+
+/// Why an automount can't be stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StopError {
+    /// Names can't be unmounted, so everything goes on as before.
+    #[error("can't unmount {} below {}; end what uses it, or keep the mounts", list(names), dir.display())]
+    Busy {
+        /// The mount point.
+        dir: PathBuf,
+        /// The names, each with the reason.
+        names: Vec<(OsString, Refusal)>,
+    },
+    /// The keeper has been at work on names for longer than the time limit; everything goes on as before.
+    #[error("work on {} below {} does not end; try again later", list_names(names), dir.display())]
+    Pending {
+        /// The mount point.
+        dir: PathBuf,
+        /// The names.
+        names: Vec<OsString>,
+    },
+    /// The automount itself can't be unmounted. It is stopped.
+    #[error("the automount is stopped, but not unmounted")]
+    Unmount {
+        /// What went wrong there.
+        #[source]
+        source: MountError,
+    },
+    /// The kernel refused. The automount is stopped.
+    #[error("the automount at {} is stopped, but the kernel does not let go of it", dir.display())]
+    Kernel {
+        /// The mount point.
+        dir: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Why a name was not mounted or unmounted at its owner's wish.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NameError {
+    /// The keeper refused.
+    #[error("can't do that with {}", name.display())]
+    Refused {
+        /// The name.
+        name: OsString,
+        /// The keeper's reason.
+        #[source]
+        source: Refusal,
+    },
+    /// The text can't name a directory directly below the mount point.
+    #[error("{name:?} is not a single directory name of 1 to 255 bytes")]
+    Name {
+        /// The text.
+        name: OsString,
+    },
+    /// The automount isn't served: not yet, or no longer.
+    #[error("the automount is not served; call serve first")]
+    NotServed,
+    /// What is mounted there can't be detached.
+    #[error("can't detach {}", name.display())]
+    Detach {
+        /// The name.
+        name: OsString,
+        /// What went wrong there.
+        #[source]
+        source: MountError,
+    },
+}
+
+fn list(names: &[(OsString, Refusal)]) -> String {
+    names
+        .iter()
+        .map(|(name, refusal)| format!("{} ({refusal})", name.display()))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn list_names(names: &[OsString]) -> String {
+    names.iter().map(|name| name.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// A directory whose names are mounted when someone looks at them, and unmounted when nobody has for a while.
+///
+/// The kernel knows the serving process by its process group: members of that group never trigger a mount, they see the
+/// plain directory. So the process needs a group of its own, as a service has, and programs that it starts to use the
+/// mounts must be given another group. It must not change its group after [`Automount::mount`].
+///
+/// A process that dies leaves the mounts below in place. Those who look at a name that isn't mounted then wait until the
+/// next [`Automount::mount`] on the same directory takes over, or fail at once where nobody was waiting yet.
+///
+/// Dropping an `Automount` stops it: with [`Stop::KeepMounts`] if anything is mounted below it, else with
+/// [`Stop::Unmount`].
+pub struct Automount {
+    system: System,
+    service: Arc<Service>,
+    group: nix::unistd::Pid,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    pipe: Mutex<Option<std::os::fd::OwnedFd>>,
+}
+
+impl Automount {
+    /// Mounts an automount on the directory `dir` of the running system with the usual settings
+    /// ([`AutomountSettings::new`]), or takes over the one that an earlier process left there.
+    ///
+    /// Whatever is mounted below an automount taken over stays mounted, see [`Automount::mounted`]. Requests are
+    /// answered from [`Automount::serve`] on. Needs `CAP_SYS_ADMIN`; the mount is propagated as the directory's
+    /// surroundings are.
+    ///
+    /// # Errors
+    /// [`AutofsError::InUse`] if a living process serves it.
+    pub fn mount(dir: &Path, idle: Duration) -> Result<Automount, AutofsError> {
+        Automount::mount_with(&System::new(Path::new("/")), dir, &AutomountSettings::new(idle))
+    }
+
+    /// Does the same with other settings; /proc and /dev are those of `system`.
+    ///
+    /// # Errors
+    /// See [`Automount::mount`].
+    pub fn mount_with(
+        system: &System,
+        dir: &Path,
+        settings: &AutomountSettings,
+    ) -> Result<Automount, AutofsError> {
+        let attached = attach::attach(system, dir, &settings.source)?;
+        let automount = Automount {
+            system: system.clone(),
+            group: getpgrp(),
+            pipe: Mutex::new(Some(attached.pipe)),
+            service: Arc::new(
+                Service::new(attached.kernel, attached.dir, settings.answer_within, &attached.inherited)
+                    .map_err(|(dir, source)| AutofsError::Resources {
+                        dir,
+                        what: "file descriptors",
+                        source,
+                    })?,
+            ),
+            threads: Mutex::new(Vec::new()),
+        };
+        let seconds = settings.idle.as_secs().saturating_add(u64::from(settings.idle.subsec_nanos() > 0));
+        let set = automount.service.kernel.set_timeout(u32::try_from(seconds).unwrap_or(u32::MAX));
+        set.map_err(|errno| AutofsError::TakeOver { dir: automount.dir().to_owned(), source: errno.into() })?;
+        Ok(automount)
+    }
+
+    /// The directory, with symbolic links resolved.
+    pub fn dir(&self) -> &Path {
+        &self.service.dir
+    }
+
+    /// Answers requests from now on, in threads of its own, until [`Automount::shutdown`].
+    ///
+    /// Each name is mounted in a thread of its own, up to 64 at a time. While nothing is mounted and nobody asks,
+    /// no thread wakes up.
+    ///
+    /// # Errors
+    /// [`AutofsError::NotIdle`] the second time.
+    pub fn serve(&self, keeper: Arc<dyn Keeper>) -> Result<(), AutofsError> {
+        let dir = || self.dir().to_owned();
+        if getpgrp() != self.group {
+            return Err(AutofsError::ProcessGroup { dir: dir() });
+        }
+        let pipe = lock(&self.pipe).take().ok_or_else(|| AutofsError::NotIdle { dir: dir() })?;
+        let threads = self.service.start(pipe, keeper);
+        let threads =
+            threads.map_err(|source| AutofsError::Resources { dir: dir(), what: "threads", source })?;
+        lock(&self.threads).extend(threads);
+        Ok(())
+    }
+
+    /// Waits until the automount is stopped. False if it was not stopped by [`Automount::shutdown`] but the kernel hung
+    /// up, which happens when someone unmounts it or makes it catatonic: then start anew with [`Automount::mount`].
+    pub fn wait(&self) -> bool {
+        self.service.wait()
+    }
+
+    /// Lists the names that are mounted.
+    pub fn mounted(&self) -> Vec<OsString> {
+        self.service.mounted()
+    }
+
+    /// Mounts a name without anybody having looked at it, and waits until that is done.
+    ///
+    /// It is not unmounted before the idle time is over. Must not be called by the [`Keeper`].
+    ///
+    /// # Errors
+    /// [`NameError::Refused`] with the keeper's refusal.
+    pub fn touch_mount(&self, name: impl AsRef<OsStr>) -> Result<(), NameError> {
+        self.ask(name.as_ref(), Want::Mounted)
+    }
+
+    /// Unmounts a name at once by [`Keeper::unmount`], which flushes it first, and waits until that is done.
+    ///
+    /// A name that isn't mounted is left alone, without error. Whoever looks at the name afterwards has it mounted
+    /// again: for a drive that is to stay out, the keeper must refuse. Must not be called by the [`Keeper`].
+    ///
+    /// # Errors
+    /// [`NameError::Refused`] with the keeper's refusal, for instance [`Refusal::Busy`].
+    pub fn unmount_now(&self, name: impl AsRef<OsStr>) -> Result<(), NameError> {
+        self.ask(name.as_ref(), Want::Unmounted)
+    }
+
+    fn ask(&self, name: &OsStr, want: Want) -> Result<(), NameError> {
+        if !packet::is_name(name) {
+            return Err(NameError::Name { name: name.to_owned() });
+        }
+        match self.service.ask_and_wait(name, want) {
+            Some(Ok(())) => Ok(()),
+            Some(Err(source)) => Err(NameError::Refused { name: name.to_owned(), source }),
+            None => Err(NameError::NotServed),
+        }
+    }
+
+    /// Tears a name out of the directory tree because its device is gone: lazily unmounts every mount of that device,
+    /// bind mounts elsewhere included, and returns where they were.
+    ///
+    /// The keeper isn't asked and work on the name that hangs isn't waited for, so this ends at once.
+    ///
+    /// # Errors
+    /// [`NameError::Detach`].
+    pub fn detach(&self, name: impl AsRef<OsStr>) -> Result<Vec<PathBuf>, NameError> {
+        let name = name.as_ref();
+        if !packet::is_name(name) {
+            return Err(NameError::Name { name: name.to_owned() });
+        }
+        let fail = |source| NameError::Detach { name: name.to_owned(), source };
+        let table_error = |source: MountTableError| fail(MountError::Table { source });
+        let table = MountTable::read(&self.system).map_err(table_error)?;
+        let points = match table.at(&self.dir().join(name)) {
+            Some(top) => detach(&self.system, top.devnum).map_err(fail)?,
+            None => Vec::new(),
+        };
+        self.service.forget(name);
+        Ok(points)
+    }
+
+    /// Stops answering requests and leaves the mounts as `stop` says.
+    ///
+    /// Waits for work of the keeper that is under way, but no longer than the settings' `answer_within`.
+    ///
+    /// # Errors
+    /// [`StopError::Busy`] and [`StopError::Pending`], after which everything goes on as before.
+    pub fn shutdown(&self, stop: Stop) -> Result<(), StopError> {
+        let dir = || self.dir().to_owned();
+        let Some(before) = self.service.refuse_requests() else { return Ok(()) };
+        let deadline = Instant::now() + self.service.answer_within;
+        let pending = self.service.wait_for_jobs(deadline);
+        if !pending.is_empty() && stop == Stop::Unmount {
+            self.service.go_on(before);
+            return Err(StopError::Pending { dir: dir(), names: pending });
+        }
+        if stop == Stop::Unmount {
+            let names = self.service.unmount_all();
+            if !names.is_empty() {
+                self.service.go_on(before);
+                return Err(StopError::Busy { dir: dir(), names });
+            }
+        }
+        self.service.stop();
+        for thread in lock(&self.threads).drain(..) {
+            // The threads only end by returning; a panic in one has been reported by the panic hook.
+            let _ = thread.join();
+        }
+        let catatonic = self.service.kernel.catatonic();
+        catatonic.map_err(|errno| StopError::Kernel { dir: dir(), source: errno.into() })?;
+        match stop {
+            Stop::KeepMounts => Ok(()),
+            Stop::Unmount => self.unmount_root().map_err(|source| StopError::Unmount { source }),
+        }
+    }
+
+    /// Unmounts the autofs itself. Lazily: it is empty and dead, and a process may have it as working directory.
+    fn unmount_root(&self) -> Result<(), MountError> {
+        let table = MountTable::read(&self.system).map_err(|source| MountError::Table { source })?;
+        let devnum = self.service.kernel.devnum();
+        match table.at(self.dir()) {
+            Some(top) if top.devnum == devnum => unmount(self.dir(), UnmountMode::Lazy),
+            Some(_) => Err(MountError::Covered { devnum, at: self.dir().to_owned() }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Automount {
+    fn drop(&mut self) {
+        let stop = if self.mounted().is_empty() { Stop::Unmount } else { Stop::KeepMounts };
+        // There is nobody to tell; whatever remains can be taken over by the next `Automount::mount`.
+        let _ = self.shutdown(stop);
+    }
+}
+
+impl std::fmt::Debug for Automount {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Automount").field("dir", &self.dir()).finish_non_exhaustive()
+    }
+}
+
+/// Locks a mutex whose data no panic leaves half changed.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

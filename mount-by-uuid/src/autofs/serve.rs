@@ -1,0 +1,510 @@
+//! The threads that serve an automount.
+//!
+//! The reader takes requests from the pipe and never does anything slow. Workers, one to a name, call the keeper. The
+//! expirer asks the kernel every second for idle names while anything is mounted; the kernel answers by a request
+//! through the pipe and lets the expirer wait until that is answered, hence a thread of its own.
+//!
+//! One lock guards the state. It is never held while the keeper or the kernel is called.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use super::keeper::{Keeper, Refusal};
+use super::kernel::Kernel;
+use super::lock;
+use super::names::{Names, Waiter, Want};
+use super::packet::{PACKET_MAX, Packet, Token, Unserved};
+use crate::mount::{UnmountMode, unmount};
+
+/// How many names are worked on at a time; more wait in line.
+const WORKERS_MAX: usize = 64;
+
+/// How often the kernel is asked for idle names. It measures the time since the last use that it has noticed, and notices
+/// a file held open only when it is asked, so asking seldom would end up unmounting too early and too late.
+const EXPIRE_EVERY: Duration = Duration::from_secs(1);
+
+/// Where a job's result goes.
+enum Answer {
+    /// To those who wait in the kernel.
+    Kernel(Token),
+    /// To a thread of this process.
+    Local(Sender<Result<(), Refusal>>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Everything is served (or will be, once there are threads).
+    Serving,
+    /// Nothing new is mounted, but unmounting is possible.
+    Refusing,
+    /// The threads are to end, or have.
+    Stopped,
+    /// The kernel hung up.
+    Lost,
+}
+
+struct State {
+    phase: Phase,
+    keeper: Option<Arc<dyn Keeper>>,
+    names: Names<Answer>,
+    /// Jobs that no worker has taken yet.
+    line: VecDeque<(OsString, Want)>,
+    workers: usize,
+}
+
+/// An automount being served.
+pub(super) struct Service {
+    pub(super) kernel: Kernel,
+    pub(super) dir: PathBuf,
+    pub(super) answer_within: Duration,
+    state: Mutex<State>,
+    /// Notified when names are mounted or unmounted, jobs end, or the phase changes.
+    changed: Condvar,
+    /// Wakes the reader to end.
+    wake: EventFd,
+}
+
+/// What came of a job.
+struct Outcome {
+    mounted: bool,
+    result: Result<(), Refusal>,
+}
+
+impl Service {
+    pub(super) fn new(
+        kernel: Kernel,
+        dir: PathBuf,
+        answer_within: Duration,
+        inherited: &[OsString],
+    ) -> Result<Service, (PathBuf, io::Error)> {
+        let wake = match EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK) {
+            Ok(wake) => wake,
+            Err(errno) => return Err((dir, errno.into())),
+        };
+        let mut names = Names::new();
+        for name in inherited {
+            names.inherit(name);
+        }
+        let state = State { phase: Phase::Serving, keeper: None, names, line: VecDeque::new(), workers: 0 };
+        Ok(Service { kernel, dir, answer_within, state: Mutex::new(state), changed: Condvar::new(), wake })
+    }
+
+    pub(super) fn start(
+        self: &Arc<Service>,
+        pipe: OwnedFd,
+        keeper: Arc<dyn Keeper>,
+    ) -> io::Result<[JoinHandle<()>; 2]> {
+        lock(&self.state).keeper = Some(keeper);
+        let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
+        let service = Arc::clone(self);
+        // The expirer first, so that joining in this order leaves the reader to answer the expirer's last request.
+        let expirer = thread("autofs-expire").spawn(move || service.expire())?;
+        let service = Arc::clone(self);
+        let reader = thread("autofs-read").spawn(move || service.read(&pipe));
+        let reader = reader.inspect_err(|_| self.set_phase(Phase::Stopped))?;
+        Ok([expirer, reader])
+    }
+
+    fn set_phase(&self, phase: Phase) {
+        lock(&self.state).phase = phase;
+        self.changed.notify_all();
+    }
+
+    fn wait_changed<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait_changed_for<'a>(&self, state: MutexGuard<'a, State>, time: Duration) -> MutexGuard<'a, State> {
+        self.changed.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    // What the owner asks for.
+
+    pub(super) fn mounted(&self) -> Vec<OsString> {
+        let names = lock(&self.state).names.mounted();
+        names.into_iter().filter(|name| self.kernel.is_mounted(name)).collect()
+    }
+
+    /// None if nobody serves.
+    pub(super) fn ask_and_wait(self: &Arc<Service>, name: &OsStr, want: Want) -> Option<Result<(), Refusal>> {
+        let receiver = {
+            let mut state = lock(&self.state);
+            if state.phase != Phase::Serving || state.keeper.is_none() {
+                return None;
+            }
+            if want == Want::Unmounted && !state.names.is_known(name) {
+                return Some(Ok(()));
+            }
+            self.ask_locally(&mut state, name, want)
+        };
+        // The sender is dropped unanswered only if threads can't be started.
+        Some(receiver.recv().unwrap_or_else(|_| Err(no_thread())))
+    }
+
+    fn ask_locally(
+        self: &Arc<Service>,
+        state: &mut State,
+        name: &OsStr,
+        want: Want,
+    ) -> Receiver<Result<(), Refusal>> {
+        let (sender, receiver) = channel();
+        let waiter = Waiter { want, answer: Answer::Local(sender), deadline: None };
+        if state.names.ask(name, waiter) {
+            self.line_up(state, name, want);
+        }
+        receiver
+    }
+
+    /// Takes note that a name was torn away.
+    pub(super) fn forget(&self, name: &OsStr) {
+        let mut state = lock(&self.state);
+        if state.names.is_at_rest(name) {
+            // If it can't be removed, it is empty and mounting on it works as well.
+            let _ = self.kernel.remove_directory(name);
+            state.names.forget(name);
+        }
+    }
+
+    /// Mounts nothing new from now on. Returns the phase for [`Service::go_on`], none if it is over already.
+    pub(super) fn refuse_requests(&self) -> Option<Phase> {
+        let mut state = lock(&self.state);
+        let before = state.phase;
+        match before {
+            Phase::Serving | Phase::Lost => {
+                state.phase = Phase::Refusing;
+                Some(before)
+            }
+            Phase::Refusing | Phase::Stopped => None,
+        }
+    }
+
+    pub(super) fn go_on(&self, before: Phase) {
+        self.set_phase(before);
+    }
+
+    /// Waits until no job is under way, and returns the names that still have one at the deadline.
+    pub(super) fn wait_for_jobs(&self, deadline: Instant) -> Vec<OsString> {
+        let mut state = lock(&self.state);
+        loop {
+            let busy = state.names.busy();
+            let left = deadline.saturating_duration_since(Instant::now());
+            if busy.is_empty() || left.is_zero() {
+                return busy;
+            }
+            state = self.wait_changed_for(state, left);
+        }
+    }
+
+    /// Unmounts every name, and returns those that would not.
+    pub(super) fn unmount_all(self: &Arc<Service>) -> Vec<(OsString, Refusal)> {
+        let asked: Vec<_> = {
+            let mut state = lock(&self.state);
+            let names = if state.keeper.is_some() { state.names.mounted() } else { Vec::new() };
+            names
+                .into_iter()
+                .map(|name| {
+                    let receiver = self.ask_locally(&mut state, &name, Want::Unmounted);
+                    (name, receiver)
+                })
+                .collect()
+        };
+        let answered = asked.into_iter().map(|(name, receiver)| {
+            let result = receiver.recv().unwrap_or_else(|_| Err(no_thread()));
+            (name, result)
+        });
+        answered.filter_map(|(name, result)| Some((name, result.err()?))).collect()
+    }
+
+    /// Lets the threads end.
+    pub(super) fn stop(&self) {
+        self.set_phase(Phase::Stopped);
+        // The counter of an eventfd is full only after 2^64 - 1 calls.
+        let _ = self.wake.write(1);
+    }
+
+    /// Waits for the end, and returns whether it was wished for.
+    pub(super) fn wait(&self) -> bool {
+        let mut state = lock(&self.state);
+        while matches!(state.phase, Phase::Serving | Phase::Refusing) {
+            state = self.wait_changed(state);
+        }
+        state.phase == Phase::Stopped
+    }
+
+    // The reader.
+
+    fn read(self: Arc<Service>, pipe: &OwnedFd) {
+        loop {
+            let deadline = lock(&self.state).names.next_deadline();
+            let mut fds = [
+                PollFd::new(pipe.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
+            ];
+            let polled = poll(&mut fds, until(deadline));
+            let [pipe_ready, wake_ready] = fds.map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
+            match polled {
+                Ok(_) => {}
+                Err(Errno::EINTR) => continue,
+                Err(_) => return self.lose(),
+            }
+            if pipe_ready.contains(PollFlags::POLLIN) {
+                let mut buffer = [0; PACKET_MAX];
+                match nix::unistd::read(pipe, &mut buffer) {
+                    Ok(0) => return self.lose(),
+                    Ok(length) => self.take(Packet::decode(buffer.get(..length).unwrap_or_default())),
+                    Err(Errno::EINTR | Errno::EAGAIN) => {}
+                    Err(_) => return self.lose(),
+                }
+            } else if wake_ready.contains(PollFlags::POLLIN) {
+                return;
+            } else if !pipe_ready.is_empty() {
+                // The kernel closed its end: someone made the mount catatonic or unmounted it.
+                return self.lose();
+            }
+            let overdue = lock(&self.state).names.overdue(Instant::now());
+            let late = Outcome { mounted: true, result: Err(Refusal::TimedOut) };
+            for answer in overdue {
+                self.answer(answer, Want::Mounted, &late);
+            }
+        }
+    }
+
+    fn lose(&self) {
+        let mut state = lock(&self.state);
+        if state.phase != Phase::Stopped {
+            state.phase = Phase::Lost;
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    fn take(self: &Arc<Service>, packet: Result<Packet, Unserved>) {
+        let refused = match packet {
+            Ok(Packet::Missing { token, name }) => {
+                let mut state = lock(&self.state);
+                let serving = state.phase == Phase::Serving;
+                if serving {
+                    self.ask_for_kernel(&mut state, &name, Want::Mounted, token);
+                }
+                (!serving).then_some((token, Errno::ENOENT))
+            }
+            Ok(Packet::Expire { token, name }) => {
+                let mut state = lock(&self.state);
+                let at_rest = state.names.is_at_rest(&name);
+                if at_rest {
+                    self.ask_for_kernel(&mut state, &name, Want::Unmounted, token);
+                }
+                (!at_rest).then_some((token, Errno::EBUSY))
+            }
+            Err(Unserved(token)) => token.map(|token| (token, Errno::EINVAL)),
+        };
+        if let Some((token, errno)) = refused {
+            self.fail(token, errno);
+        }
+    }
+
+    fn ask_for_kernel(self: &Arc<Service>, state: &mut State, name: &OsStr, want: Want, token: Token) {
+        let deadline = Instant::now().checked_add(self.answer_within);
+        if state.names.ask(name, Waiter { want, answer: Answer::Kernel(token), deadline }) {
+            self.line_up(state, name, want);
+        }
+    }
+
+    // Answers.
+
+    fn fail(&self, token: Token, errno: Errno) {
+        // The kernel refuses tokens that it doesn't know: then nobody waits any more.
+        let _ = self.kernel.fail(token, errno);
+    }
+
+    fn answer(&self, answer: Answer, done: Want, outcome: &Outcome) {
+        match answer {
+            Answer::Local(sender) => {
+                // The thread that asked may have given up.
+                let _ = sender.send(outcome.result.clone());
+            }
+            Answer::Kernel(token) => {
+                // For the kernel an expired name is done when it is unmounted, whatever else went wrong.
+                let unmounted = done == Want::Unmounted && !outcome.mounted;
+                match &outcome.result {
+                    Err(refusal) if !unmounted => self.fail(token, refusal.errno()),
+                    _ => {
+                        let _ = self.kernel.ready(token);
+                    }
+                }
+            }
+        }
+    }
+
+    // Workers.
+
+    /// Has a job done by a worker: a new one, or the next one free if there are many.
+    fn line_up(self: &Arc<Service>, state: &mut State, name: &OsStr, want: Want) {
+        state.line.push_back((name.to_owned(), want));
+        if state.workers >= WORKERS_MAX {
+            return;
+        }
+        let service = Arc::clone(self);
+        let worker = std::thread::Builder::new().name("autofs-work".to_owned());
+        match worker.spawn(move || service.work()) {
+            Ok(_) => state.workers += 1,
+            Err(_) if state.workers > 0 => {}
+            Err(_) => self.give_up(state),
+        }
+    }
+
+    /// Without a single thread nothing in line can be done.
+    fn give_up(&self, state: &mut State) {
+        while let Some((name, want)) = state.line.pop_front() {
+            let mounted = want == Want::Unmounted;
+            let finished = state.names.finished(&name, want, mounted);
+            let outcome = Outcome { mounted, result: Err(no_thread()) };
+            finished.answers.into_iter().for_each(|answer| self.answer(answer, want, &outcome));
+            state.line.extend(finished.next.map(|next| (name, next)));
+        }
+    }
+
+    fn work(self: Arc<Service>) {
+        let mut state = lock(&self.state);
+        while let Some((name, want)) = state.line.pop_front() {
+            let keeper = state.keeper.clone();
+            drop(state);
+            let outcome = match keeper {
+                Some(keeper) => self.job(keeper.as_ref(), &name, want),
+                None => Outcome { mounted: self.kernel.is_mounted(&name), result: Err(Refusal::Absent) },
+            };
+            state = lock(&self.state);
+            let finished = state.names.finished(&name, want, outcome.mounted);
+            state.line.extend(finished.next.map(|next| (name, next)));
+            drop(state);
+            finished.answers.into_iter().for_each(|answer| self.answer(answer, want, &outcome));
+            self.changed.notify_all();
+            state = lock(&self.state);
+        }
+        state.workers -= 1;
+    }
+
+    fn job(&self, keeper: &dyn Keeper, name: &OsStr, want: Want) -> Outcome {
+        match want {
+            Want::Mounted => self.mount(keeper, name),
+            Want::Unmounted => self.unmount(keeper, name),
+        }
+    }
+
+    fn mount(&self, keeper: &dyn Keeper, name: &OsStr) -> Outcome {
+        if self.kernel.is_mounted(name) {
+            return Outcome { mounted: true, result: Ok(()) };
+        }
+        let at = self.dir.join(name);
+        let made = self.kernel.make_directory(name);
+        let result = match made {
+            Ok(()) => call(|| keeper.mount(name, &at)),
+            Err(errno) => Err(failed(&format!("can't make its directory: {errno}"))),
+        };
+        let mut mounted = self.kernel.is_mounted(name);
+        let result = match result {
+            Ok(()) if !mounted => Err(failed("nothing was mounted")),
+            Err(refusal) if mounted => {
+                // Nobody must get at something that the keeper has refused.
+                mounted = unmount(&at, UnmountMode::Lazy).is_err();
+                Err(refusal)
+            }
+            result => result,
+        };
+        if !mounted {
+            self.clear(name);
+        }
+        Outcome { mounted, result }
+    }
+
+    fn unmount(&self, keeper: &dyn Keeper, name: &OsStr) -> Outcome {
+        let result = call(|| keeper.unmount(name, &self.dir.join(name)));
+        let mounted = self.kernel.is_mounted(name);
+        let result = if mounted { result.and(Err(Refusal::Busy)) } else { result };
+        if !mounted {
+            self.clear(name);
+        }
+        Outcome { mounted, result }
+    }
+
+    fn clear(&self, name: &OsStr) {
+        // A directory that can't be removed is empty, and so a trap for the next visitor all the same.
+        let _ = self.kernel.remove_directory(name);
+    }
+
+    // The expirer.
+
+    fn expire(self: Arc<Service>) {
+        while self.wait_for_expire_time() {
+            self.clean_up_after_others();
+            // Each call unmounts one name or fails for one that won't, which the kernel then leaves alone for the idle
+            // time; the limit is only against a kernel that doesn't.
+            for _ in 0..=self.mounted().len() {
+                if self.kernel.expire() == Err(Errno::EAGAIN) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Waits while nothing is mounted, then for the interval; false when it is over.
+    fn wait_for_expire_time(&self) -> bool {
+        let mut state = lock(&self.state);
+        let over = |state: &State| matches!(state.phase, Phase::Stopped | Phase::Lost);
+        while !over(&state) && !state.names.any_mounted() {
+            state = self.wait_changed(state);
+        }
+        let start = Instant::now();
+        loop {
+            let left = EXPIRE_EVERY.saturating_sub(start.elapsed());
+            if over(&state) || left.is_zero() {
+                return !over(&state);
+            }
+            state = self.wait_changed_for(state, left);
+        }
+    }
+
+    /// Lets the keeper clean up what someone else has unmounted.
+    fn clean_up_after_others(self: &Arc<Service>) {
+        let names = lock(&self.state).names.mounted();
+        let gone = names.into_iter().filter(|name| !self.kernel.is_mounted(name));
+        for name in gone {
+            let mut state = lock(&self.state);
+            if state.names.is_at_rest(&name) && state.names.begin(&name, Want::Unmounted) {
+                self.line_up(&mut state, &name, Want::Unmounted);
+            }
+        }
+    }
+}
+
+/// Calls the keeper; its panic must not leave anyone waiting.
+fn call(keeper: impl FnOnce() -> Result<(), Refusal>) -> Result<(), Refusal> {
+    catch_unwind(AssertUnwindSafe(keeper)).unwrap_or_else(|_| Err(failed("the keeper panicked")))
+}
+
+fn failed(reason: &str) -> Refusal {
+    Refusal::Failed { reason: reason.to_owned() }
+}
+
+fn no_thread() -> Refusal {
+    failed("no thread can be started")
+}
+
+fn until(deadline: Option<Instant>) -> PollTimeout {
+    let Some(deadline) = deadline else { return PollTimeout::NONE };
+    let left = deadline.saturating_duration_since(Instant::now());
+    // Rounded up, lest the last fraction of a millisecond is spent in a busy loop.
+    PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX)
+}

@@ -1,0 +1,192 @@
+//! Finding block devices by what they carry.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::device::{BlockDevice, Tag};
+use crate::probe::{self, ProbeError};
+use crate::{sysfs, udev_database};
+
+/// The system whose devices and mounts are looked at.
+///
+/// All paths (/proc, /sys, /dev, /run) are taken below the root given to [`System::new`]. The udev database is used
+/// where that root is `/` and udevd runs; everywhere else devices are probed directly.
+#[derive(Clone, Debug)]
+pub struct System {
+    root: PathBuf,
+}
+
+/// Why the block devices can't be listed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ScanError {
+    /// udev's database can't be read.
+    #[error("can't list block devices from the udev database")]
+    Udev {
+        /// What libudev said.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel's list of block devices can't be read.
+    #[error("can't list block devices in {}; is /sys mounted?", path.display())]
+    Sysfs {
+        /// The directory.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Why no device was found.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FindError {
+    /// No device carries the tag.
+    #[error("no device carries {tag}; is the drive plugged and powered?")]
+    NotFound {
+        /// What was looked for.
+        tag: Tag,
+    },
+    /// Several devices carry the tag, so none of them is used.
+    #[error("{tag} is on several devices ({}); unplug the copy or give it a new UUID", list(devices))]
+    Ambiguous {
+        /// What was looked for.
+        tag: Tag,
+        /// All devices that carry it.
+        devices: Vec<BlockDevice>,
+    },
+    /// udev reported the tag on a device that doesn't carry it (any more).
+    #[error("{} carried {tag} when udev last looked, but not now; run `udevadm trigger {}`", device.display(), device.display())]
+    Stale {
+        /// What was looked for.
+        tag: Tag,
+        /// The device that udev named.
+        device: PathBuf,
+    },
+    /// The only device that should carry the tag can't be read.
+    #[error("can't confirm what {} carries", device.display())]
+    Probe {
+        /// The device.
+        device: PathBuf,
+        /// What went wrong there.
+        #[source]
+        source: ProbeError,
+    },
+    /// The devices can't be listed.
+    #[error("can't look for a device")]
+    Scan {
+        /// What went wrong there.
+        #[source]
+        source: ScanError,
+    },
+}
+
+fn list(devices: &[BlockDevice]) -> String {
+    let paths: Vec<_> = devices.iter().map(|device| device.path.display().to_string()).collect();
+    paths.join(", ")
+}
+
+impl System {
+    /// Looks at the system below `root`, `/` for the running one.
+    pub fn new(root: &Path) -> System {
+        System { root: root.to_owned() }
+    }
+
+    /// Returns the root that all paths are taken below.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Joins a path without leading slash to the root.
+    pub(crate) fn below(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
+    /// Tells whether devices are looked up in the udev database; if not they are probed directly.
+    pub fn has_udevd(&self) -> bool {
+        self.root == Path::new("/") && self.below("run/udev/control").exists()
+    }
+
+    /// Lists every block device with what it carries, in the order of device numbers.
+    ///
+    /// Devices without a medium (size 0) are left out. Without udevd each device is read from, which spins up a
+    /// sleeping disk, and a device that can't be read is listed without a tag. A device that udevd has not finished
+    /// with is listed without a tag as well; an event follows.
+    ///
+    /// # Errors
+    /// [`ScanError`] when there is neither a udev database nor /sys.
+    pub fn scan(&self) -> Result<Vec<BlockDevice>, ScanError> {
+        let mut devices = if self.has_udevd() { udev_database::scan(self)? } else { sysfs::scan(self)? };
+        devices.sort_by_key(|device| device.devnum);
+        Ok(devices)
+    }
+
+    /// Reads from one device (or a filesystem image in a regular file's stead is refused) what it carries now.
+    ///
+    /// Nothing is cached and udev isn't asked. Needs permission to read the device.
+    ///
+    /// # Errors
+    /// [`ProbeError`] when the path is no block device, can't be read, or carries contradictory signatures.
+    pub fn probe(&self, device: &Path) -> Result<BlockDevice, ProbeError> {
+        probe::probe(self, device)
+    }
+
+    /// Finds the one device that carries `tag` and confirms it by reading from the device.
+    ///
+    /// A device that another match is built on (a path below multipath, say) doesn't count as a second one.
+    ///
+    /// # Errors
+    /// [`FindError::NotFound`]; [`FindError::Ambiguous`] when several devices carry the tag: none is to be used.
+    pub fn find(&self, tag: &Tag) -> Result<BlockDevice, FindError> {
+        let scanned = self.scan().map_err(|source| FindError::Scan { source })?;
+        let matching: Vec<BlockDevice> =
+            scanned.into_iter().filter(|device| device.tag.as_ref() == Some(tag)).collect();
+        let holders: Vec<Vec<_>> =
+            matching.iter().map(|device| sysfs::holders(self, device.devnum)).collect();
+        let held = |of: &[_]| matching.iter().any(|other| of.contains(&other.devnum));
+        let mut devices: Vec<BlockDevice> = matching
+            .iter()
+            .zip(&holders)
+            .filter(|(_, holders)| !held(holders))
+            .map(|(device, _)| device.clone())
+            .collect();
+        match (devices.pop(), devices.is_empty()) {
+            (None, _) => Err(FindError::NotFound { tag: tag.clone() }),
+            (Some(device), true) => self.confirm(tag, device),
+            (Some(last), false) => {
+                devices.push(last);
+                Err(FindError::Ambiguous { tag: tag.clone(), devices })
+            }
+        }
+    }
+
+    fn confirm(&self, tag: &Tag, device: BlockDevice) -> Result<BlockDevice, FindError> {
+        match self.probe(&device.path) {
+            Ok(now) if now.tag.as_ref() == Some(tag) && now.devnum == device.devnum => Ok(device),
+            Ok(_) => Err(FindError::Stale { tag: tag.clone(), device: device.path }),
+            Err(source) => Err(FindError::Probe { device: device.path, source }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_sys_the_scan_says_what_is_missing() {
+        let empty = tempfile::tempdir().unwrap();
+        let system = System::new(empty.path());
+        assert!(!system.has_udevd());
+        let error = system.find(&Tag::Filesystem("7A1B-03C4".parse().unwrap())).unwrap_err();
+        assert!(matches!(error, FindError::Scan { source: ScanError::Sysfs { .. } }), "{error:?}");
+    }
+
+    #[test]
+    fn a_regular_file_is_not_a_device() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = System::new(Path::new("/")).probe(file.path()).unwrap_err();
+        assert!(matches!(error, ProbeError::NotABlockDevice { .. }), "{error:?}");
+    }
+}
