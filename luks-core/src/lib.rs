@@ -1,1 +1,84 @@
-//! Key files, LUKS containers, key slots and header backups
+//! Key files, LUKS containers, key slots and header backups, over libcryptsetup.
+//!
+//! The crate makes and uses encrypted drives in place of the `cryptsetup` program, with the rules built in that a
+//! person would have to remember: no weak key ever on the disk, never the last key removed, no key removed before
+//! another one opened, no header written as a side effect of reading it. Everything it makes opens with plain
+//! `cryptsetup`, and it opens what `cryptsetup` 1.x and 2.x made. It knows nothing of filesystems, mounts or backups.
+//!
+//! ```
+//! use luks_core::{Container, FormatOptions, KeySlot, SecretKind, generate_key_file, load_key_file};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! # let (key_path, device) = (directory.path().join("key"), directory.path().join("drive"));
+//! # std::fs::File::create(&device)?.set_len(32 << 20)?;
+//! generate_key_file(&key_path, 4096)?;
+//! let key = load_key_file(&key_path)?;
+//! let container =
+//!     Container::format(&device, &FormatOptions::default(), &key, SecretKind::KeyFile, KeySlot::ONE)?;
+//! container.backup_header(&directory.path().join("drive.header"))?;
+//! assert_eq!(Container::load(&device)?.test_key(&key)?, KeySlot::ONE);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Failure model
+//! Every operation opens the device anew and refuses when another container is there by now ([`LoadError::Exchanged`]).
+//! Changes are flushed and then confirmed from the disk. [`Container::load`] never writes: damage to one of LUKS2's two
+//! header copies is an error that names the copy, and
+//! [`Container::load_repairing`] mends it. What libcryptsetup logs about a failure is part of the error.
+//!
+//! # Threads
+//! All types are `Send` and `Sync`. libcryptsetup is not made for threads, so calls into it take turns in a process; one
+//! that measures Argon2id holds the others up for seconds.
+//!
+//! # Needs
+//! libcryptsetup 2.4 or later (with libdevmapper). Formatting, key slots and backups need write access to the device or
+//! file and no device-mapper; [`Container::open`] and [`close`] need root and dm-crypt (kernel 4.19; 5.9 for the work
+//! queue switches).
+
+mod backup;
+mod base32;
+mod container;
+mod disk_header;
+mod fingerprint;
+mod format;
+mod key_file;
+mod key_slot;
+mod locked_pages;
+mod log_capture;
+mod luks1_header;
+mod luks2_copy;
+mod luks_uuid;
+mod mapping;
+mod mapping_status;
+mod new_file;
+mod pbkdf;
+mod repair;
+mod secret;
+mod session;
+mod slot_info;
+mod slots;
+mod target;
+mod udev_sync;
+mod version;
+
+pub use backup::BackupError;
+pub use container::{Container, LoadError, is_luks};
+pub use fingerprint::{Fingerprint, ParseFingerprintError};
+pub use format::{FormatError, FormatOptions};
+pub use key_file::{DEFAULT_KEY_FILE_LEN, KeyFileError, generate_key_file, load_key_file};
+pub use key_slot::{KeySlot, KeySlotError};
+pub use luks_uuid::{LuksUuid, ParseLuksUuidError};
+pub use luks2_copy::HeaderCopy;
+pub use mapping::{CloseError, CloseMode, Closed, Mapping, OpenError, OpenOptions, close};
+pub use mapping_status::{
+    DeviceNumber, MappingStatus, StatusError, has_device_mapper, mapping_status, mapping_status_in,
+};
+pub use pbkdf::SecretKind;
+pub use repair::{HeaderRepair, RepairError};
+pub use secret::{Secret, SecretError};
+pub use session::CryptsetupError;
+pub use slot_info::{SlotInfo, SlotPbkdf, SlotState};
+pub use slots::{AddKeyError, KillSlotError, TestKeyError};
+pub use version::LuksVersion;

@@ -1,0 +1,93 @@
+//! Copies of headers.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use libcryptsetup_rs::consts::vals::EncryptionFormat;
+
+use crate::container::{Container, LoadError};
+use crate::luks_uuid::LuksUuid;
+use crate::new_file::Draft;
+use crate::session::CryptsetupError;
+
+/// Why a header was not backed up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackupError {
+    /// The container could not be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The path is taken; a backup is never overwritten.
+    #[error("{} exists and is not overwritten; choose another path", path.display())]
+    Exists {
+        /// The taken path.
+        path: PathBuf,
+    },
+    /// libcryptsetup failed.
+    #[error("cannot back up the header of {}: {source}", device.display())]
+    Failed {
+        /// The container.
+        device: PathBuf,
+        /// What it said.
+        #[source]
+        source: CryptsetupError,
+    },
+    /// The file could not be written.
+    #[error("cannot save the header backup {}: {source}", path.display())]
+    Save {
+        /// The path.
+        path: PathBuf,
+        /// The reason.
+        #[source]
+        source: io::Error,
+    },
+    /// What was written is no sound header.
+    #[error("the header backup of {} can't be read back, no backup was made", device.display())]
+    NotConfirmed {
+        /// The container.
+        device: PathBuf,
+        /// The reason.
+        #[source]
+        source: LoadError,
+    },
+    /// What was written is another container's header.
+    #[error("the header backup of {} holds container {found}, no backup was made", device.display())]
+    WrongContainer {
+        /// The container.
+        device: PathBuf,
+        /// What was found in the backup.
+        found: LuksUuid,
+    },
+}
+
+impl Container {
+    /// Copies the header with all key slots into a new file of mode 0400, in the form of `cryptsetup
+    /// luksHeaderBackup`.
+    ///
+    /// The file appears whole, synced and read back, or not at all. Whoever has it and one of the keys it had can open
+    /// the drive, also after that key was removed from the drive: keep it as safe as the drive.
+    ///
+    /// # Errors
+    /// [`BackupError::Exists`] when `dest` is taken.
+    pub fn backup_header(&self, dest: &Path) -> Result<(), BackupError> {
+        let save = |source: io::Error| match source.kind() {
+            io::ErrorKind::AlreadyExists => BackupError::Exists { path: dest.to_owned() },
+            _ => BackupError::Save { path: dest.to_owned(), source },
+        };
+        if dest.symlink_metadata().is_ok() {
+            return Err(BackupError::Exists { path: dest.to_owned() });
+        }
+        let draft = Draft::beside(dest).map_err(save)?;
+        let (_, mut session) = self.reopen()?;
+        session
+            .call(|device| device.backup_handle().header_backup(None::<EncryptionFormat>, draft.path()))
+            .map_err(|source| BackupError::Failed { device: self.device.clone(), source })?;
+        drop(session);
+        let copy = Self::load(draft.path())
+            .map_err(|source| BackupError::NotConfirmed { device: self.device.clone(), source })?;
+        if copy.uuid != self.uuid {
+            return Err(BackupError::WrongContainer { device: self.device.clone(), found: copy.uuid });
+        }
+        draft.publish().map_err(save)
+    }
+}

@@ -1,0 +1,296 @@
+//! A LUKS container: what it is, and which slots it has.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use libcryptsetup_rs::consts::vals::EncryptionFormat;
+use serde_json::Value;
+
+use crate::disk_header::{self, DiskHeader};
+use crate::key_slot::KeySlot;
+use crate::luks_uuid::LuksUuid;
+use crate::luks2_copy::HeaderCopy;
+use crate::session::{CryptsetupError, Session};
+use crate::slot_info::{self, SlotInfo};
+use crate::version::LuksVersion;
+
+/// Bytes in the sectors that libcryptsetup counts offsets in.
+pub(crate) const OFFSET_UNIT: u64 = 512;
+
+/// A LUKS container on a block device or in a file, as it was when it was loaded.
+///
+/// It holds no open file and no key: each operation opens the device again, and refuses when another container is
+/// there by now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    pub(crate) device: PathBuf,
+    pub(crate) uuid: LuksUuid,
+    pub(crate) version: LuksVersion,
+    label: Option<String>,
+    subsystem: Option<String>,
+    cipher: String,
+    sector_size: u32,
+    data_offset_bytes: u64,
+}
+
+/// Why a container could not be loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// There is no such device or file.
+    #[error("{} is not there; plug the drive in, or check the name", device.display())]
+    Missing {
+        /// The path.
+        device: PathBuf,
+    },
+    /// The path can't be passed to libcryptsetup.
+    #[error("the path {} is not valid UTF-8, which libcryptsetup needs; use another name", device.display())]
+    PathNotUtf8 {
+        /// The path.
+        device: PathBuf,
+    },
+    /// It can't be read.
+    #[error("cannot read {}: {source}", device.display())]
+    Read {
+        /// The path.
+        device: PathBuf,
+        /// The reason.
+        #[source]
+        source: io::Error,
+    },
+    /// It has no LUKS header.
+    #[error("{} is no LUKS container", device.display())]
+    NotLuks {
+        /// The path.
+        device: PathBuf,
+    },
+    /// One of LUKS2's two header copies is damaged, the other one is sound.
+    #[error("on {} the {damaged} header copy {reason}; the other copy is sound and can repair it", device.display())]
+    HeaderDamaged {
+        /// The path.
+        device: PathBuf,
+        /// The damaged copy.
+        damaged: HeaderCopy,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// It is LUKS, but its header can't be trusted.
+    #[error("the LUKS header of {} is ruined: {reason}; restore it from its backup", device.display())]
+    HeaderRuined {
+        /// The path.
+        device: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Another container is there than the one that was loaded before.
+    #[error("{} now carries container {found} in place of {expected}; look for the drive anew", device.display())]
+    Exchanged {
+        /// The path.
+        device: PathBuf,
+        /// The container loaded before.
+        expected: LuksUuid,
+        /// The container that is there now.
+        found: LuksUuid,
+    },
+    /// libcryptsetup refused the header.
+    #[error("the LUKS header of {} is refused: {source}", device.display())]
+    Refused {
+        /// The path.
+        device: PathBuf,
+        /// What it said.
+        #[source]
+        source: CryptsetupError,
+    },
+}
+
+/// Whether a device or file begins with a LUKS header (version 1 or 2), sound or not.
+///
+/// # Errors
+/// When it can't be read, or is neither a block device nor a regular file.
+pub fn is_luks(device: &Path) -> Result<bool, LoadError> {
+    Ok(match read_header(device)? {
+        DiskHeader::Luks1(_) | DiskHeader::Sound(_) | DiskHeader::Ruined { .. } => true,
+        // A lone secondary copy is what a new filesystem leaves of an older container.
+        DiskHeader::OneDamaged { damaged, .. } => damaged == HeaderCopy::Secondary,
+        DiskHeader::NotLuks => false,
+    })
+}
+
+pub(crate) fn read_header(device: &Path) -> Result<DiskHeader, LoadError> {
+    disk_header::read(device).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => LoadError::Missing { device: device.to_owned() },
+        _ => LoadError::Read { device: device.to_owned(), source },
+    })
+}
+
+impl Container {
+    /// Loads the container on a block device or in a file; never writes.
+    ///
+    /// # Errors
+    /// Among others [`LoadError::NotLuks`], and [`LoadError::HeaderDamaged`] when one header copy needs a repair, see
+    /// [`Container::load_repairing`].
+    pub fn load(device: &Path) -> Result<Self, LoadError> {
+        let header = read_header(device)?;
+        Self::from_header(device, header)
+    }
+
+    fn from_header(device: &Path, header: DiskHeader) -> Result<Self, LoadError> {
+        let owned = || device.to_owned();
+        let known = Known::from_header(device, header)?;
+        let mut session = session(device)?;
+        let (sector_size, data_offset) = {
+            let handle = session.device();
+            let offset = handle.status_handle().get_data_offset();
+            (libcryptsetup_rs::get_sector_size(Some(handle)), offset)
+        };
+        let nonsense = |reason: &str| LoadError::HeaderRuined { device: owned(), reason: reason.to_owned() };
+        Ok(Self {
+            device: owned(),
+            uuid: known.uuid,
+            version: known.version,
+            label: known.label,
+            subsystem: known.subsystem,
+            cipher: known.cipher,
+            sector_size: u32::try_from(sector_size).map_err(|_| nonsense("it has no sector size"))?,
+            data_offset_bytes: data_offset
+                .checked_mul(OFFSET_UNIT)
+                .ok_or_else(|| nonsense("its data offset is beyond any device"))?,
+        })
+    }
+
+    /// The UUID in the header.
+    pub fn uuid(&self) -> LuksUuid {
+        self.uuid
+    }
+
+    /// The version of the format.
+    pub fn version(&self) -> LuksVersion {
+        self.version
+    }
+
+    /// The label (LUKS2 only), if there is one.
+    pub fn label(&self) -> Option<&str> {
+        self.label.as_deref()
+    }
+
+    /// The subsystem (LUKS2 only), if there is one.
+    pub fn subsystem(&self) -> Option<&str> {
+        self.subsystem.as_deref()
+    }
+
+    /// The path that it was loaded from.
+    pub fn device(&self) -> &Path {
+        &self.device
+    }
+
+    /// Cipher, mode and initialisation vector, such as `aes-xts-plain64`.
+    pub fn cipher(&self) -> &str {
+        &self.cipher
+    }
+
+    /// Size of an encrypted sector in bytes, 512 to 4096.
+    pub fn sector_size(&self) -> u32 {
+        self.sector_size
+    }
+
+    /// Where the data begins, in bytes.
+    pub fn data_offset_bytes(&self) -> u64 {
+        self.data_offset_bytes
+    }
+
+    /// All key slots as they are on the disk now, 8 for LUKS1, 32 for LUKS2.
+    ///
+    /// # Errors
+    /// As [`Container::load`].
+    pub fn slots(&self) -> Result<Vec<SlotInfo>, LoadError> {
+        let (header, mut session) = self.reopen()?;
+        KeySlot::first(self.version.slot_count())
+            .map(|slot| {
+                let state = self.slot_state(&mut session, slot)?;
+                let mut info = SlotInfo { slot, state, pbkdf: None };
+                if info.is_active() {
+                    info.pbkdf = slot_info::pbkdf(&header, slot);
+                }
+                Ok(info)
+            })
+            .collect()
+    }
+
+    pub(crate) fn slot_state(
+        &self,
+        session: &mut Session,
+        slot: KeySlot,
+    ) -> Result<slot_info::SlotState, LoadError> {
+        session
+            .call(|device| device.keyslot_handle().status(slot.get().into()))
+            .map(Into::into)
+            .map_err(|source| LoadError::Refused { device: self.device.clone(), source })
+    }
+
+    /// Loads again from the disk and makes sure that it is still the same container.
+    pub(crate) fn reopen(&self) -> Result<(DiskHeader, Session), LoadError> {
+        let header = read_header(&self.device)?;
+        let found = Known::from_header(&self.device, header.clone())?.uuid;
+        if found != self.uuid {
+            return Err(LoadError::Exchanged { device: self.device.clone(), expected: self.uuid, found });
+        }
+        Ok((header, session(&self.device)?))
+    }
+}
+
+/// A handle on a device whose header has been checked.
+pub(crate) fn session(device: &Path) -> Result<Session, LoadError> {
+    if device.to_str().is_none() {
+        return Err(LoadError::PathNotUtf8 { device: device.to_owned() });
+    }
+    let refused = |source| LoadError::Refused { device: device.to_owned(), source };
+    let mut session = Session::init(device).map_err(refused)?;
+    session
+        .call(|handle| handle.context_handle().load::<()>(None::<EncryptionFormat>, None))
+        .map_err(refused)?;
+    Ok(session)
+}
+
+/// What the header says by itself.
+struct Known {
+    uuid: LuksUuid,
+    version: LuksVersion,
+    label: Option<String>,
+    subsystem: Option<String>,
+    cipher: String,
+}
+
+impl Known {
+    fn from_header(device: &Path, header: DiskHeader) -> Result<Self, LoadError> {
+        let owned = || device.to_owned();
+        let ruined = |reason: &str| LoadError::HeaderRuined { device: owned(), reason: reason.to_owned() };
+        let uuid = |text: &str| text.parse().map_err(|_| ruined("its UUID is unreadable"));
+        let named = |text: String| (!text.is_empty()).then_some(text);
+        match header {
+            DiskHeader::NotLuks => Err(LoadError::NotLuks { device: owned() }),
+            DiskHeader::OneDamaged { damaged, reason, .. } => {
+                Err(LoadError::HeaderDamaged { device: owned(), damaged, reason })
+            }
+            DiskHeader::Ruined { reason } => Err(LoadError::HeaderRuined { device: owned(), reason }),
+            DiskHeader::Luks1(header) => Ok(Self {
+                uuid: uuid(&header.uuid)?,
+                version: LuksVersion::Luks1,
+                label: None,
+                subsystem: None,
+                cipher: header.cipher,
+            }),
+            DiskHeader::Sound(copy) => Ok(Self {
+                uuid: uuid(&copy.uuid)?,
+                version: LuksVersion::Luks2,
+                cipher: copy
+                    .metadata
+                    .pointer("/segments/0/encryption")
+                    .and_then(Value::as_str)
+                    .ok_or_else(|| ruined("it names no cipher"))?
+                    .to_owned(),
+                label: named(copy.label),
+                subsystem: named(copy.subsystem),
+            }),
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Reads the headers of a device or file without libcryptsetup and without ever writing.
+//!
+//! libcryptsetup repairs a damaged copy as a side effect of loading; here the state is known before, and repairing is
+//! a decision of the caller.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+use crate::luks1_header::{self, Luks1Header};
+use crate::luks2_copy::{self, BINARY_LEN, Copy, HeaderCopy, SIZES};
+
+/// Another process that is just writing the header looks like damage for a moment.
+const RETRIES: usize = 3;
+const RETRY_AFTER: Duration = Duration::from_millis(20);
+
+/// What a device begins with.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum DiskHeader {
+    NotLuks,
+    Luks1(Luks1Header),
+    /// Both copies are right and agree.
+    Sound(Copy),
+    /// One copy is right; the other one isn't, or is older.
+    OneDamaged {
+        damaged: HeaderCopy,
+        reason: String,
+        good: Copy,
+    },
+    /// It is LUKS, but no copy can be trusted.
+    Ruined {
+        reason: String,
+    },
+}
+
+/// Opens a regular file or block device for reading, without waiting for a pipe's other end.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_file() || kind.is_block_device() {
+        Ok(file)
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is neither a block device nor a regular file"))
+    }
+}
+
+/// Reads what is at `path`.
+pub(crate) fn read(path: &Path) -> io::Result<DiskHeader> {
+    let file = open(path)?;
+    let mut header = read_once(&file)?;
+    for _ in 0..RETRIES {
+        if !matches!(header, DiskHeader::OneDamaged { .. }) {
+            break;
+        }
+        std::thread::sleep(RETRY_AFTER);
+        header = read_once(&file)?;
+    }
+    Ok(header)
+}
+
+fn read_once(file: &File) -> io::Result<DiskHeader> {
+    let start = read_at(file, 0, BINARY_LEN)?;
+    if luks1_header::has_magic(&start) {
+        return Ok(match luks1_header::parse(&start) {
+            Some(header) => DiskHeader::Luks1(header),
+            None => DiskHeader::Ruined { reason: "the LUKS1 header is cut off".to_owned() },
+        });
+    }
+    let is_luks = start.starts_with(b"LUKS\xba\xbe");
+    let primary = read_copy(file, HeaderCopy::Primary, 0)?;
+    let secondary = match &primary {
+        Ok(copy) => read_copy(file, HeaderCopy::Secondary, copy.size)?,
+        Err(_) => find_secondary(file)?,
+    };
+    Ok(judge(is_luks, primary, secondary))
+}
+
+fn judge(is_luks: bool, primary: Result<Copy, String>, secondary: Result<Copy, String>) -> DiskHeader {
+    match (primary, secondary) {
+        (Ok(primary), Ok(secondary)) if primary.sequence > secondary.sequence => DiskHeader::OneDamaged {
+            damaged: HeaderCopy::Secondary,
+            reason: "is older than the primary one".to_owned(),
+            good: primary,
+        },
+        (Ok(primary), Ok(secondary)) if primary.sequence < secondary.sequence => DiskHeader::OneDamaged {
+            damaged: HeaderCopy::Primary,
+            reason: "is older than the secondary one".to_owned(),
+            good: secondary,
+        },
+        (Ok(primary), Ok(secondary)) if primary.agrees(&secondary) => DiskHeader::Sound(primary),
+        (Ok(_), Ok(_)) => {
+            DiskHeader::Ruined { reason: "both copies are intact but contradict each other".to_owned() }
+        }
+        (Ok(good), Err(reason)) => DiskHeader::OneDamaged { damaged: HeaderCopy::Secondary, reason, good },
+        (Err(reason), Ok(good)) => DiskHeader::OneDamaged { damaged: HeaderCopy::Primary, reason, good },
+        (Err(_), Err(_)) if !is_luks => DiskHeader::NotLuks,
+        (Err(primary), Err(secondary)) => DiskHeader::Ruined {
+            reason: format!("the primary copy {primary}, the secondary copy {secondary}"),
+        },
+    }
+}
+
+/// Looks for a sound secondary copy at every place where one may start.
+fn find_secondary(file: &File) -> io::Result<Result<Copy, String>> {
+    let mut reason = "is not there".to_owned();
+    for offset in SIZES {
+        let binary = read_at(file, offset, BINARY_LEN)?;
+        if !luks2_copy::has_magic(&binary, HeaderCopy::Secondary) {
+            continue;
+        }
+        match read_copy(file, HeaderCopy::Secondary, offset)? {
+            Ok(copy) if copy.size == offset => return Ok(Ok(copy)),
+            Ok(_) => "is not at the place that its size asks for".clone_into(&mut reason),
+            Err(why) => reason = why,
+        }
+    }
+    Ok(Err(reason))
+}
+
+fn read_copy(file: &File, which: HeaderCopy, offset: u64) -> io::Result<Result<Copy, String>> {
+    let binary = read_at(file, offset, BINARY_LEN)?;
+    let size = luks2_copy::claimed_size(&binary).filter(|_| luks2_copy::has_magic(&binary, which));
+    let bytes = match size.and_then(|size| usize::try_from(size).ok()) {
+        Some(size) => read_at(file, offset, size)?,
+        None => binary,
+    };
+    Ok(luks2_copy::parse(&bytes, which, offset))
+}
+
+/// Up to `len` bytes from `offset`; fewer at the end of the device.
+fn read_at(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; len];
+    let mut filled = 0;
+    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, offset + filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}

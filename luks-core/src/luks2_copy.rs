@@ -1,0 +1,163 @@
+//! One copy of a LUKS2 header, as bytes.
+//!
+//! Source: "LUKS2 On-Disk Format Specification" 1.1.1, chapters 2 and 3 (in cryptsetup's `docs/`).
+
+use serde_json::Value;
+use sha2::{Digest, Sha256, Sha512};
+
+/// Bytes before the JSON area.
+pub(crate) const BINARY_LEN: usize = 4096;
+/// Sizes that a copy may have, and so the places where the second one may start.
+pub(crate) const SIZES: [u64; 9] =
+    [0x4000, 0x8000, 0x1_0000, 0x2_0000, 0x4_0000, 0x8_0000, 0x10_0000, 0x20_0000, 0x40_0000];
+
+const PRIMARY_MAGIC: &[u8] = b"LUKS\xba\xbe";
+const SECONDARY_MAGIC: &[u8] = b"SKUL\xba\xbe";
+const CHECKSUM_PLACE: std::ops::Range<usize> = 448..512;
+
+/// The first or the second of LUKS2's two headers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HeaderCopy {
+    /// At the start of the device.
+    Primary,
+    /// Right after the primary one, 16 KiB to 4 MiB into the device.
+    Secondary,
+}
+
+impl HeaderCopy {
+    /// The other one.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Primary => Self::Secondary,
+            Self::Secondary => Self::Primary,
+        }
+    }
+}
+
+impl std::fmt::Display for HeaderCopy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Primary => "primary",
+            Self::Secondary => "secondary",
+        })
+    }
+}
+
+/// A copy whose checksum is right and whose JSON can be read.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Copy {
+    pub(crate) size: u64,
+    pub(crate) sequence: u64,
+    pub(crate) uuid: String,
+    pub(crate) label: String,
+    pub(crate) subsystem: String,
+    pub(crate) metadata: Value,
+    json: Vec<u8>,
+}
+
+impl Copy {
+    /// Whether both copies say the same, apart from the sequence number.
+    pub(crate) fn agrees(&self, other: &Self) -> bool {
+        self.size == other.size
+            && self.uuid == other.uuid
+            && self.label == other.label
+            && self.subsystem == other.subsystem
+            && self.json == other.json
+    }
+}
+
+/// Whether the bytes begin as the given copy of a LUKS2 header does.
+pub(crate) fn has_magic(bytes: &[u8], which: HeaderCopy) -> bool {
+    let magic = match which {
+        HeaderCopy::Primary => PRIMARY_MAGIC,
+        HeaderCopy::Secondary => SECONDARY_MAGIC,
+    };
+    bytes.starts_with(magic) && number16(bytes, 6) == Some(2)
+}
+
+/// The size that a copy's binary part claims, when it is a possible one.
+pub(crate) fn claimed_size(bytes: &[u8]) -> Option<u64> {
+    number64(bytes, 8).filter(|size| SIZES.contains(size))
+}
+
+/// Reads a whole copy (binary part and JSON area) that lies `offset` bytes into the device.
+///
+/// The error says what is wrong, in a form that fits after "the primary copy".
+pub(crate) fn parse(bytes: &[u8], which: HeaderCopy, offset: u64) -> Result<Copy, String> {
+    if !has_magic(bytes, which) {
+        return Err("has no LUKS2 signature".to_owned());
+    }
+    let size = claimed_size(bytes).ok_or("claims an impossible size")?;
+    let whole = usize::try_from(size)
+        .ok()
+        .and_then(|size| bytes.get(..size))
+        .ok_or_else(|| format!("is cut off, {} of {size} bytes are there", bytes.len()))?;
+    let claimed_offset = number64(whole, 256);
+    if claimed_offset != Some(offset) {
+        return Err("is not at the place that it names".to_owned());
+    }
+    verify_checksum(whole)?;
+    let json = text_bytes(whole.get(BINARY_LEN..).unwrap_or_default());
+    let metadata: Value =
+        serde_json::from_slice(json).map_err(|error| format!("has unreadable JSON: {error}"))?;
+    if !metadata.is_object() {
+        return Err("has no JSON object".to_owned());
+    }
+    let text = |range| String::from_utf8_lossy(text_bytes(whole.get(range).unwrap_or_default())).into_owned();
+    Ok(Copy {
+        size,
+        sequence: number64(whole, 16).unwrap_or_default(),
+        label: text(24..72),
+        uuid: text(168..208),
+        subsystem: text(208..256),
+        metadata,
+        json: json.to_owned(),
+    })
+}
+
+fn verify_checksum(whole: &[u8]) -> Result<(), String> {
+    let (Some(before), Some(stored), Some(after)) =
+        (whole.get(..CHECKSUM_PLACE.start), whole.get(CHECKSUM_PLACE), whole.get(CHECKSUM_PLACE.end..))
+    else {
+        return Err("is cut off".to_owned());
+    };
+    let zeros = [0_u8; 64];
+    let parts: [&[u8]; 3] = [before, &zeros, after];
+    let algorithm = text_bytes(whole.get(72..104).unwrap_or_default());
+    let right = match algorithm {
+        b"sha256" => digest_matches::<Sha256>(&parts, stored),
+        b"sha512" => digest_matches::<Sha512>(&parts, stored),
+        _ => {
+            let name = String::from_utf8_lossy(algorithm);
+            return Err(format!("uses the checksum '{}', which is not known", name.escape_debug()));
+        }
+    };
+    if right { Ok(()) } else { Err("has a wrong checksum".to_owned()) }
+}
+
+fn digest_matches<D: Digest>(parts: &[&[u8]], stored: &[u8]) -> bool {
+    let mut digest = D::new();
+    for part in parts {
+        digest.update(part);
+    }
+    stored.starts_with(&digest.finalize())
+}
+
+/// The bytes up to the first NUL.
+pub(crate) fn text_bytes(bytes: &[u8]) -> &[u8] {
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+pub(crate) fn number16(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..)?.first_chunk().copied().map(u16::from_be_bytes)
+}
+
+pub(crate) fn number32(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().copied().map(u32::from_be_bytes)
+}
+
+fn number64(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes.get(at..)?.first_chunk().copied().map(u64::from_be_bytes)
+}

@@ -1,0 +1,371 @@
+//! Opening and closing containers through device-mapper.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use libcryptsetup_rs::consts::flags::{CryptActivate, CryptDeactivate};
+use nix::sys::stat::{major, minor};
+
+use crate::container::{Container, LoadError};
+use crate::mapping_status::{
+    DeviceNumber, MappingStatus, StatusError, has_device_mapper, mapping_status, mapping_status_in,
+};
+use crate::secret::Secret;
+use crate::session::{CryptsetupError, Session};
+use crate::udev_sync;
+
+/// Longest name of a mapping in bytes: `DM_NAME_LEN` of `linux/dm-ioctl.h` less the final NUL.
+const NAME_MAX: usize = 127;
+const NODE_DEADLINE: Duration = Duration::from_secs(10);
+const NODE_POLL: Duration = Duration::from_millis(20);
+
+/// How a container is opened.
+#[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches of the kernel, all off by default")]
+pub struct OpenOptions {
+    /// Makes the mapping read-only.
+    pub read_only: bool,
+    /// Passes discards (TRIM) through, which tells an attacker which sectors are unused.
+    pub allow_discards: bool,
+    /// Decrypts in the reader's context in place of a work queue (kernel 5.9).
+    pub no_read_workqueue: bool,
+    /// Encrypts in the writer's context in place of a work queue (kernel 5.9).
+    pub no_write_workqueue: bool,
+    /// Waits until udev has processed the new device, without a time limit: a hanging udevd, or a call from inside a
+    /// udev rule, blocks for ever. Otherwise libdevmapper makes the node itself, and udev's links come later.
+    pub wait_for_udev: bool,
+    /// Where `sys` and `dev` are looked up; `/` outside tests.
+    pub root: PathBuf,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self {
+            read_only: false,
+            allow_discards: false,
+            no_read_workqueue: false,
+            no_write_workqueue: false,
+            wait_for_udev: false,
+            root: PathBuf::from("/"),
+        }
+    }
+}
+
+impl OpenOptions {
+    fn flags(&self) -> CryptActivate {
+        let chosen = [
+            (self.read_only, CryptActivate::READONLY),
+            (self.allow_discards, CryptActivate::ALLOW_DISCARDS),
+            (self.no_read_workqueue, CryptActivate::NO_READ_WORKQUEUE),
+            (self.no_write_workqueue, CryptActivate::NO_WRITE_WORKQUEUE),
+        ];
+        chosen
+            .into_iter()
+            .filter(|(wanted, _)| *wanted)
+            .fold(CryptActivate::empty(), |flags, (_, flag)| flags | flag)
+    }
+}
+
+/// An opened container. Dropping it doesn't close it, see [`close`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mapping {
+    name: String,
+    path: PathBuf,
+}
+
+impl Mapping {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its block device, `/dev/mapper/NAME`.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Why a container was not opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The name is no name for a mapping.
+    #[error(
+        "'{name}' is no name for a mapping, use 1 to {NAME_MAX} of the characters A-Z a-z 0-9 # + - . : = @ _"
+    )]
+    Name {
+        /// The asked name.
+        name: String,
+    },
+    /// The kernel has no device-mapper.
+    #[error("the kernel has no device-mapper; run: modprobe dm-crypt")]
+    NoDeviceMapper,
+    /// The container could not be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The state of the mapping could not be read.
+    #[error(transparent)]
+    Status(#[from] StatusError),
+    /// This very container is open under this name.
+    #[error("{} is open already as '{name}'", device.display())]
+    AlreadyOpen {
+        /// The container.
+        device: PathBuf,
+        /// The mapping.
+        name: String,
+    },
+    /// A mapping of this name leads elsewhere: to a device that is gone, or to another container.
+    #[error("mapping '{name}' exists and doesn't lead to {}; close it with force first", device.display())]
+    Stale {
+        /// The container.
+        device: PathBuf,
+        /// The mapping.
+        name: String,
+    },
+    /// The key opens no slot.
+    #[error("the key opens no slot of {}; is it the key of this drive?", device.display())]
+    WrongKey {
+        /// The container.
+        device: PathBuf,
+    },
+    /// The device is mounted or open under another name.
+    #[error("{} is in use; unmount it, or close the mapping that has it", device.display())]
+    Busy {
+        /// The container.
+        device: PathBuf,
+    },
+    /// The new mapping doesn't lead to the container; it was closed again.
+    #[error("mapping '{name}' did not come to lead to {}, it was closed again; try again", device.display())]
+    NotConfirmed {
+        /// The container.
+        device: PathBuf,
+        /// The mapping.
+        name: String,
+    },
+    /// libcryptsetup failed otherwise.
+    #[error("cannot open {} as '{name}': {source}", device.display())]
+    Failed {
+        /// The container.
+        device: PathBuf,
+        /// The mapping.
+        name: String,
+        /// What it said.
+        #[source]
+        source: CryptsetupError,
+    },
+}
+
+/// How a mapping is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseMode {
+    /// At once, or not at all when something holds it.
+    Now,
+    /// When the last holder lets go of it.
+    Deferred,
+    /// Also when something holds it: every access fails from now on, the device behind is released, and the mapping
+    /// goes when the last holder lets go of it. Meant for drives that were pulled out; may take five seconds.
+    Force,
+}
+
+/// What [`close`] found and did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Closed {
+    /// The mapping is gone.
+    Gone,
+    /// There was none.
+    WasAbsent,
+    /// It is still there for those who hold it, and goes with the last of them.
+    WhenReleased,
+}
+
+/// Why a mapping was not closed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CloseError {
+    /// Something holds it.
+    #[error("mapping '{name}' is in use; unmount it first, or close it deferred")]
+    Busy {
+        /// The mapping.
+        name: String,
+    },
+    /// libcryptsetup failed otherwise.
+    #[error("cannot close mapping '{name}': {source}")]
+    Failed {
+        /// The mapping.
+        name: String,
+        /// What it said.
+        #[source]
+        source: CryptsetupError,
+    },
+    /// The state of the mapping could not be read.
+    #[error(transparent)]
+    Status(#[from] StatusError),
+}
+
+impl Container {
+    /// Opens the container as `/dev/mapper/NAME`.
+    ///
+    /// A mapping of this name that exists already is never taken over. Afterwards the new one has been found to lead
+    /// to this container on this device.
+    ///
+    /// # Errors
+    /// [`OpenError::AlreadyOpen`] when it is open under this name, [`OpenError::Stale`] when the name leads elsewhere.
+    pub fn open(&self, name: &str, key: &Secret, options: &OpenOptions) -> Result<Mapping, OpenError> {
+        let device = || self.device.clone();
+        if !is_name(name) {
+            return Err(OpenError::Name { name: name.to_owned() });
+        }
+        if !has_device_mapper(&options.root) {
+            return Err(OpenError::NoDeviceMapper);
+        }
+        if let status @ MappingStatus::Active { .. } = mapping_status_in(&options.root, name)? {
+            let name = name.to_owned();
+            return Err(if self.is_behind(&status) {
+                OpenError::AlreadyOpen { device: device(), name }
+            } else {
+                OpenError::Stale { device: device(), name }
+            });
+        }
+        self.activate(name, key, options)?;
+        let path = options.root.join("dev/mapper").join(name);
+        if wait_for_node(&path) && self.is_behind(&mapping_status_in(&options.root, name)?) {
+            return Ok(Mapping { name: name.to_owned(), path });
+        }
+        let _reported_below = close(name, CloseMode::Deferred);
+        Err(OpenError::NotConfirmed { device: device(), name: name.to_owned() })
+    }
+
+    fn activate(&self, name: &str, key: &Secret, options: &OpenOptions) -> Result<(), OpenError> {
+        let device = || self.device.clone();
+        let (_, mut session) = self.reopen()?;
+        udev_sync::set(options.wait_for_udev);
+        let opened = session.call(|device| {
+            device.activate_handle().activate_by_passphrase(Some(name), None, key.expose(), options.flags())
+        });
+        match opened {
+            Ok(_slot) => Ok(()),
+            Err(error) if error.is(libc::EPERM) || error.is(libc::ENOENT) => {
+                Err(OpenError::WrongKey { device: device() })
+            }
+            Err(error) if error.is(libc::EBUSY) => Err(OpenError::Busy { device: device() }),
+            Err(error) if error.is(libc::EEXIST) => {
+                Err(OpenError::Stale { device: device(), name: name.to_owned() })
+            }
+            Err(error) if error.is(libc::EOPNOTSUPP) => Err(OpenError::NoDeviceMapper),
+            Err(source) => Err(OpenError::Failed { device: device(), name: name.to_owned(), source }),
+        }
+    }
+
+    /// Whether an active mapping was opened from this container and reads from its device.
+    fn is_behind(&self, status: &MappingStatus) -> bool {
+        let MappingStatus::Active { luks_uuid, .. } = status else { return false };
+        let same_device = match device_number(&self.device) {
+            Ok(Some(number)) => status.is_backed_by(number.major, number.minor),
+            // libcryptsetup puts a loop device of its own below a file's mapping.
+            Ok(None) => true,
+            Err(_) => false,
+        };
+        *luks_uuid == Some(self.uuid) && same_device
+    }
+}
+
+/// Closes a mapping of this machine.
+///
+/// Works also when the device behind it has disappeared. Closing an absent mapping is no error.
+///
+/// # Errors
+/// [`CloseError::Busy`] for [`CloseMode::Now`] when something holds it.
+pub fn close(name: &str, mode: CloseMode) -> Result<Closed, CloseError> {
+    if !has_device_mapper(Path::new("/")) || mapping_status(name)? == MappingStatus::Absent {
+        return Ok(Closed::WasAbsent);
+    }
+    let closed = match mode {
+        CloseMode::Now => deactivate(name, CryptDeactivate::empty()),
+        CloseMode::Deferred => deactivate(name, CryptDeactivate::DEFERRED),
+        // Both flags at once would only defer: the error target comes with the retries of FORCE alone.
+        CloseMode::Force => deactivate(name, CryptDeactivate::FORCE)
+            .or_else(|_still_held| deactivate(name, CryptDeactivate::DEFERRED)),
+    };
+    match closed {
+        Ok(()) => {}
+        // Somebody else closed it meanwhile.
+        Err(error) if error.is(libc::ENODEV) => return Ok(Closed::WasAbsent),
+        Err(error) if error.is(libc::EBUSY) => return Err(CloseError::Busy { name: name.to_owned() }),
+        Err(source) => return Err(CloseError::Failed { name: name.to_owned(), source }),
+    }
+    Ok(match mapping_status(name)? {
+        MappingStatus::Absent => Closed::Gone,
+        MappingStatus::Active { .. } => Closed::WhenReleased,
+    })
+}
+
+fn deactivate(name: &str, flags: CryptDeactivate) -> Result<(), CryptsetupError> {
+    let mut session = Session::of_mapping(name)?;
+    udev_sync::set(false);
+    session.call(|device| device.activate_handle().deactivate(name, flags))
+}
+
+fn is_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"#+-.:=@_".contains(&byte);
+    (1..=NAME_MAX).contains(&name.len())
+        && name.bytes().all(allowed)
+        && !matches!(name, "." | ".." | "control")
+}
+
+/// The number of a block device; `None` for a file.
+fn device_number(device: &Path) -> io::Result<Option<DeviceNumber>> {
+    let metadata = fs::metadata(device)?;
+    if !metadata.file_type().is_block_device() {
+        return Ok(None);
+    }
+    let number = |number: u64| u32::try_from(number).map_err(io::Error::other);
+    Ok(Some(DeviceNumber { major: number(major(metadata.rdev()))?, minor: number(minor(metadata.rdev()))? }))
+}
+
+/// Waits until a block device node is there; without udevd it is at once.
+fn wait_for_node(path: &Path) -> bool {
+    let deadline = Instant::now() + NODE_DEADLINE;
+    loop {
+        if fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_block_device()) {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(NODE_POLL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_names_name_a_mapping() {
+        for name in ["blue", "offsite-0123", "a", &"x".repeat(127), "a.b:c=d@e_f+g#h"] {
+            assert!(is_name(name), "{name}");
+        }
+        for name in ["", ".", "..", "control", "a/b", "a b", "é", "a\\x2f", &"x".repeat(128)] {
+            assert!(!is_name(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn closing_what_is_not_open_is_no_error() {
+        for mode in [CloseMode::Now, CloseMode::Deferred, CloseMode::Force] {
+            assert_eq!(close("offsite-test-of-an-absent-mapping", mode).unwrap(), Closed::WasAbsent);
+        }
+    }
+
+    #[test]
+    fn options_become_flags() {
+        assert!(OpenOptions::default().flags().is_empty());
+        let options = OpenOptions { read_only: true, allow_discards: true, ..OpenOptions::default() };
+        let expected = CryptActivate::READONLY | CryptActivate::ALLOW_DISCARDS;
+        assert_eq!(options.flags().bits(), expected.bits());
+    }
+}

@@ -1,0 +1,239 @@
+//! Which mappings exist and what is behind them, read from sysfs.
+//!
+//! Source: `Documentation/ABI/testing/sysfs-block-dm` of the kernel (`dm/name`, `dm/uuid`), and cryptsetup's
+//! `dm_prepare_uuid` for the form `CRYPT-LUKS2-<uuid without hyphens>-<name>`.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use libcryptsetup_rs::consts::vals::CryptStatusInfo;
+
+use crate::luks_uuid::LuksUuid;
+use crate::session;
+
+/// A block device's number, printed as `8:16`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DeviceNumber {
+    /// Its driver.
+    pub major: u32,
+    /// The device within the driver.
+    pub minor: u32,
+}
+
+impl fmt::Display for DeviceNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.major, self.minor)
+    }
+}
+
+impl DeviceNumber {
+    fn parse(text: &str) -> Option<Self> {
+        let (major, minor) = text.trim().split_once(':')?;
+        Some(Self { major: major.parse().ok()?, minor: minor.parse().ok()? })
+    }
+}
+
+/// Whether a mapping of some name exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MappingStatus {
+    /// There is no mapping of this name.
+    Absent,
+    /// There is one.
+    Active {
+        /// The container it was opened from; `None` when it is no LUKS mapping.
+        luks_uuid: Option<LuksUuid>,
+        /// The device that it reads from; `None` when that one is gone, or when it reads from several or none.
+        backing: Option<DeviceNumber>,
+        /// Whether it is mounted or held open.
+        in_use: bool,
+    },
+}
+
+impl MappingStatus {
+    /// Whether the mapping reads from the device of this number.
+    ///
+    /// A mapping is stale when it isn't backed by the device that carries its LUKS UUID now.
+    pub fn is_backed_by(&self, major: u32, minor: u32) -> bool {
+        matches!(self, Self::Active { backing: Some(backing), .. } if *backing == DeviceNumber { major, minor })
+    }
+}
+
+/// Why the state of a mapping is not known.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the state of mapping '{name}' from {}: {source}", path.display())]
+pub struct StatusError {
+    /// The mapping.
+    pub name: String,
+    /// What could not be read.
+    pub path: PathBuf,
+    /// The reason.
+    #[source]
+    pub source: io::Error,
+}
+
+/// Whether the kernel has device-mapper, without which nothing can be opened; `root` is usually `/`.
+pub fn has_device_mapper(root: &Path) -> bool {
+    root.join("sys/class/misc/device-mapper").exists()
+}
+
+/// Finds out whether a mapping exists and what is behind it.
+///
+/// # Errors
+/// When sysfs can't be read.
+pub fn mapping_status(name: &str) -> Result<MappingStatus, StatusError> {
+    mapping_status_in(Path::new("/"), name)
+}
+
+/// As [`mapping_status`], with `sys` looked up below `root`.
+///
+/// # Errors
+/// When sysfs can't be read.
+pub fn mapping_status_in(root: &Path, name: &str) -> Result<MappingStatus, StatusError> {
+    let Some(block) = find(root, name)? else { return Ok(MappingStatus::Absent) };
+    let uuid = fs::read_to_string(block.join("dm/uuid")).unwrap_or_default();
+    let held = fs::read_dir(block.join("holders")).is_ok_and(|mut holders| holders.next().is_some());
+    Ok(MappingStatus::Active {
+        luks_uuid: luks_uuid(uuid.trim_end()),
+        backing: backing(&block),
+        in_use: held || is_held_open(name),
+    })
+}
+
+/// The sysfs directory of the mapping.
+fn find(root: &Path, name: &str) -> Result<Option<PathBuf>, StatusError> {
+    let blocks = root.join("sys/class/block");
+    let entries = match fs::read_dir(&blocks) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(StatusError { name: name.to_owned(), path: blocks, source }),
+    };
+    for entry in entries {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(source) => return Err(StatusError { name: name.to_owned(), path: blocks, source }),
+        };
+        // Devices come and go while the directory is read: one without a name is not the one.
+        let Ok(found) = fs::read_to_string(entry.path().join("dm/name")) else { continue };
+        if found.strip_suffix('\n').unwrap_or(&found) == name {
+            return Ok(Some(entry.path()));
+        }
+    }
+    Ok(None)
+}
+
+/// The single device below a mapping, when it is still there.
+fn backing(block: &Path) -> Option<DeviceNumber> {
+    let mut slaves = fs::read_dir(block.join("slaves")).ok()?;
+    let slave = slaves.next()?.ok()?;
+    if slaves.next().is_some() {
+        return None;
+    }
+    DeviceNumber::parse(&fs::read_to_string(slave.path().join("dev")).ok()?)
+}
+
+/// The container's UUID in a device-mapper UUID.
+fn luks_uuid(dm_uuid: &str) -> Option<LuksUuid> {
+    let rest = dm_uuid.strip_prefix("CRYPT-LUKS1-").or_else(|| dm_uuid.strip_prefix("CRYPT-LUKS2-"))?;
+    let (uuid, _name) = rest.split_once('-')?;
+    (uuid.len() == 32).then(|| uuid.parse().ok()).flatten()
+}
+
+/// What the kernel's open count says; mounts count as well.
+fn is_held_open(name: &str) -> bool {
+    let _turn = session::turn();
+    session::logged(|| libcryptsetup_rs::status(None, name))
+        .is_ok_and(|status| status == CryptStatusInfo::Busy)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    const UUID: &str = "01234567-89ab-cdef-0123-456789abcdef";
+
+    /// A sysfs tree with one mapping `dm-0`.
+    fn tree(name: &str, dm_uuid: &str, slaves: &[(&str, Option<&str>)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        let block = root.path().join("sys/devices/virtual/block/dm-0");
+        for directory in ["dm", "slaves", "holders"] {
+            fs::create_dir_all(block.join(directory)).unwrap();
+        }
+        fs::write(block.join("dm/name"), format!("{name}\n")).unwrap();
+        fs::write(block.join("dm/uuid"), format!("{dm_uuid}\n")).unwrap();
+        let class = root.path().join("sys/class/block");
+        fs::create_dir_all(&class).unwrap();
+        symlink(&block, class.join("dm-0")).unwrap();
+        fs::create_dir_all(class.join("sda")).unwrap();
+        for (slave, number) in slaves {
+            let directory = root.path().join("sys/devices").join(slave);
+            if let Some(number) = number {
+                fs::create_dir_all(&directory).unwrap();
+                fs::write(directory.join("dev"), format!("{number}\n")).unwrap();
+            }
+            symlink(&directory, block.join("slaves").join(slave)).unwrap();
+        }
+        root
+    }
+
+    fn dm_uuid(version: u8) -> String {
+        format!("CRYPT-LUKS{version}-{}-blue", UUID.replace('-', ""))
+    }
+
+    #[test]
+    fn an_active_mapping_is_found_by_name_with_uuid_and_device() {
+        for version in [1, 2] {
+            let root = tree("blue", &dm_uuid(version), &[("sdb", Some("8:16"))]);
+            let status = mapping_status_in(root.path(), "blue").unwrap();
+            let expected = MappingStatus::Active {
+                luks_uuid: Some(UUID.parse().unwrap()),
+                backing: Some(DeviceNumber { major: 8, minor: 16 }),
+                in_use: false,
+            };
+            assert_eq!(status, expected);
+            assert!(status.is_backed_by(8, 16));
+            assert!(!status.is_backed_by(8, 32));
+            assert_eq!(mapping_status_in(root.path(), "blu").unwrap(), MappingStatus::Absent);
+        }
+    }
+
+    #[test]
+    fn a_device_that_was_pulled_out_backs_nothing() {
+        let root = tree("blue", &dm_uuid(2), &[("sdb", None)]);
+        let status = mapping_status_in(root.path(), "blue").unwrap();
+        assert!(matches!(status, MappingStatus::Active { backing: None, luks_uuid: Some(_), .. }));
+        assert!(!status.is_backed_by(8, 16));
+    }
+
+    #[test]
+    fn mappings_that_are_no_luks_have_no_luks_uuid() {
+        for uuid in ["", "LVM-abc", "CRYPT-PLAIN-blue", "CRYPT-LUKS2-0123-blue", "CRYPT-LUKS2-é"] {
+            let root = tree("blue", uuid, &[("sdb", Some("8:16")), ("sdc", Some("8:32"))]);
+            let status = mapping_status_in(root.path(), "blue").unwrap();
+            assert!(
+                matches!(status, MappingStatus::Active { luks_uuid: None, backing: None, .. }),
+                "{uuid}: {status:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn holders_mean_in_use() {
+        let root = tree("blue", &dm_uuid(2), &[("sdb", Some("8:16"))]);
+        fs::create_dir(root.path().join("sys/devices/virtual/block/dm-0/holders/dm-1")).unwrap();
+        let status = mapping_status_in(root.path(), "blue").unwrap();
+        assert!(matches!(status, MappingStatus::Active { in_use: true, .. }));
+    }
+
+    #[test]
+    fn device_mapper_is_seen_by_its_sysfs_directory() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(!has_device_mapper(root.path()));
+        fs::create_dir_all(root.path().join("sys/class/misc/device-mapper")).unwrap();
+        assert!(has_device_mapper(root.path()));
+        assert_eq!(mapping_status_in(root.path(), "blue").unwrap(), MappingStatus::Absent);
+    }
+}

@@ -1,0 +1,344 @@
+//! Testing, adding and removing keys.
+
+use std::path::{Path, PathBuf};
+
+use libcryptsetup_rs::consts::flags::CryptActivate;
+
+use crate::container::{Container, LoadError};
+use crate::disk_header;
+use crate::key_slot::KeySlot;
+use crate::pbkdf::{self, SecretKind};
+use crate::secret::Secret;
+use crate::session::{CryptsetupError, Session};
+use crate::slot_info::SlotState;
+use crate::version::LuksVersion;
+
+/// Why a key was not found to open a container.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TestKeyError {
+    /// The container could not be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The key opens no slot.
+    #[error("the key opens no slot of {}; is it the key of this drive?", device.display())]
+    WrongKey {
+        /// The container.
+        device: PathBuf,
+    },
+    /// libcryptsetup failed otherwise.
+    #[error("cannot test a key on {}: {source}", device.display())]
+    Failed {
+        /// The container.
+        device: PathBuf,
+        /// What it said.
+        #[source]
+        source: CryptsetupError,
+    },
+}
+
+/// Why a key was not added.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AddKeyError {
+    /// The container could not be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The authorising key opens no slot.
+    #[error("the authorising key opens no slot of {}; use a key that the drive already takes", device.display())]
+    WrongKey {
+        /// The container.
+        device: PathBuf,
+    },
+    /// The slot has a key already.
+    #[error("slot {slot} of {} is occupied; choose another slot, or remove its key first", device.display())]
+    Occupied {
+        /// The container.
+        device: PathBuf,
+        /// The slot.
+        slot: KeySlot,
+    },
+    /// This version of LUKS has fewer slots.
+    #[error("{version} has no slot {slot}; choose one below {}", version.slot_count())]
+    NoSuchSlot {
+        /// The version.
+        version: LuksVersion,
+        /// The asked slot.
+        slot: KeySlot,
+    },
+    /// No slot is free. (That an unusually small header has no room for key material is [`AddKeyError::Failed`].)
+    #[error("no slot of {} is free; remove a key first", device.display())]
+    Full {
+        /// The container.
+        device: PathBuf,
+    },
+    /// libcryptsetup failed otherwise.
+    #[error("cannot add a key to {}: {source}", device.display())]
+    Failed {
+        /// The container.
+        device: PathBuf,
+        /// What it said.
+        #[source]
+        source: CryptsetupError,
+    },
+    /// The change was made but could not be confirmed from the disk.
+    #[error("the key was added to {} but not confirmed by reading it back: {reason}; check the drive", device.display())]
+    NotConfirmed {
+        /// The container.
+        device: PathBuf,
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+/// Why a slot was not removed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KillSlotError {
+    /// The container could not be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// There is no key in the slot.
+    #[error("slot {slot} of {} is empty", device.display())]
+    Empty {
+        /// The container.
+        device: PathBuf,
+        /// The slot.
+        slot: KeySlot,
+    },
+    /// It is the last key.
+    #[error("slot {slot} is the last key of {}, without it the data is lost; add another key first", device.display())]
+    Last {
+        /// The container.
+        device: PathBuf,
+        /// The slot.
+        slot: KeySlot,
+    },
+    /// The authorising key opens no other slot.
+    #[error(
+        "the key given opens no slot of {} other than {slot}; give a key that goes on opening it",
+        device.display()
+    )]
+    NotAuthorised {
+        /// The container.
+        device: PathBuf,
+        /// The slot that was to be removed.
+        slot: KeySlot,
+    },
+    /// libcryptsetup failed otherwise.
+    #[error("cannot remove slot {slot} of {}: {source}", device.display())]
+    Failed {
+        /// The container.
+        device: PathBuf,
+        /// The slot.
+        slot: KeySlot,
+        /// What it said.
+        #[source]
+        source: CryptsetupError,
+    },
+    /// The change was made but could not be confirmed from the disk.
+    #[error("slot {slot} of {} was removed but not confirmed by reading back: {reason}; check the drive", device.display())]
+    NotConfirmed {
+        /// The container.
+        device: PathBuf,
+        /// The slot.
+        slot: KeySlot,
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+impl Container {
+    /// Finds the slot that a key opens, without opening the container.
+    ///
+    /// # Errors
+    /// [`TestKeyError::WrongKey`] when it opens none.
+    pub fn test_key(&self, key: &Secret) -> Result<KeySlot, TestKeyError> {
+        let (_, mut session) = self.reopen()?;
+        self.tested(opens(&mut session, None, key))
+    }
+
+    /// Whether a key opens one particular slot; `false` also when the slot is empty.
+    ///
+    /// # Errors
+    /// Never [`TestKeyError::WrongKey`].
+    pub fn test_key_in(&self, key: &Secret, slot: KeySlot) -> Result<bool, TestKeyError> {
+        let (_, mut session) = self.reopen()?;
+        if !self.version.has_slot(slot) || !is_active(self.slot_state(&mut session, slot)?) {
+            return Ok(false);
+        }
+        match self.tested(opens(&mut session, Some(slot), key)) {
+            Ok(_) => Ok(true),
+            Err(TestKeyError::WrongKey { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn tested(&self, opened: Result<Option<KeySlot>, CryptsetupError>) -> Result<KeySlot, TestKeyError> {
+        let device = || self.device.clone();
+        opened
+            .map_err(|source| TestKeyError::Failed { device: device(), source })?
+            .ok_or_else(|| TestKeyError::WrongKey { device: device() })
+    }
+
+    /// Adds a key, authorised by one that opens the container already; in the given slot or the first free one.
+    ///
+    /// Back the header up before ([`Container::backup_header`]). Afterwards the new key has been tested against the
+    /// header on the disk.
+    ///
+    /// # Errors
+    /// [`AddKeyError::WrongKey`] when `auth` opens no slot, [`AddKeyError::Occupied`] when the slot is taken.
+    pub fn add_key(
+        &self,
+        auth: &Secret,
+        new: &Secret,
+        kind: SecretKind,
+        slot: Option<KeySlot>,
+    ) -> Result<KeySlot, AddKeyError> {
+        let device = || self.device.clone();
+        let failed = |source| AddKeyError::Failed { device: device(), source };
+        let (_, mut session) = self.reopen()?;
+        let slot = self.free_slot(&mut session, slot)?;
+        session.call(|device| pbkdf::choose(device, kind, self.version)).map_err(failed)?;
+        session
+            .call(|device| {
+                device.keyslot_handle().add_by_passphrase(
+                    Some(slot.get().into()),
+                    auth.expose(),
+                    new.expose(),
+                )
+            })
+            .map_err(|source| {
+                if source.is(libc::EPERM) {
+                    AddKeyError::WrongKey { device: device() }
+                } else {
+                    failed(source)
+                }
+            })?;
+        drop(session);
+        self.confirm_key(new, slot)
+            .map_err(|reason| AddKeyError::NotConfirmed { device: device(), reason })?;
+        Ok(slot)
+    }
+
+    fn free_slot(&self, session: &mut Session, slot: Option<KeySlot>) -> Result<KeySlot, AddKeyError> {
+        if let Some(slot) = slot {
+            if !self.version.has_slot(slot) {
+                return Err(AddKeyError::NoSuchSlot { version: self.version, slot });
+            }
+            return match self.slot_state(session, slot)? {
+                SlotState::Empty => Ok(slot),
+                _ => Err(AddKeyError::Occupied { device: self.device.clone(), slot }),
+            };
+        }
+        for slot in KeySlot::first(self.version.slot_count()) {
+            if self.slot_state(session, slot)? == SlotState::Empty {
+                return Ok(slot);
+            }
+        }
+        Err(AddKeyError::Full { device: self.device.clone() })
+    }
+
+    /// Removes a key; `auth` must open another slot, which is tried in this very call.
+    ///
+    /// Back the header up before ([`Container::backup_header`]). Afterwards `auth` has been tested against the header
+    /// on the disk.
+    ///
+    /// # Errors
+    /// [`KillSlotError::Last`] for the last key and [`KillSlotError::NotAuthorised`] when `auth` opens no other slot;
+    /// nothing is changed then.
+    pub fn kill_slot(&self, slot: KeySlot, auth: &Secret) -> Result<(), KillSlotError> {
+        let device = || self.device.clone();
+        let failed = |source| KillSlotError::Failed { device: device(), slot, source };
+        let (_, mut session) = self.reopen()?;
+        let state =
+            if self.version.has_slot(slot) { self.slot_state(&mut session, slot)? } else { SlotState::Empty };
+        match state {
+            SlotState::Empty => return Err(KillSlotError::Empty { device: device(), slot }),
+            SlotState::ActiveLast => return Err(KillSlotError::Last { device: device(), slot }),
+            SlotState::Active | SlotState::Unbound | SlotState::Invalid => {}
+        }
+        let remaining = self
+            .other_slot_opened_by(&mut session, auth, slot)
+            .map_err(|error| match error {
+                OtherSlotError::Load(error) => error.into(),
+                OtherSlotError::Library(source) => failed(source),
+            })?
+            .ok_or_else(|| KillSlotError::NotAuthorised { device: device(), slot })?;
+        session.call(|handle| handle.keyslot_handle().destroy(slot.get().into())).map_err(failed)?;
+        drop(session);
+        self.confirm_key(auth, remaining)
+            .and_then(|()| match self.slots() {
+                Ok(slots) if slots.iter().any(|info| info.slot == slot && info.state != SlotState::Empty) => {
+                    Err("the slot is still there".to_owned())
+                }
+                Ok(_) => Ok(()),
+                Err(error) => Err(error.to_string()),
+            })
+            .map_err(|reason| KillSlotError::NotConfirmed { device: device(), slot, reason })
+    }
+
+    /// A slot other than `excluded` that the key opens.
+    fn other_slot_opened_by(
+        &self,
+        session: &mut Session,
+        key: &Secret,
+        excluded: KeySlot,
+    ) -> Result<Option<KeySlot>, OtherSlotError> {
+        // One try over all slots answers the usual case; the same key may be in several.
+        match opens(session, None, key).map_err(OtherSlotError::Library)? {
+            Some(slot) if slot != excluded => return Ok(Some(slot)),
+            Some(_) => {}
+            None => return Ok(None),
+        }
+        for slot in KeySlot::first(self.version.slot_count()).filter(|slot| *slot != excluded) {
+            let active = is_active(self.slot_state(session, slot).map_err(OtherSlotError::Load)?);
+            if active && opens(session, Some(slot), key).map_err(OtherSlotError::Library)?.is_some() {
+                return Ok(Some(slot));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Flushes the device and makes sure that a key opens a slot of the header that is on it.
+    pub(crate) fn confirm_key(&self, key: &Secret, slot: KeySlot) -> Result<(), String> {
+        flush(&self.device).map_err(|error| format!("flushing failed: {error}"))?;
+        match self.test_key_in(key, slot) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(format!("the key doesn't open slot {slot}")),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+enum OtherSlotError {
+    Load(LoadError),
+    Library(CryptsetupError),
+}
+
+/// The slot that a key opens, out of all or just one; `None` when it opens none.
+pub(crate) fn opens(
+    session: &mut Session,
+    slot: Option<KeySlot>,
+    key: &Secret,
+) -> Result<Option<KeySlot>, CryptsetupError> {
+    let number = slot.map(|slot| slot.get().into());
+    let opened = session.call(|device| {
+        device.activate_handle().activate_by_passphrase(None, number, key.expose(), CryptActivate::empty())
+    });
+    match opened {
+        Ok(number) => Ok(KeySlot::from_library(number)),
+        // No slot takes the key, or (ENOENT) there is no slot at all.
+        Err(error) if error.is(libc::EPERM) || error.is(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_active(state: SlotState) -> bool {
+    matches!(state, SlotState::Active | SlotState::ActiveLast)
+}
+
+/// Brings everything that was written to a device or file to stable storage.
+pub(crate) fn flush(device: &Path) -> std::io::Result<()> {
+    disk_header::open(device)?.sync_all()
+}
