@@ -1,0 +1,31 @@
+//! bconsole.conf for the administrator, and bconsole-offsite.conf for the changer.
+
+use std::path::PathBuf;
+
+use crate::generate::builder::{Resource, document};
+use crate::generate::{GenerateError, Input};
+use crate::tree::Document;
+
+pub(super) fn full(input: &Input<'_>) -> Result<Document, GenerateError> {
+    document([director(input).password(&input.passwords.director)])
+}
+
+pub(super) fn restricted(input: &Input<'_>) -> Result<Document, GenerateError> {
+    document([
+        // Demanded by the parser; a named console proves itself with its own password.
+        director(input).quoted("Password", "unused"),
+        Resource::new("Console", &input.bacula.console.name).password(&input.passwords.console),
+    ])
+}
+
+/// Where the restricted console's configuration belongs.
+pub(super) fn restricted_path(input: &Input<'_>) -> PathBuf {
+    input.bacula.paths.configuration.join("bconsole-offsite.conf")
+}
+
+fn director(input: &Input<'_>) -> Resource {
+    let director = &input.bacula.director;
+    Resource::new("Director", &director.name)
+        .address("Address", &director.address)
+        .number("DIRport", director.port)
+}

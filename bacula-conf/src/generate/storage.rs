@@ -1,0 +1,76 @@
+//! bacula-sd.conf, or the part of it that is included.
+
+use crate::generate::builder::{Resource, document};
+use crate::generate::{GenerateError, Input};
+use crate::tree::Document;
+
+pub(super) fn complete(input: &Input<'_>) -> Result<Document, GenerateError> {
+    let (bacula, paths) = (input.bacula, &input.bacula.paths);
+    let daemon = Resource::new("Storage", &bacula.storage.name)
+        .number("SDPort", bacula.storage.port)
+        .address("SDAddress", &bacula.storage.address)
+        .path("Working Directory", &paths.working)
+        .path("Pid Directory", &paths.run)
+        .path("Plugin Directory", &paths.plugins)
+        .number("Maximum Concurrent Jobs", bacula.storage.maximum_concurrent_jobs);
+    let director = Resource::new("Director", &bacula.director.name).password(&input.passwords.storage);
+    let messages =
+        Resource::new("Messages", &bacula.messages.jobs).messages("Director", &bacula.director.name, "all");
+    let mut resources = vec![daemon, director, messages];
+    resources.extend(changer(input)?);
+    document(resources)
+}
+
+pub(super) fn include(input: &Input<'_>) -> Result<Document, GenerateError> {
+    document(changer(input)?)
+}
+
+fn changer(input: &Input<'_>) -> Result<Vec<Resource>, GenerateError> {
+    let settings = &input.bacula.autochanger;
+    let names: Vec<String> =
+        (1..=settings.drives).map(|drive| format!("{}-{drive}", settings.drive_prefix)).collect();
+    let mut resources = vec![
+        Resource::new("Autochanger", &settings.name)
+            .texts("Device", names.iter().map(String::as_str))
+            .short("Changer Command", &command(input)?)
+            .path("Changer Device", &input.changer.config_path),
+    ];
+    for (index, name) in (0_u32..).zip(&names) {
+        resources.push(
+            Resource::new("Device", name)
+                .number("Drive Index", index)
+                .yes("Autochanger")
+                .keyword("Device Type", "File")
+                .text("Media Type", &settings.media_type)
+                .path("Archive Device", &input.changer.work_dir.join(index.to_string()))
+                .no("Label Media")
+                .yes("Random Access")
+                .yes("Removable Media")
+                .yes("Automatic Mount")
+                .no("Always Open")
+                .number("Maximum Concurrent Jobs", 1_u32)
+                .line("Maximum Changer Wait", &settings.maximum_changer_wait.to_string())
+                .line("Volume Poll Interval", &settings.poll_interval.to_string()),
+        );
+    }
+    Ok(resources)
+}
+
+/// The storage daemon splits the command at blanks and replaces `%` codes; no shell sees it.
+fn command(input: &Input<'_>) -> Result<String, GenerateError> {
+    for path in [&input.changer.command, &input.changer.config_path] {
+        let text = path.to_string_lossy();
+        if let Some(found) = text.chars().find(|c| c.is_whitespace() || matches!(c, '%' | '"' | '\'' | '\\'))
+        {
+            return Err(GenerateError::CommandPath { path: path.clone(), found });
+        }
+        if !path.is_absolute() || path.to_str().is_none() {
+            return Err(GenerateError::Path {
+                resource: format!("Autochanger {}", input.bacula.autochanger.name),
+                directive: "Changer Command".to_owned(),
+                path: path.clone(),
+            });
+        }
+    }
+    Ok(format!("{} %c %o %S %a %d", input.changer.command.display()))
+}
