@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
+use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::Mode;
-use sys_mount::{FilesystemType, Mount, MountFlags, UnmountFlags};
+use sys_mount::{FilesystemType, Mount, MountFlags};
 
 use crate::device::{BlockDevice, DevNum, Tag};
 use crate::fs_uuid::FsUuid;
@@ -206,15 +207,15 @@ pub fn mount(device: &Path, at: &Path, fs_type: &str, options: &MountOptions) ->
 /// # Errors
 /// [`MountError::Busy`], only with [`UnmountMode::Now`]; [`MountError::NotMounted`].
 pub fn unmount(at: &Path, mode: UnmountMode) -> Result<(), MountError> {
+    // By nix: the flag of this name in sys-mount 3.1 is `open(2)`'s, which umount2(2) refuses.
     let flags = match mode {
-        UnmountMode::Now => UnmountFlags::NOFOLLOW,
-        UnmountMode::Lazy => UnmountFlags::NOFOLLOW | UnmountFlags::DETACH,
+        UnmountMode::Now => MntFlags::UMOUNT_NOFOLLOW,
+        UnmountMode::Lazy => MntFlags::UMOUNT_NOFOLLOW | MntFlags::MNT_DETACH,
     };
-    let at_owned = || at.to_owned();
-    sys_mount::unmount(at, flags).map_err(|source| match source.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::EBUSY) => MountError::Busy { at: at_owned() },
-        Some(Errno::EINVAL | Errno::ENOENT) => MountError::NotMounted { at: at_owned() },
-        _ => MountError::Unmount { at: at_owned(), source },
+    umount2(at, flags).map_err(|errno| match errno {
+        Errno::EBUSY => MountError::Busy { at: at.to_owned() },
+        Errno::EINVAL | Errno::ENOENT => MountError::NotMounted { at: at.to_owned() },
+        _ => MountError::Unmount { at: at.to_owned(), source: errno.into() },
     })
 }
 

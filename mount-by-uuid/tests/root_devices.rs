@@ -1,2 +1,228 @@
-//! Placeholder
-fn main() {}
+//! Finding, mounting and following loop devices. Needs root; mounts stay in a namespace of their own.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod sandbox;
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use mount_by_uuid::{
+    Event, FindError, FsUuid, Hotplug, MountError, MountOptions, MountTable, MountUuidError, Refused, System,
+    Tag, UnmountMode, detach, flush, mount, mount_uuid, unmount,
+};
+use sandbox::{Lacking, Loop, Visitor, ext4_image};
+use tempfile::tempdir;
+
+fn main() -> ExitCode {
+    let lacking: Lacking = sandbox::enter();
+    let tests: &[(&'static str, fn())] = &[
+        ("a_device_is_found_by_the_uuid_it_carries", a_device_is_found_by_the_uuid_it_carries),
+        ("two_devices_with_one_uuid_are_both_named_and_neither_is_used", two_devices_with_one_uuid),
+        ("a_device_without_content_has_no_tag", a_device_without_content_has_no_tag),
+        ("mounts_are_nosuid_nodev_noexec_and_keep_their_options", mounts_are_safe),
+        ("a_busy_mount_is_told_and_left_alone", a_busy_mount_is_told_and_left_alone),
+        ("a_wrong_type_is_told_apart_from_a_missing_device", a_wrong_type_is_told),
+        ("detach_takes_every_mount_of_the_device", detach_takes_every_mount_of_the_device),
+        ("detach_names_a_covered_mount", detach_names_a_covered_mount),
+        ("events_tell_of_a_loop_device", events_tell_of_a_loop_device),
+        ("an_overflow_of_events_is_told", an_overflow_of_events_is_told),
+    ];
+    libtest_mimic::run(&libtest_mimic::Arguments::from_args(), sandbox::trials(lacking, tests)).exit_code()
+}
+
+fn system() -> System {
+    System::new(Path::new("/"))
+}
+
+fn fresh_uuid() -> (String, FsUuid) {
+    let uuid = uuid::Uuid::new_v4().to_string();
+    let parsed = uuid.parse().unwrap();
+    (uuid, parsed)
+}
+
+fn a_device_is_found_by_the_uuid_it_carries() {
+    let directory = tempdir().unwrap();
+    let (text, uuid) = fresh_uuid();
+    let device = Loop::attach(&ext4_image(directory.path(), &text));
+    let found = system().find(&Tag::Filesystem(uuid.clone())).unwrap();
+    assert_eq!(found.path, device.path);
+    assert_eq!(found.fs_type.as_deref(), Some("ext4"));
+    assert_eq!(found.label.as_deref(), Some("vault"));
+    assert_eq!(found.size_bytes, 8 << 20);
+    assert!(found.diskseq.is_some(), "Linux 5.15 gives each appearance a number");
+    assert_eq!(system().probe(&device.path).unwrap(), found);
+    drop(device);
+    let error = system().find(&Tag::Filesystem(uuid)).unwrap_err();
+    assert!(matches!(error, FindError::NotFound { .. }), "{error:?}");
+}
+
+fn two_devices_with_one_uuid() {
+    let directory = tempdir().unwrap();
+    let (text, uuid) = fresh_uuid();
+    let image = ext4_image(directory.path(), &text);
+    let copy = directory.path().join("copy.img");
+    fs::copy(&image, &copy).unwrap();
+    let devices = [Loop::attach(&image), Loop::attach(&copy)];
+    let mount_point = tempdir().unwrap();
+    match mount_uuid(&system(), &uuid, mount_point.path()) {
+        Err(MountUuidError::Find { source: error @ FindError::Ambiguous { .. } }) => {
+            let message = error.to_string();
+            for device in &devices {
+                assert!(message.contains(device.path.to_str().unwrap()), "{message}");
+            }
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(MountTable::read(&system()).unwrap().at(mount_point.path()).is_none());
+}
+
+fn a_device_without_content_has_no_tag() {
+    let directory = tempdir().unwrap();
+    let image = directory.path().join("blank.img");
+    fs::File::create(&image).unwrap().set_len(1 << 20).unwrap();
+    let device = Loop::attach(&image);
+    let probed = system().probe(&device.path).unwrap();
+    assert_eq!((probed.tag, probed.fs_type, probed.label), (None, None, None));
+}
+
+fn mounts_are_safe() {
+    let directory = tempdir().unwrap();
+    let (text, uuid) = fresh_uuid();
+    let device = Loop::attach(&ext4_image(directory.path(), &text));
+    let at = tempdir().unwrap();
+    assert_eq!(mount_uuid(&system(), &uuid, at.path()).unwrap().path, device.path);
+    let options = |wanted: &[&str]| {
+        let table = MountTable::read(&system()).unwrap();
+        let top = table.at(at.path()).unwrap();
+        for option in wanted {
+            assert!(top.option(option).is_some(), "{option} is not in {top}");
+        }
+    };
+    options(&["rw", "nosuid", "nodev", "noexec"]);
+    fs::write(at.path().join("new"), "x").unwrap();
+    flush(at.path()).unwrap();
+    unmount(at.path(), UnmountMode::Now).unwrap();
+    let extra = vec!["errors=panic".to_owned(), "noatime".to_owned()];
+    let error = mount(&device.path, at.path(), "ext4", &MountOptions { extra, ..MountOptions::default() });
+    assert!(matches!(error, Err(MountError::Mount { .. })), "noatime is no option of ext4 itself: {error:?}");
+    let careful = MountOptions { sync: true, read_only: true, extra: vec!["errors=continue".to_owned()] };
+    mount(&device.path, at.path(), "ext4", &careful).unwrap();
+    options(&["ro", "sync", "nosuid", "nodev", "noexec"]);
+    assert!(at.path().join("new").exists());
+    unmount(at.path(), UnmountMode::Now).unwrap();
+    let error = unmount(at.path(), UnmountMode::Now).unwrap_err();
+    assert!(matches!(error, MountError::NotMounted { .. }), "{error:?}");
+}
+
+fn a_busy_mount_is_told_and_left_alone() {
+    let directory = tempdir().unwrap();
+    let (text, uuid) = fresh_uuid();
+    let _device = Loop::attach(&ext4_image(directory.path(), &text));
+    let at = tempdir().unwrap();
+    mount_uuid(&system(), &uuid, at.path()).unwrap();
+    let file = fs::File::open(at.path().join("hello")).unwrap();
+    let error = unmount(at.path(), UnmountMode::Now).unwrap_err();
+    assert!(matches!(error, MountError::Busy { .. }), "{error:?}");
+    assert_eq!(fs::read_to_string(at.path().join("hello")).unwrap(), text);
+    drop(file);
+    unmount(at.path(), UnmountMode::Now).unwrap();
+}
+
+fn a_wrong_type_is_told() {
+    let directory = tempdir().unwrap();
+    let (text, _) = fresh_uuid();
+    let device = Loop::attach(&ext4_image(directory.path(), &text));
+    let at = tempdir().unwrap();
+    let meaning =
+        |device: &Path, at: &Path, fs_type| match mount(device, at, fs_type, &MountOptions::default())
+            .unwrap_err()
+        {
+            MountError::Mount { meaning, .. } => meaning,
+            other => panic!("{other:?}"),
+        };
+    assert_eq!(meaning(&device.path, at.path(), "xfs"), Refused::NoSuchFilesystem);
+    assert_eq!(meaning(&device.path, at.path(), "nosuchfs"), Refused::UnknownType);
+    assert_eq!(meaning(&device.path, &at.path().join("none"), "ext4"), Refused::NoMountPoint);
+    assert_eq!(meaning(Path::new("/dev/none"), at.path(), "ext4"), Refused::NoMountPoint);
+}
+
+fn detach_takes_every_mount_of_the_device() {
+    let directory = tempdir().unwrap();
+    let (text, uuid) = fresh_uuid();
+    let _device = Loop::attach(&ext4_image(directory.path(), &text));
+    let (at, bind) = (tempdir().unwrap(), tempdir().unwrap());
+    let devnum = mount_uuid(&system(), &uuid, at.path()).unwrap().devnum;
+    let flags = nix::mount::MsFlags::MS_BIND;
+    nix::mount::mount(Some(at.path()), bind.path(), None::<&str>, flags, None::<&str>).unwrap();
+    let mut holder = Visitor::start("exec 3<\"$1\"; echo open; read -r _; cat <&3", &at.path().join("hello"));
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(holder.is_waiting());
+    let mut detached = detach(&system(), devnum).unwrap();
+    detached.sort();
+    let mut expected = [at.path().to_owned(), bind.path().to_owned()];
+    expected.sort();
+    assert_eq!(detached, expected);
+    assert_eq!(MountTable::read(&system()).unwrap().mounts_of(devnum).count(), 0);
+    // The device is still there in this test, so the open file goes on to work.
+    assert!(holder.finish().output.ends_with(&text));
+    assert_eq!(detach(&system(), devnum).unwrap(), [] as [std::path::PathBuf; 0]);
+}
+
+fn detach_names_a_covered_mount() {
+    let directory = tempdir().unwrap();
+    let (text, uuid) = fresh_uuid();
+    let _device = Loop::attach(&ext4_image(directory.path(), &text));
+    let at = tempdir().unwrap();
+    let devnum = mount_uuid(&system(), &uuid, at.path()).unwrap().devnum;
+    let none = nix::mount::MsFlags::empty();
+    nix::mount::mount(Some("cover"), at.path(), Some("tmpfs"), none, None::<&str>).unwrap();
+    let error = detach(&system(), devnum).unwrap_err();
+    assert!(matches!(&error, MountError::Covered { at: covered, .. } if covered == at.path()), "{error:?}");
+    unmount(at.path(), UnmountMode::Now).unwrap();
+    assert_eq!(detach(&system(), devnum).unwrap(), [at.path()]);
+}
+
+fn events_tell_of_a_loop_device() {
+    let directory = tempdir().unwrap();
+    let (text, _) = fresh_uuid();
+    let image = ext4_image(directory.path(), &text);
+    let mut hotplug = Hotplug::listen(&system()).unwrap();
+    let device = Loop::attach(&image);
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(10) {
+        match hotplug.next(Some(Duration::from_secs(1))).unwrap() {
+            // Other tests attach devices as well.
+            Some(Event::Changed { device: changed }) if changed.path == device.path => {
+                assert_eq!(system().probe(&changed.path).unwrap().devnum, changed.devnum);
+                return;
+            }
+            _ => {}
+        }
+    }
+    panic!("attaching a file to {} was not told", device.path.display());
+}
+
+fn an_overflow_of_events_is_told() {
+    let directory = tempdir().unwrap();
+    let (text, _) = fresh_uuid();
+    let device = Loop::attach(&ext4_image(directory.path(), &text));
+    let name = device.path.file_name().unwrap().to_str().unwrap().to_owned();
+    let uevent = format!("/sys/class/block/{name}/uevent");
+    let mut hotplug = Hotplug::listen(&system()).unwrap();
+    // As small as the kernel allows: two events don't fit.
+    nix::sys::socket::setsockopt(&hotplug, nix::sys::socket::sockopt::RcvBuf, &1).unwrap();
+    for _ in 0..50 {
+        fs::write(&uevent, "change").unwrap();
+    }
+    let mut overflowed = false;
+    while let Some(event) = hotplug.next(Some(Duration::from_millis(200))).unwrap() {
+        overflowed |= event == Event::Overflow;
+    }
+    assert!(overflowed);
+    // After an overflow events come again.
+    fs::write(&uevent, "change").unwrap();
+    let next = hotplug.next(Some(Duration::from_secs(5))).unwrap();
+    assert!(next.is_some_and(|event| event.device().is_some()));
+}

@@ -1,0 +1,425 @@
+//! One automount from its first visitor to its end.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
+use std::time::Duration;
+
+use mount_by_uuid::{
+    Automount, AutomountSettings, Keeper, MountTable, NameError, Refusal, Stop, StopError, System,
+};
+use tempfile::{TempDir, tempdir};
+
+use crate::keepers::{Blanks, Drives, Scripted};
+use crate::sandbox::{Loop, Visitor, cat, ext4_image, wait_for};
+
+pub(crate) const TESTS: &[(&str, fn())] = &[
+    ("a_visitor_finds_the_drive_mounted", a_visitor_finds_the_drive_mounted),
+    ("an_absent_drive_fails_at_once_and_is_there_once_plugged", an_absent_drive_fails_at_once),
+    ("an_idle_drive_is_unmounted_and_its_directory_gone", an_idle_drive_is_unmounted),
+    ("a_file_held_open_keeps_the_drive", a_file_held_open_keeps_the_drive),
+    ("many_waiters_on_one_name_share_one_mount", many_waiters_share_one_mount),
+    ("a_failing_keeper_is_an_io_error", a_failing_keeper_is_an_io_error),
+    ("what_a_keeper_mounted_but_refused_is_not_served", what_was_refused_is_not_served),
+    ("two_names_are_mounted_at_the_same_time", two_names_are_mounted_at_the_same_time),
+    ("a_hanging_keeper_does_not_hold_the_waiter", a_hanging_keeper_does_not_hold_the_waiter),
+    ("a_killed_waiter_disturbs_nobody", a_killed_waiter_disturbs_nobody),
+    ("the_owner_and_a_visitor_mount_once", the_owner_and_a_visitor_mount_once),
+    ("eject_unmounts_at_once_or_tells_who_is_busy", eject_unmounts_at_once),
+    ("a_visitor_during_an_eject_gets_the_drive_after_it", a_visitor_during_an_eject),
+    ("someone_elses_umount_is_cleaned_up", someone_elses_umount_is_cleaned_up),
+    ("a_torn_out_drive_leaves_a_clean_mount_point", a_torn_out_drive_leaves_a_clean_mount_point),
+    ("hundreds_of_names", hundreds_of_names),
+    ("a_clean_stop_leaves_nothing", a_clean_stop_leaves_nothing),
+    ("a_busy_stop_is_refused_and_service_goes_on", a_busy_stop_is_refused),
+    ("the_owner_learns_that_the_kernel_hung_up", the_owner_learns_that_the_kernel_hung_up),
+    ("nothing_can_be_written_where_no_drive_is", nothing_can_be_written_where_no_drive_is),
+];
+
+pub(crate) const FIRST: &str = "11111111-aaaa-4bbb-8ccc-0123456789ab";
+pub(crate) const SECOND: &str = "22222222-aaaa-4bbb-8ccc-0123456789ab";
+
+/// An automount in a directory of its own.
+pub(crate) struct Stage {
+    pub(crate) automount: Automount,
+    _directory: TempDir,
+}
+
+impl Stage {
+    pub(crate) fn new(idle: Duration, keeper: Arc<dyn Keeper>) -> Stage {
+        Stage::with(&AutomountSettings::new(idle), keeper)
+    }
+
+    fn with(settings: &AutomountSettings, keeper: Arc<dyn Keeper>) -> Stage {
+        let directory = tempdir().unwrap();
+        let system = System::new(Path::new("/"));
+        let automount = Automount::mount_with(&system, directory.path(), settings).unwrap();
+        automount.serve(keeper).unwrap();
+        Stage { automount, _directory: directory }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.automount.dir().join(name)
+    }
+
+    pub(crate) fn is_mounted(&self, name: &str) -> bool {
+        is_mount_point(&self.path(name))
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let left = self.automount.mounted();
+        for name in left {
+            let _ = self.automount.detach(&name);
+        }
+        let _ = self.automount.shutdown(Stop::Unmount);
+    }
+}
+
+pub(crate) fn is_mount_point(path: &Path) -> bool {
+    MountTable::read(&System::new(Path::new("/"))).unwrap().at(path).is_some()
+}
+
+const LONG: Duration = Duration::from_secs(999);
+
+/// A drive with a filesystem of the given UUID.
+pub(crate) struct Drive {
+    pub(crate) device: Loop,
+    _directory: TempDir,
+}
+
+impl Drive {
+    pub(crate) fn new(uuid: &str) -> Drive {
+        let directory = tempdir().unwrap();
+        Drive { device: Loop::attach(&ext4_image(directory.path(), uuid)), _directory: directory }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.device.path
+    }
+}
+
+fn a_visitor_finds_the_drive_mounted() {
+    let drive = Drive::new(FIRST);
+    let stage = Stage::new(LONG, Arc::new(Drives::of(&[(FIRST, drive.path())])));
+    let visit = cat(&stage.path(FIRST).join("hello"));
+    assert_eq!((visit.ok, visit.output.as_str()), (true, FIRST), "{visit:?}");
+    assert_eq!(stage.automount.mounted(), [FIRST]);
+    let table = MountTable::read(&System::new(Path::new("/"))).unwrap();
+    let top = table.at(&stage.path(FIRST)).unwrap();
+    assert!(["nosuid", "nodev", "noexec"].iter().all(|option| top.option(option).is_some()), "{top}");
+    let root = table.at(stage.automount.dir()).unwrap();
+    assert_eq!((root.fs_type.as_str(), root.source.to_str()), ("autofs", Some("offsite")));
+}
+
+fn an_absent_drive_fails_at_once() {
+    let drive = Drive::new(FIRST);
+    let drives = Arc::new(Drives::default());
+    let stage = Stage::new(LONG, drives.clone());
+    for _ in 0..3 {
+        let visit = cat(&stage.path(FIRST).join("hello"));
+        assert!(!visit.ok && visit.error.contains("No such file or directory"), "{visit:?}");
+        assert!(visit.took < Duration::from_secs(1), "{visit:?}");
+    }
+    assert!(std::fs::read_dir(stage.automount.dir()).unwrap().next().is_none());
+    drives.plug(FIRST, drive.path());
+    assert_eq!(cat(&stage.path(FIRST).join("hello")).output, FIRST);
+}
+
+fn an_idle_drive_is_unmounted() {
+    let drive = Drive::new(FIRST);
+    let drives = Arc::new(Drives::of(&[(FIRST, drive.path())]));
+    let stage = Stage::new(Duration::from_secs(1), drives.clone());
+    assert!(cat(&stage.path(FIRST).join("hello")).ok);
+    let gone = || std::fs::read_dir(stage.automount.dir()).unwrap().next().is_none();
+    let took = wait_for("the drive to be unmounted", Duration::from_secs(8), gone);
+    assert!(took > Duration::from_millis(700), "unmounted after {took:?}, before it was idle");
+    assert!(took < Duration::from_secs(4), "unmounted only after {took:?}");
+    assert!(!stage.is_mounted(FIRST));
+    assert_eq!((drives.mounts(), drives.unmounts()), (1, 1));
+    assert!(stage.automount.mounted().is_empty());
+    assert!(cat(&stage.path(FIRST).join("hello")).ok, "it is mounted again for the next visitor");
+}
+
+fn a_file_held_open_keeps_the_drive() {
+    let drive = Drive::new(FIRST);
+    let drives = Arc::new(Drives::of(&[(FIRST, drive.path())]));
+    let stage = Stage::new(Duration::from_secs(1), drives.clone());
+    let holder = Visitor::start("exec 3<\"$1\"; read -r _; cat <&3", &stage.path(FIRST).join("hello"));
+    wait_for("the drive to be mounted", Duration::from_secs(5), || stage.is_mounted(FIRST));
+    std::thread::sleep(Duration::from_secs(4));
+    assert!(stage.is_mounted(FIRST));
+    assert_eq!(drives.unmounts(), 0, "the kernel knows that it is in use");
+    assert_eq!(holder.finish().output, FIRST);
+    wait_for("the drive to be unmounted", Duration::from_secs(8), || !stage.is_mounted(FIRST));
+}
+
+fn many_waiters_share_one_mount() {
+    let drive = Drive::new(FIRST);
+    let drives = Drives::of(&[(FIRST, drive.path())]).slow(Duration::from_millis(500));
+    let drives = Arc::new(drives);
+    let stage = Stage::new(LONG, drives.clone());
+    let path = stage.path(FIRST).join("hello");
+    let visitors: Vec<_> = (0..40).map(|_| Visitor::start("cat \"$1\"", &path)).collect();
+    for visitor in visitors {
+        assert_eq!(visitor.finish().output, FIRST);
+    }
+    assert_eq!(drives.mounts(), 1);
+}
+
+fn a_failing_keeper_is_an_io_error() {
+    let keeper = Scripted(|name: &std::ffi::OsStr, _: &Path| match name.to_str() {
+        Some("broken") => Err(Refusal::Failed { reason: "wrong key".to_owned() }),
+        Some("foreign") => Err(Refusal::Forbidden { reason: "not enrolled".to_owned() }),
+        Some("panic") => panic!("a keeper's panic, as part of a test"),
+        // Claims to have mounted something.
+        _ => Ok(()),
+    });
+    let stage = Stage::new(LONG, Arc::new(keeper));
+    for (name, message) in [
+        ("broken", "Input/output error"),
+        ("foreign", "Permission denied"),
+        ("panic", "Input/output error"),
+        ("liar", "Input/output error"),
+    ] {
+        let visit = cat(&stage.path(name));
+        assert!(!visit.ok && visit.error.contains(message), "{name}: {visit:?}");
+        assert!(visit.took < Duration::from_secs(2), "{visit:?}");
+        assert!(!stage.path(name).exists(), "{name}");
+    }
+    match stage.automount.touch_mount("broken").unwrap_err() {
+        NameError::Refused { source, .. } => assert_eq!(source.to_string(), "wrong key"),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn what_was_refused_is_not_served() {
+    let keeper = Scripted(|name: &std::ffi::OsStr, at: &Path| {
+        Blanks.mount(name, at)?;
+        Err(Refusal::Failed { reason: "the wrong filesystem".to_owned() })
+    });
+    let stage = Stage::new(LONG, Arc::new(keeper));
+    assert!(cat(&stage.path("a")).error.contains("Input/output error"));
+    assert!(!stage.is_mounted("a"));
+    assert!(stage.automount.mounted().is_empty());
+}
+
+fn two_names_are_mounted_at_the_same_time() {
+    // Each mount waits for the other to be under way: one after the other, neither would ever end.
+    let both = Barrier::new(2);
+    let keeper = Scripted(move |name: &std::ffi::OsStr, at: &Path| {
+        both.wait();
+        Blanks.mount(name, at)
+    });
+    let stage = Stage::new(LONG, Arc::new(keeper));
+    let visitors = ["a", "b"].map(|name| Visitor::start("ls -A \"$1/.\"", &stage.path(name)));
+    for visitor in visitors {
+        assert!(visitor.finish().ok);
+    }
+}
+
+fn a_hanging_keeper_does_not_hold_the_waiter() {
+    let keeper = Scripted(|name: &std::ffi::OsStr, at: &Path| {
+        std::thread::sleep(Duration::from_secs(2));
+        Blanks.mount(name, at)
+    });
+    let settings =
+        AutomountSettings { answer_within: Duration::from_millis(300), ..AutomountSettings::new(LONG) };
+    let stage = Stage::with(&settings, Arc::new(keeper));
+    let visit = Visitor::start("ls \"$1/.\"", &stage.path("a")).finish();
+    assert!(visit.error.contains("Connection timed out"), "{visit:?}");
+    assert!(visit.took < Duration::from_millis(1500), "{visit:?}");
+    wait_for("the mount to end all the same", Duration::from_secs(5), || stage.is_mounted("a"));
+    assert!(Visitor::start("ls \"$1/.\"", &stage.path("a")).finish().ok);
+}
+
+fn a_killed_waiter_disturbs_nobody() {
+    let drive = Drive::new(FIRST);
+    let drives = Drives::of(&[(FIRST, drive.path())]).slow(Duration::from_millis(700));
+    let drives = Arc::new(drives);
+    let stage = Stage::new(LONG, drives.clone());
+    let path = stage.path(FIRST).join("hello");
+    let mut visitors = [(); 2].map(|()| Visitor::start("exec cat \"$1\"", &path));
+    wait_for("the keeper to be asked", Duration::from_secs(5), || drives.mounts() == 1);
+    let [first, second] = &mut visitors;
+    assert!(first.is_waiting() && second.is_waiting());
+    first.kill();
+    let [first, second] = visitors;
+    assert!(first.finish().took < Duration::from_millis(700), "a killed waiter does not wait on");
+    assert_eq!(second.finish().output, FIRST);
+    assert_eq!(cat(&path).output, FIRST);
+    assert_eq!(drives.mounts(), 1);
+}
+
+fn the_owner_and_a_visitor_mount_once() {
+    let drive = Drive::new(FIRST);
+    let drives = Drives::of(&[(FIRST, drive.path())]).slow(Duration::from_millis(300));
+    let drives = Arc::new(drives);
+    let stage = Stage::new(LONG, drives.clone());
+    std::thread::scope(|scope| {
+        let owners = [(); 3].map(|()| scope.spawn(|| stage.automount.touch_mount(FIRST)));
+        let visitor = Visitor::start("cat \"$1\"", &stage.path(FIRST).join("hello"));
+        assert_eq!(visitor.finish().output, FIRST);
+        for owner in owners {
+            owner.join().unwrap().unwrap();
+        }
+    });
+    stage.automount.touch_mount(FIRST).unwrap();
+    assert_eq!(drives.mounts(), 1);
+    let absent = stage.automount.touch_mount(SECOND).unwrap_err();
+    assert!(matches!(absent, NameError::Refused { source: Refusal::Absent, .. }), "{absent:?}");
+    assert!(matches!(stage.automount.touch_mount("../x"), Err(NameError::Name { .. })));
+}
+
+fn eject_unmounts_at_once() {
+    let drive = Drive::new(FIRST);
+    let stage = Stage::new(LONG, Arc::new(Drives::of(&[(FIRST, drive.path())])));
+    stage.automount.unmount_now(FIRST).unwrap();
+    let holder = Visitor::start("exec 3<\"$1\"; read -r _", &stage.path(FIRST).join("hello"));
+    wait_for("the drive to be mounted", Duration::from_secs(5), || stage.is_mounted(FIRST));
+    wait_for("the drive to be in use", Duration::from_secs(5), || {
+        let opened = std::fs::read_link(format!("/proc/{}/fd/3", holder.pid()));
+        opened.is_ok_and(|target| target == stage.path(FIRST).join("hello"))
+    });
+    let busy = stage.automount.unmount_now(FIRST).unwrap_err();
+    assert!(matches!(busy, NameError::Refused { source: Refusal::Busy, .. }), "{busy:?}");
+    assert!(stage.is_mounted(FIRST));
+    holder.finish();
+    stage.automount.unmount_now(FIRST).unwrap();
+    assert!(!stage.is_mounted(FIRST) && !stage.path(FIRST).exists());
+}
+
+fn a_visitor_during_an_eject() {
+    struct SlowToUnmount(Mutex<Vec<&'static str>>);
+    impl Keeper for SlowToUnmount {
+        fn mount(&self, name: &std::ffi::OsStr, at: &Path) -> Result<(), Refusal> {
+            self.0.lock().unwrap().push("mount");
+            Blanks.mount(name, at)
+        }
+        fn unmount(&self, name: &std::ffi::OsStr, at: &Path) -> Result<(), Refusal> {
+            self.0.lock().unwrap().push("unmount");
+            Blanks.unmount(name, at)?;
+            std::thread::sleep(Duration::from_millis(500));
+            self.0.lock().unwrap().push("locked");
+            Ok(())
+        }
+    }
+    let keeper = Arc::new(SlowToUnmount(Mutex::default()));
+    let stage = Stage::new(LONG, keeper.clone());
+    stage.automount.touch_mount("a").unwrap();
+    std::thread::scope(|scope| {
+        let eject = scope.spawn(|| stage.automount.unmount_now("a"));
+        wait_for("the eject to begin", Duration::from_secs(5), || !stage.is_mounted("a"));
+        assert!(Visitor::start("ls \"$1/.\"", &stage.path("a")).finish().ok);
+        eject.join().unwrap().unwrap();
+    });
+    assert_eq!(*keeper.0.lock().unwrap(), ["mount", "unmount", "locked", "mount"]);
+    assert!(stage.is_mounted("a"));
+}
+
+fn someone_elses_umount_is_cleaned_up() {
+    let drive = Drive::new(FIRST);
+    let drives = Arc::new(Drives::of(&[(FIRST, drive.path())]));
+    let stage = Stage::new(LONG, drives.clone());
+    stage.automount.touch_mount(FIRST).unwrap();
+    assert!(Visitor::start("umount \"$1\"", &stage.path(FIRST)).finish().ok);
+    wait_for("the keeper to be told", Duration::from_secs(5), || drives.unmounts() == 1);
+    wait_for("the directory to go", Duration::from_secs(5), || !stage.path(FIRST).exists());
+    assert_eq!(cat(&stage.path(FIRST).join("hello")).output, FIRST);
+}
+
+fn a_torn_out_drive_leaves_a_clean_mount_point() {
+    let (drive, other) = (Drive::new(FIRST), Drive::new(FIRST));
+    let drives = Arc::new(Drives::of(&[(FIRST, drive.path())]));
+    let stage = Stage::new(LONG, drives.clone());
+    let mut holder = Visitor::start("exec 3<\"$1\"; echo open; read -r _", &stage.path(FIRST).join("hello"));
+    wait_for("the drive to be mounted", Duration::from_secs(5), || stage.is_mounted(FIRST));
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(stage.automount.detach(FIRST).unwrap(), [stage.path(FIRST)]);
+    assert!(!stage.path(FIRST).exists());
+    assert!(stage.automount.mounted().is_empty());
+    // The drive comes back under another name while the old one is still held.
+    assert!(holder.is_waiting());
+    drives.plug(FIRST, other.path());
+    assert_eq!(cat(&stage.path(FIRST).join("hello")).output, FIRST);
+    assert_eq!(drives.unmounts(), 0, "the keeper was not asked");
+    holder.finish();
+}
+
+fn hundreds_of_names() {
+    const NAMES: usize = 300;
+    let mounts = Arc::new(AtomicUsize::new(0));
+    let counted = mounts.clone();
+    let keeper = Scripted(move |name: &std::ffi::OsStr, at: &Path| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        Blanks.mount(name, at)
+    });
+    let stage = Stage::new(LONG, Arc::new(keeper));
+    let script = format!("for i in $(seq {NAMES}); do ls \"$1/n$i/.\" || exit 1; done");
+    let visitors = [(); 8].map(|()| Visitor::start(&script, stage.automount.dir()));
+    for visitor in visitors {
+        let visit = visitor.finish();
+        assert!(visit.ok, "{visit:?}");
+    }
+    assert_eq!(stage.automount.mounted().len(), NAMES);
+    assert_eq!(mounts.load(Ordering::SeqCst), NAMES);
+    stage.automount.shutdown(Stop::Unmount).unwrap();
+    assert!(!is_mount_point(stage.automount.dir()));
+}
+
+fn a_clean_stop_leaves_nothing() {
+    let drive = Drive::new(FIRST);
+    let directory = tempdir().unwrap();
+    let automount = Automount::mount(directory.path(), LONG).unwrap();
+    automount.serve(Arc::new(Drives::of(&[(FIRST, drive.path())]))).unwrap();
+    let path = directory.path().join(FIRST);
+    assert!(cat(&path.join("hello")).ok);
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| automount.wait());
+        automount.shutdown(Stop::Unmount).unwrap();
+        assert!(waiting.join().unwrap(), "the end was wished for");
+    });
+    assert!(!is_mount_point(&path) && !is_mount_point(directory.path()));
+    assert!(std::fs::read_dir(directory.path()).unwrap().next().is_none());
+    automount.shutdown(Stop::Unmount).unwrap();
+    assert!(matches!(automount.touch_mount(FIRST), Err(NameError::NotServed)));
+}
+
+fn a_busy_stop_is_refused() {
+    let (first, second) = (Drive::new(FIRST), Drive::new(SECOND));
+    let drives = Drives::of(&[(FIRST, first.path()), (SECOND, second.path())]);
+    let stage = Stage::new(LONG, Arc::new(drives));
+    let holder = Visitor::start("cd \"$1\"; read -r _; cat hello", &stage.path(FIRST));
+    wait_for("the holder to be inside", Duration::from_secs(5), || {
+        std::fs::read_link(format!("/proc/{}/cwd", holder.pid())).is_ok_and(|cwd| cwd == stage.path(FIRST))
+    });
+    match stage.automount.shutdown(Stop::Unmount) {
+        Err(StopError::Busy { names, .. }) => assert_eq!(names, [(FIRST.into(), Refusal::Busy)]),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(cat(&stage.path(SECOND).join("hello")).output, SECOND);
+    assert_eq!(holder.finish().output, FIRST);
+    stage.automount.shutdown(Stop::Unmount).unwrap();
+}
+
+fn the_owner_learns_that_the_kernel_hung_up() {
+    let stage = Stage::new(LONG, Arc::new(Blanks));
+    let dir = stage.automount.dir().to_owned();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| stage.automount.wait());
+        assert!(Visitor::start("umount -l \"$1\"", &dir).finish().ok);
+        // The mount lives on as long as the automounter has it open, so it must be catatonic as well.
+        stage.automount.shutdown(Stop::KeepMounts).unwrap();
+        waiting.join().unwrap();
+    });
+    assert!(!is_mount_point(&dir));
+}
+
+fn nothing_can_be_written_where_no_drive_is() {
+    let stage = Stage::new(LONG, Arc::new(Drives::default()));
+    for script in ["mkdir \"$1/x\"", "echo x > \"$1/x\"", "ln -s / \"$1/x\""] {
+        assert!(!Visitor::start(script, stage.automount.dir()).finish().ok, "{script}");
+    }
+    assert!(std::fs::read_dir(stage.automount.dir()).unwrap().next().is_none());
+}
