@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use libcryptsetup_rs::consts::vals::EncryptionFormat;
 use serde_json::Value;
 
+use crate::cost;
 use crate::disk_header::{self, DiskHeader};
 use crate::key_slot::KeySlot;
 use crate::luks_uuid::LuksUuid;
 use crate::luks2_copy::HeaderCopy;
 use crate::session::{CryptsetupError, Session};
 use crate::slot_info::{self, SlotInfo};
+use crate::suspicion;
 use crate::version::LuksVersion;
 
 /// Bytes in the sectors that libcryptsetup counts offsets in.
@@ -80,6 +82,22 @@ pub enum LoadError {
         /// The path.
         device: PathBuf,
         /// What is wrong.
+        reason: String,
+    },
+    /// libcryptsetup accepts the header, but something in it endangers data or keys.
+    #[error("the LUKS header of {} is not to be trusted: {reason}; restore it from its backup", device.display())]
+    Suspicious {
+        /// The path.
+        device: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Trying a key would take hours, and can't be interrupted.
+    #[error("opening {} would take hours: {reason}; restore its header from the backup", device.display())]
+    TooCostly {
+        /// The path.
+        device: PathBuf,
+        /// What asks for how much.
         reason: String,
     },
     /// Another container is there than the one that was loaded before.
@@ -266,6 +284,12 @@ impl Known {
         let ruined = |reason: &str| LoadError::HeaderRuined { device: owned(), reason: reason.to_owned() };
         let uuid = |text: &str| text.parse().map_err(|_| ruined("its UUID is unreadable"));
         let named = |text: String| (!text.is_empty()).then_some(text);
+        if let Some(reason) = cost::absurdity(&header) {
+            return Err(LoadError::TooCostly { device: owned(), reason });
+        }
+        if let Some(reason) = suspicion::about(&header) {
+            return Err(LoadError::Suspicious { device: owned(), reason });
+        }
         match header {
             DiskHeader::NotLuks => Err(LoadError::NotLuks { device: owned() }),
             DiskHeader::OneDamaged { damaged, reason, .. } => {

@@ -40,6 +40,7 @@
 mod backup;
 mod base32;
 mod container;
+mod cost;
 mod disk_header;
 mod fingerprint;
 mod format;
@@ -59,6 +60,7 @@ mod secret;
 mod session;
 mod slot_info;
 mod slots;
+mod suspicion;
 mod target;
 mod udev_sync;
 mod version;

@@ -2,6 +2,7 @@
 //!
 //! Source: "LUKS On-Disk Format Specification" 1.2.3, figure 1.
 
+use crate::key_slot::KeySlot;
 use crate::luks2_copy::{number16, number32, text_bytes};
 
 /// Length of the header in bytes, without the key material.
@@ -10,6 +11,8 @@ pub(crate) const LEN: usize = 592;
 const MAGIC: &[u8] = b"LUKS\xba\xbe";
 const FIRST_SLOT: usize = 208;
 const SLOT_LEN: usize = 48;
+/// `LUKS_KEY_ENABLED`.
+const ENABLED: u32 = 0x00ac_71f3;
 
 /// What of a LUKS1 header libcryptsetup's own functions don't tell.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,8 +20,23 @@ pub(crate) struct Luks1Header {
     pub(crate) uuid: String,
     pub(crate) cipher: String,
     pub(crate) hash: String,
-    /// Iterations of PBKDF2 in each of the eight slots; meaningless for empty ones.
-    pub(crate) iterations: [u32; 8],
+    pub(crate) data_offset_sectors: u32,
+    pub(crate) digest_iterations: u32,
+    slots: [Slot; 8],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct Slot {
+    active: bool,
+    iterations: u32,
+}
+
+impl Luks1Header {
+    /// Iterations of PBKDF2 in a slot that is in use.
+    pub(crate) fn active_iterations(&self, slot: KeySlot) -> Option<u32> {
+        let slot = self.slots.get(usize::from(slot.get()))?;
+        slot.active.then_some(slot.iterations)
+    }
 }
 
 pub(crate) fn has_magic(bytes: &[u8]) -> bool {
@@ -32,14 +50,18 @@ pub(crate) fn parse(bytes: &[u8]) -> Option<Luks1Header> {
     }
     let whole = bytes.get(..LEN)?;
     let text = |range| String::from_utf8_lossy(text_bytes(whole.get(range).unwrap_or_default())).into_owned();
-    let mut iterations = [0; 8];
-    for (slot, iterations) in iterations.iter_mut().enumerate() {
-        *iterations = number32(whole, FIRST_SLOT + slot * SLOT_LEN + 4)?;
+    let mut slots = [Slot::default(); 8];
+    for (number, slot) in slots.iter_mut().enumerate() {
+        let start = FIRST_SLOT + number * SLOT_LEN;
+        slot.active = number32(whole, start)? == ENABLED;
+        slot.iterations = number32(whole, start + 4)?;
     }
     Some(Luks1Header {
         uuid: text(168..208),
         cipher: format!("{}-{}", text(8..40), text(40..72)),
         hash: text(72..104),
-        iterations,
+        data_offset_sectors: number32(whole, 104)?,
+        digest_iterations: number32(whole, 164)?,
+        slots,
     })
 }

@@ -128,7 +128,7 @@ impl From<KeyslotInfo> for SlotState {
 pub(crate) fn pbkdf(header: &DiskHeader, slot: KeySlot) -> Option<SlotPbkdf> {
     match header {
         DiskHeader::Luks1(header) => {
-            let iterations = header.iterations.get(usize::from(slot.get())).copied()?;
+            let iterations = header.active_iterations(slot)?;
             Some(SlotPbkdf::Pbkdf2 { hash: header.hash.clone(), iterations: iterations.into() })
         }
         DiskHeader::Sound(copy) => luks2_pbkdf(copy.metadata.pointer(&format!("/keyslots/{slot}/kdf"))?),

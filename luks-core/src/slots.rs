@@ -155,7 +155,8 @@ impl Container {
     /// [`TestKeyError::WrongKey`] when it opens none.
     pub fn test_key(&self, key: &Secret) -> Result<KeySlot, TestKeyError> {
         let (_, mut session) = self.reopen()?;
-        self.tested(opens(&mut session, None, key))
+        let opened = self.slot_opened_by(&mut session, key, None)?;
+        self.tested(opened)
     }
 
     /// Whether a key opens one particular slot; `false` also when the slot is empty.
@@ -259,11 +260,8 @@ impl Container {
             SlotState::Active | SlotState::Unbound | SlotState::Invalid => {}
         }
         let remaining = self
-            .other_slot_opened_by(&mut session, auth, slot)
-            .map_err(|error| match error {
-                OtherSlotError::Load(error) => error.into(),
-                OtherSlotError::Library(source) => failed(source),
-            })?
+            .slot_opened_by(&mut session, auth, Some(slot))?
+            .map_err(failed)?
             .ok_or_else(|| KillSlotError::NotAuthorised { device: device(), slot })?;
         session.call(|handle| handle.keyslot_handle().destroy(slot.get().into())).map_err(failed)?;
         drop(session);
@@ -278,26 +276,30 @@ impl Container {
             .map_err(|reason| KillSlotError::NotConfirmed { device: device(), slot, reason })
     }
 
-    /// A slot other than `excluded` that the key opens.
-    fn other_slot_opened_by(
+    /// A slot that the key opens, other than `excluded`.
+    ///
+    /// libcryptsetup gives up at the first slot that is damaged; a damaged slot must not hide a good one.
+    fn slot_opened_by(
         &self,
         session: &mut Session,
         key: &Secret,
-        excluded: KeySlot,
-    ) -> Result<Option<KeySlot>, OtherSlotError> {
+        excluded: Option<KeySlot>,
+    ) -> Result<Result<Option<KeySlot>, CryptsetupError>, LoadError> {
         // One try over all slots answers the usual case; the same key may be in several.
-        match opens(session, None, key).map_err(OtherSlotError::Library)? {
-            Some(slot) if slot != excluded => return Ok(Some(slot)),
-            Some(_) => {}
-            None => return Ok(None),
+        let first = opens(session, None, key);
+        match &first {
+            Ok(None) => return Ok(first),
+            Ok(slot) if *slot != excluded => return Ok(first),
+            Ok(_) | Err(_) => {}
         }
-        for slot in KeySlot::first(self.version.slot_count()).filter(|slot| *slot != excluded) {
-            let active = is_active(self.slot_state(session, slot).map_err(OtherSlotError::Load)?);
-            if active && opens(session, Some(slot), key).map_err(OtherSlotError::Library)?.is_some() {
-                return Ok(Some(slot));
+        for slot in KeySlot::first(self.version.slot_count()).filter(|slot| Some(*slot) != excluded) {
+            if is_active(self.slot_state(session, slot)?)
+                && matches!(opens(session, Some(slot), key), Ok(Some(_)))
+            {
+                return Ok(Ok(Some(slot)));
             }
         }
-        Ok(None)
+        Ok(first.map(|_excluded| None))
     }
 
     /// Flushes the device and makes sure that a key opens a slot of the header that is on it.
@@ -309,11 +311,6 @@ impl Container {
             Err(error) => Err(error.to_string()),
         }
     }
-}
-
-enum OtherSlotError {
-    Load(LoadError),
-    Library(CryptsetupError),
 }
 
 /// The slot that a key opens, out of all or just one; `None` when it opens none.

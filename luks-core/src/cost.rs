@@ -1,0 +1,67 @@
+//! How long a header makes everybody wait who tries a key.
+//!
+//! A header may ask for four thousand million iterations; libcryptsetup would obey for hours and can't be interrupted.
+
+use serde_json::Value;
+
+use crate::disk_header::DiskHeader;
+use crate::key_slot::KeySlot;
+use crate::luks1_header::Luks1Header;
+
+/// Far above what cryptsetup chooses for its default of two seconds (some ten million on a fast machine).
+const MAX_ITERATIONS: u64 = 200_000_000;
+/// Passes times KiB: 64 passes over the 4 GiB that libcryptsetup allows at most; its default is some 4 over 1 GiB.
+const MAX_ARGON_WORK: u64 = 64 * 4 * 1024 * 1024;
+
+/// Says what is absurd about the cost of opening; `None` when nothing is.
+pub(crate) fn absurdity(header: &DiskHeader) -> Option<String> {
+    match header {
+        DiskHeader::Luks1(header) => luks1(header),
+        DiskHeader::Sound(copy) | DiskHeader::OneDamaged { good: copy, .. } => luks2(&copy.metadata),
+        DiskHeader::NotLuks | DiskHeader::Ruined { .. } => None,
+    }
+}
+
+fn luks1(header: &Luks1Header) -> Option<String> {
+    let slots = KeySlot::first(8).filter_map(|slot| {
+        let iterations = header.active_iterations(slot)?.into();
+        iterations_are_absurd(iterations).then(|| format!("slot {slot} asks for {iterations} iterations"))
+    });
+    let digest = header.digest_iterations.into();
+    let digest = iterations_are_absurd(digest).then(|| format!("its digest asks for {digest} iterations"));
+    slots.chain(digest).next()
+}
+
+fn luks2(metadata: &Value) -> Option<String> {
+    let entries = |name: &str| metadata.get(name).and_then(Value::as_object).into_iter().flatten();
+    let slots = entries("keyslots").filter_map(|(slot, value)| {
+        Some(format!("slot {slot} asks for {}", absurd_derivation(value.get("kdf")?)?))
+    });
+    let digests = entries("digests")
+        .filter_map(|(_, digest)| Some(format!("its digest asks for {}", absurd_derivation(digest)?)));
+    slots.chain(digests).next()
+}
+
+/// libcryptsetup casts whatever number is there to 32 bits, so a negative one is a huge one.
+fn absurd_derivation(kdf: &Value) -> Option<String> {
+    let number = |name: &str| kdf.get(name).map(|value| value.as_u64().ok_or_else(|| value.to_string()));
+    match number("iterations") {
+        Some(Err(text)) => return Some(format!("{text} iterations")),
+        Some(Ok(count)) if iterations_are_absurd(count) => return Some(format!("{count} iterations")),
+        _ => {}
+    }
+    let passes = number("time")?;
+    let memory = number("memory")?;
+    match (passes, memory) {
+        (Ok(passes), Ok(memory)) if passes.saturating_mul(memory) <= MAX_ARGON_WORK => None,
+        (passes, memory) => {
+            let show =
+                |number: Result<u64, String>| number.map_or_else(|text| text, |number| number.to_string());
+            Some(format!("{} passes over {} KiB", show(passes), show(memory)))
+        }
+    }
+}
+
+fn iterations_are_absurd(iterations: u64) -> bool {
+    iterations > MAX_ITERATIONS
+}

@@ -1,0 +1,383 @@
+//! Side by side with Debian's own `cryptsetup`: it opens what we make, and we open what it makes.
+//!
+//! Files only, so neither root nor device-mapper is needed. Without the program every test is marked as ignored.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use luks_core::{
+    Container, FormatOptions, HeaderCopy, KeySlot, LoadError, LuksVersion, Secret, SecretKind, SlotPbkdf,
+    SlotState, TestKeyError, load_key_file,
+};
+use tempfile::TempDir;
+
+const MIB: u64 = 1 << 20;
+const PROGRAM: &str = "/usr/sbin/cryptsetup";
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let there = Path::new(PROGRAM).exists();
+    let trial = |name: &str, test: fn()| {
+        let run = move || {
+            test();
+            Ok::<(), Failed>(())
+        };
+        let trial = Trial::test(name, run).with_ignored_flag(!there);
+        if there { trial } else { trial.with_kind("no-cryptsetup-program") }
+    };
+    let trials = vec![
+        trial("cryptsetup_opens_our_luks2_container", cryptsetup_opens_our_luks2_container),
+        trial("cryptsetup_opens_our_luks1_container", cryptsetup_opens_our_luks1_container),
+        trial("our_flow_and_the_tutorials_commands_end_in_the_same_state", same_end_state),
+        trial("the_tutorials_drive_is_taken_over", the_tutorials_drive_is_taken_over),
+        trial("we_open_what_cryptsetup_makes", we_open_what_cryptsetup_makes),
+        trial("a_typed_passphrase_gets_argon2id_and_opens_in_cryptsetup", typed_passphrase),
+        trial("header_backups_are_interchangeable", header_backups_are_interchangeable),
+        trial("cryptsetup_repairs_what_we_call_damaged", damage_is_judged_alike),
+        trial("slots_that_cryptsetup_changes_are_seen", slots_that_cryptsetup_changes_are_seen),
+        trial("null_ciphers_are_refused", null_ciphers_are_refused),
+    ];
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// A directory with a key file and a place for drives.
+struct Bench {
+    directory: TempDir,
+    key_file: PathBuf,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let key_file = directory.path().join("key");
+        luks_core::generate_key_file(&key_file, 4096).unwrap();
+        Self { directory, key_file }
+    }
+
+    fn key(&self) -> Secret {
+        load_key_file(&self.key_file).unwrap()
+    }
+
+    fn drive(&self, name: &str, mib: u64) -> PathBuf {
+        let path = self.directory.path().join(name);
+        File::create_new(&path).unwrap().set_len(mib * MIB).unwrap();
+        path
+    }
+
+    fn format(&self, device: &Path, options: &FormatOptions) -> Container {
+        Container::format(device, options, &self.key(), SecretKind::KeyFile, KeySlot::ONE).unwrap()
+    }
+
+    /// What `cryptsetup -v open --test-passphrase` says.
+    fn opened_by_cryptsetup(&self, device: &Path) -> String {
+        let key_file = self.key_file.to_str().unwrap();
+        cryptsetup(device, &["-v", "open", "--test-passphrase", "--key-file", key_file, "DEVICE"], b"")
+    }
+}
+
+/// Runs the program with a text on its standard input; `DEVICE` stands for the device. Returns what it printed.
+fn cryptsetup(device: &Path, arguments: &[&str], input: &[u8]) -> String {
+    let result = try_cryptsetup(device, arguments, input);
+    result.unwrap_or_else(|text| panic!("cryptsetup {arguments:?}: {text}"))
+}
+
+fn try_cryptsetup(device: &Path, arguments: &[&str], input: &[u8]) -> Result<String, String> {
+    let device = device.to_str().unwrap();
+    let arguments = arguments.iter().map(|argument| if *argument == "DEVICE" { device } else { argument });
+    let mut child = Command::new(PROGRAM)
+        .args(["--batch-mode"])
+        .args(arguments)
+        .env("LC_ALL", "C")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    if output.status.success() { Ok(text) } else { Err(text) }
+}
+
+fn dump(device: &Path) -> String {
+    cryptsetup(device, &["luksDump", "DEVICE"], b"")
+}
+
+fn luks1() -> FormatOptions {
+    FormatOptions { version: LuksVersion::Luks1, ..FormatOptions::default() }
+}
+
+fn used(container: &Container) -> Vec<(u8, SlotState)> {
+    let slots = container.slots().unwrap();
+    let used = slots.iter().filter(|info| info.state != SlotState::Empty);
+    used.map(|info| (info.slot.get(), info.state)).collect()
+}
+
+fn cryptsetup_opens_our_luks2_container() {
+    let bench = Bench::new();
+    let device = bench.drive("two", 32);
+    let options = FormatOptions {
+        label: Some("blue".into()),
+        subsystem: Some("offsite".into()),
+        ..FormatOptions::default()
+    };
+    let container = bench.format(&device, &options);
+    assert!(bench.opened_by_cryptsetup(&device).contains("Key slot 1 unlocked"));
+    let dump = dump(&device);
+    for expected in [
+        format!("UUID:          \t{}", container.uuid()),
+        "Label:         \tblue".into(),
+        "Subsystem:     \toffsite".into(),
+        "offset: 16777216 [bytes]".into(),
+        "cipher: aes-xts-plain64".into(),
+        "sector: 4096 [bytes]".into(),
+        "  1: luks2".into(),
+        "Cipher key: 512 bits".into(),
+        "PBKDF:      pbkdf2".into(),
+        "Iterations: 1000".into(),
+    ] {
+        assert!(dump.contains(&expected), "{expected:?} is not in\n{dump}");
+    }
+    assert!(!dump.contains("  0: luks2"), "slot 0 is in use\n{dump}");
+}
+
+fn cryptsetup_opens_our_luks1_container() {
+    let bench = Bench::new();
+    let device = bench.drive("one", 4);
+    let container = bench.format(&device, &luks1());
+    assert!(bench.opened_by_cryptsetup(&device).contains("Key slot 1 unlocked"));
+    let dump = dump(&device);
+    for expected in [
+        "Version:       \t1".into(),
+        "Cipher name:   \taes".into(),
+        "Cipher mode:   \txts-plain64".into(),
+        "MK bits:       \t512".into(),
+        "Payload offset:\t4096".into(),
+        "Key Slot 0: DISABLED".into(),
+        "Key Slot 1: ENABLED".into(),
+        "Key Slot 2: DISABLED".into(),
+        format!("UUID:          \t{}", container.uuid()),
+    ] {
+        assert!(dump.contains(&expected), "{expected:?} is not in\n{dump}");
+    }
+}
+
+/// The tutorial's three commands, with a fast derivation only to save the test's time.
+fn tutorial(bench: &Bench, device: &Path, version: &str) {
+    let fast = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"];
+    let key_file = bench.key_file.to_str().unwrap();
+    let format = [
+        &["-v", "luksFormat", "--type", version, "-c", "aes-xts-plain64", "-s", "512"],
+        &fast[..],
+        &["DEVICE"],
+    ];
+    cryptsetup(device, &format.concat(), b"tempvolpassphrase\n");
+    cryptsetup(
+        device,
+        &[&["-v", "luksAddKey"], &fast[..], &["DEVICE", key_file]].concat(),
+        b"tempvolpassphrase\n",
+    );
+    cryptsetup(device, &["-v", "luksKillSlot", "DEVICE", "0", "--key-file", key_file], b"");
+}
+
+fn same_end_state() {
+    let bench = Bench::new();
+    for (version, options) in [("luks1", luks1()), ("luks2", FormatOptions::default())] {
+        let (theirs, ours) =
+            (bench.drive(&format!("theirs-{version}"), 20), bench.drive(&format!("ours-{version}"), 20));
+        tutorial(&bench, &theirs, version);
+        bench.format(&ours, &options);
+        assert_eq!(shape(&dump(&ours)), shape(&dump(&theirs)), "{version}");
+    }
+}
+
+/// A dump without what is random or measured in each container.
+fn shape(dump: &str) -> String {
+    let is_hex = |line: &str| {
+        let mut bytes = line.split_whitespace();
+        line.trim().len() > 8
+            && bytes.all(|byte| byte.len() == 2 && byte.bytes().all(|digit| digit.is_ascii_hexdigit()))
+    };
+    let changing =
+        ["UUID:", "LUKS header information for", "Epoch:", "Salt:", "Digest:", "MK digest:", "MK salt:"];
+    let mut lines: Vec<&str> = dump
+        .lines()
+        .filter(|line| !is_hex(line) && !changing.iter().any(|word| line.trim_start().starts_with(word)))
+        .collect();
+    // The second slot that is made lies behind the first one, and its digest's iterations are measured.
+    lines.retain(|line| {
+        !["Area offset:", "Key material offset:", "MK iterations:"].iter().any(|word| line.contains(word))
+    });
+    let digests = lines.iter().position(|line| *line == "Digests:").unwrap_or(lines.len());
+    let (before, after) = lines.split_at(digests);
+    let after = after.iter().filter(|line| !line.contains("Iterations:"));
+    before.iter().chain(after).copied().collect::<Vec<_>>().join("\n")
+}
+
+fn the_tutorials_drive_is_taken_over() {
+    let bench = Bench::new();
+    for (version, expected) in [("luks1", LuksVersion::Luks1), ("luks2", LuksVersion::Luks2)] {
+        let device = bench.drive(version, 20);
+        tutorial(&bench, &device, version);
+        let before = fs::read(&device).unwrap();
+        let container = Container::load(&device).unwrap();
+        assert_eq!(container.version(), expected);
+        assert_eq!(used(&container), [(1, SlotState::ActiveLast)]);
+        assert_eq!(container.test_key(&bench.key()).unwrap(), KeySlot::ONE);
+        let passphrase = Secret::from_bytes(b"tempvolpassphrase".to_vec());
+        assert!(matches!(container.test_key(&passphrase), Err(TestKeyError::WrongKey { .. })));
+        assert!(fs::read(&device).unwrap() == before, "taking over wrote to the drive");
+    }
+}
+
+fn we_open_what_cryptsetup_makes() {
+    let bench = Bench::new();
+    let argon = |kind| {
+        vec![
+            "--pbkdf",
+            kind,
+            "--pbkdf-force-iterations",
+            "4",
+            "--pbkdf-memory",
+            "32",
+            "--pbkdf-parallel",
+            "1",
+        ]
+    };
+    let pbkdf2 = |hash| vec!["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--hash", hash];
+    let kinds: Vec<(&str, Vec<&str>)> = vec![
+        ("luks2", argon("argon2id")),
+        ("luks2", argon("argon2i")),
+        ("luks2", pbkdf2("sha512")),
+        ("luks2", [pbkdf2("sha256"), vec!["-c", "aes-cbc-essiv:sha256", "-s", "256"]].concat()),
+        ("luks2", [pbkdf2("sha256"), vec!["-c", "serpent-xts-plain64", "-s", "512"]].concat()),
+        (
+            "luks2",
+            [pbkdf2("sha256"), vec!["--sector-size", "512", "--label", "red", "--subsystem", "other"]]
+                .concat(),
+        ),
+        (
+            "luks2",
+            [pbkdf2("sha256"), vec!["--luks2-metadata-size", "64k", "--luks2-keyslots-size", "1m"]].concat(),
+        ),
+        ("luks2", [pbkdf2("sha256"), vec!["--luks2-metadata-size", "4m"]].concat()),
+        ("luks2", [pbkdf2("sha256"), vec!["--key-slot", "31"]].concat()),
+        ("luks1", pbkdf2("sha1")),
+        ("luks1", pbkdf2("ripemd160")),
+        ("luks1", [pbkdf2("sha256"), vec!["-c", "aes-cbc-essiv:sha256", "-s", "256"]].concat()),
+        ("luks1", [pbkdf2("sha256"), vec!["--key-slot", "7"]].concat()),
+    ];
+    for (index, (version, options)) in kinds.into_iter().enumerate() {
+        let device = bench.drive(&format!("drive-{index}"), 24);
+        let command = [vec!["luksFormat", "--type", version], options.clone(), vec!["DEVICE"]].concat();
+        // A kernel or an OpenSSL without an old algorithm is no failure of ours.
+        if let Err(text) = try_cryptsetup(&device, &command, b"typed\n") {
+            println!("not possible here: {options:?}: {text}");
+            assert!(options.contains(&"ripemd160") || options.contains(&"serpent-xts-plain64"), "{text}");
+            continue;
+        }
+        let container = Container::load(&device).unwrap_or_else(|error| panic!("{options:?}: {error}"));
+        let typed = Secret::from_bytes(b"typed".to_vec());
+        let slot = container.test_key(&typed).unwrap_or_else(|error| panic!("{options:?}: {error}"));
+        let info = container.slots().unwrap().into_iter().find(|info| info.slot == slot).unwrap();
+        let kind = match info.pbkdf.unwrap() {
+            SlotPbkdf::Pbkdf2 { .. } => "pbkdf2",
+            SlotPbkdf::Argon2i { .. } => "argon2i",
+            SlotPbkdf::Argon2id { .. } => "argon2id",
+            _ => "unknown",
+        };
+        assert!(options.contains(&kind), "{options:?}: {kind}");
+        let added = container.add_key(&typed, &bench.key(), SecretKind::KeyFile, None).unwrap();
+        let message = format!("Key slot {added} unlocked");
+        assert!(bench.opened_by_cryptsetup(&device).contains(&message), "{options:?}");
+        container.kill_slot(slot, &bench.key()).unwrap();
+        assert_eq!(used(&container), [(added.get(), SlotState::ActiveLast)], "{options:?}");
+    }
+}
+
+fn typed_passphrase() {
+    let bench = Bench::new();
+    let device = bench.drive("typed", 20);
+    let container = bench.format(&device, &FormatOptions::default());
+    let typed = Secret::from_bytes(b"correct horse".to_vec());
+    container.add_key(&bench.key(), &typed, SecretKind::Passphrase, Some(KeySlot::TWO)).unwrap();
+    let info = container.slots().unwrap().into_iter().find(|info| info.slot == KeySlot::TWO).unwrap();
+    let Some(SlotPbkdf::Argon2id { time, memory_kib, .. }) = info.pbkdf else { panic!("{info:?}") };
+    assert!(time * memory_kib >= 4 * 32 * 1024, "too cheap for a passphrase: {info}");
+    let opened = cryptsetup(&device, &["-v", "open", "--test-passphrase", "DEVICE"], b"correct horse\n");
+    assert!(opened.contains("Key slot 2 unlocked"), "{opened}");
+}
+
+fn header_backups_are_interchangeable() {
+    let bench = Bench::new();
+    for (name, options) in [("one", luks1()), ("two", FormatOptions::default())] {
+        let device = bench.drive(name, 20);
+        let container = bench.format(&device, &options);
+        let (ours, theirs) = (
+            bench.directory.path().join(format!("{name}.ours")),
+            bench.directory.path().join(format!("{name}.theirs")),
+        );
+        container.backup_header(&ours).unwrap();
+        cryptsetup(
+            &device,
+            &["luksHeaderBackup", "DEVICE", "--header-backup-file", theirs.to_str().unwrap()],
+            b"",
+        );
+        assert!(fs::read(&ours).unwrap() == fs::read(&theirs).unwrap(), "{name}: the backups differ");
+        fs::OpenOptions::new().write(true).open(&device).unwrap().write_all(&vec![0; 65536]).unwrap();
+        assert!(matches!(Container::load(&device), Err(LoadError::NotLuks { .. })));
+        cryptsetup(
+            &device,
+            &["luksHeaderRestore", "DEVICE", "--header-backup-file", ours.to_str().unwrap()],
+            b"",
+        );
+        assert_eq!(Container::load(&device).unwrap().test_key(&bench.key()).unwrap(), KeySlot::ONE);
+    }
+}
+
+fn damage_is_judged_alike() {
+    let bench = Bench::new();
+    let device = bench.drive("two", 20);
+    bench.format(&device, &FormatOptions::default());
+    let mut bytes = fs::read(&device).unwrap();
+    bytes.iter_mut().take(100).for_each(|byte| *byte = 0);
+    fs::write(&device, &bytes).unwrap();
+    let error = Container::load(&device).unwrap_err();
+    assert!(matches!(error, LoadError::HeaderDamaged { damaged: HeaderCopy::Primary, .. }), "{error}");
+    assert!(bench.opened_by_cryptsetup(&device).contains("Key slot 1 unlocked"));
+    assert_eq!(Container::load(&device).unwrap().test_key(&bench.key()).unwrap(), KeySlot::ONE);
+}
+
+fn slots_that_cryptsetup_changes_are_seen() {
+    let bench = Bench::new();
+    let device = bench.drive("two", 20);
+    let container = bench.format(&device, &FormatOptions::default());
+    let key_file = bench.key_file.to_str().unwrap();
+    let other = bench.directory.path().join("other");
+    luks_core::generate_key_file(&other, 64).unwrap();
+    let fast = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--key-slot", "5"];
+    let add =
+        [&["luksAddKey", "--key-file", key_file], &fast[..], &["DEVICE", other.to_str().unwrap()]].concat();
+    cryptsetup(&device, &add, b"");
+    assert_eq!(used(&container), [(1, SlotState::Active), (5, SlotState::Active)]);
+    container.kill_slot(KeySlot::ONE, &load_key_file(&other).unwrap()).unwrap();
+    assert!(
+        try_cryptsetup(&device, &["open", "--test-passphrase", "--key-file", key_file, "DEVICE"], b"")
+            .is_err()
+    );
+}
+
+fn null_ciphers_are_refused() {
+    let bench = Bench::new();
+    let device = bench.drive("null", 20);
+    let options = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "-c", "null", "-s", "256"];
+    let command = [&["luksFormat", "--type", "luks2"], &options[..], &["DEVICE"]].concat();
+    // Newer programs refuse to make one; then there is nothing to refuse for us.
+    if try_cryptsetup(&device, &command, b"\n").is_ok() {
+        assert!(matches!(Container::load(&device), Err(LoadError::Suspicious { .. })));
+    }
+}
