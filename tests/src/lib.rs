@@ -1,1 +1,3 @@
 //! Test harnesses: loop devices, the VM, Bacula.
+
+pub mod bacula;

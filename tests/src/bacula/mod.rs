@@ -1,0 +1,262 @@
+//! A private, real Bacula: Director with an SQLite catalog, storage daemon, file daemon and console.
+//!
+//! Everything runs on 127.0.0.1 on free ports and in a directory of its own, from the configuration that `bacula-conf`
+//! generates, so that what is shipped is what is tested.
+//!
+//! ```no_run
+//! # fn main() -> anyhow::Result<()> {
+//! use offsite_tests::bacula::{Bacula, Plan};
+//!
+//! let bacula = Bacula::start(Plan::new("/usr/bin/vchanger", ["/mnt/one"], ["/etc"]))?;
+//! bacula.label_volumes()?;
+//! let full = bacula.run_backup("Full")?;
+//! assert!(bacula.wait_job(full)?.is_ok());
+//! let restored = bacula.wait_job(bacula.restore("/tmp/restored".as_ref())?)?;
+//! assert!(restored.is_ok(), "{}", restored.log);
+//! bacula.stop()
+//! # }
+//! ```
+
+mod catalog;
+mod console;
+mod daemon;
+mod plan;
+mod program;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use tempfile::TempDir;
+
+pub use catalog::{JobId, JobResult, Volume};
+pub use plan::{Account, Plan};
+pub use program::missing_program;
+
+use catalog::Catalog;
+use console::Console;
+use daemon::Daemon;
+use plan::Installed;
+
+/// How long a job may take unless a test says otherwise.
+const JOB_LIMIT: Duration = Duration::from_mins(5);
+
+/// Running daemons; dropped without [`Bacula::stop`], they end and their directory with the logs stays.
+pub struct Bacula {
+    /// In the order in which they end.
+    daemons: Vec<Daemon>,
+    installed: Installed,
+    console: Console,
+    catalog: Catalog,
+    root: Option<TempDir>,
+}
+
+impl Bacula {
+    /// Installs the configuration, makes the catalog and starts the daemons.
+    ///
+    /// # Errors
+    /// Says what did not start, with the daemon's own words.
+    pub fn start(plan: Plan) -> anyhow::Result<Self> {
+        let root = TempDir::with_prefix("offsite-bacula-").context("make a directory for Bacula")?;
+        let installed = plan.install(root.path())?;
+        let catalog = Catalog::create(&installed)?;
+        let console = Console::new(installed.file("bconsole.conf")?);
+        let mut bacula = Self { daemons: Vec::new(), installed, console, catalog, root: Some(root) };
+        bacula.start_daemons().with_context(|| format!("logs are in {}", bacula.directory().display()))?;
+        Ok(bacula)
+    }
+
+    fn start_daemons(&mut self) -> anyhow::Result<()> {
+        let settings = &self.installed.settings;
+        let (director, storage, client) =
+            (settings.director.port, settings.storage.port, settings.client.port);
+        for (program, file, port) in [
+            ("bacula-sd", "bacula-sd.conf", storage),
+            ("bacula-fd", "bacula-fd.conf", client),
+            ("bacula-dir", "bacula-dir.conf", director),
+        ] {
+            let daemon = Daemon::start(program, &self.installed.file(file)?, &self.installed, port)?;
+            self.daemons.insert(0, daemon);
+        }
+        Ok(())
+    }
+
+    /// Ends the daemons and removes their directory.
+    ///
+    /// # Errors
+    /// Says which daemon had ended before on its own; the directory then stays.
+    pub fn stop(mut self) -> anyhow::Result<()> {
+        for daemon in &mut self.daemons {
+            daemon.stop()?;
+        }
+        if let Some(root) = self.root.take() {
+            root.close().context("remove Bacula's directory")?;
+        }
+        Ok(())
+    }
+
+    /// The directory that holds configuration, catalog and logs.
+    pub fn directory(&self) -> &Path {
+        self.root.as_ref().map_or(Path::new("/"), TempDir::path)
+    }
+
+    /// A generated file by its name, e.g. `vchanger.conf`.
+    ///
+    /// # Errors
+    /// There is no such file.
+    pub fn file(&self, name: &str) -> anyhow::Result<PathBuf> {
+        self.installed.file(name)
+    }
+
+    /// The description that the configuration was generated from.
+    pub fn settings(&self) -> &bacula_conf::Bacula {
+        &self.installed.settings
+    }
+
+    /// The changer's working directory, where its drives' links are.
+    pub fn changer_dir(&self) -> &Path {
+        &self.installed.changer.work_dir
+    }
+
+    /// Says something to the Director's console, one command a line, and returns the answers.
+    ///
+    /// # Errors
+    /// The console did not answer in time, or could not reach the Director.
+    pub fn console(&self, commands: &str) -> anyhow::Result<String> {
+        self.console.say(commands)
+    }
+
+    /// The same as the restricted console that the changer uses.
+    ///
+    /// # Errors
+    /// The console did not answer in time, or could not reach the Director.
+    pub fn changer_console(&self, commands: &str) -> anyhow::Result<String> {
+        Console::new(self.installed.file("bconsole-offsite.conf")?).say(commands)
+    }
+
+    /// Runs `update slots`.
+    ///
+    /// # Errors
+    /// The Director did not look at the changer.
+    pub fn update_slots(&self) -> anyhow::Result<String> {
+        let answer = self.console(&format!("update slots storage={} drive=0", self.storage()))?;
+        if !answer.contains("3306 Issuing autochanger \"slots\" command.") {
+            bail!("update slots did not reach the changer: {answer}");
+        }
+        Ok(answer)
+    }
+
+    /// Labels all volumes in the changer that have no label yet, into the pool.
+    ///
+    /// # Errors
+    /// The Director reported a failure.
+    pub fn label_volumes(&self) -> anyhow::Result<String> {
+        let pool = &self.settings().pool.name;
+        let answer = self
+            .console(&format!("label barcodes storage={} pool={pool} drive=0\nyes\nyes", self.storage()))?;
+        let failures = ["Label command failed", "No slots in changer", "No Volumes found to label"];
+        if failures.into_iter().any(|failure| answer.contains(failure)) {
+            bail!("labelling failed: {answer}");
+        }
+        Ok(answer)
+    }
+
+    /// Starts the first backup job; `level` is `Full`, `Differential` or `Incremental`.
+    ///
+    /// # Errors
+    /// The Director did not queue the job.
+    pub fn run_backup(&self, level: &str) -> anyhow::Result<JobId> {
+        let job = self.settings().jobs.first().context("no backup job is configured")?;
+        self.queue(&format!("run job={} level={level} yes", job.name))
+    }
+
+    /// Starts the Admin job that updates the slots.
+    ///
+    /// # Errors
+    /// The Director did not queue the job.
+    pub fn run_update_slots_job(&self) -> anyhow::Result<JobId> {
+        self.queue(&format!("run job={} yes", self.settings().update_slots.name))
+    }
+
+    /// Starts to restore everything from the newest backups to below a directory.
+    ///
+    /// # Errors
+    /// The Director did not queue the job.
+    pub fn restore(&self, target: &Path) -> anyhow::Result<JobId> {
+        let client = &self.settings().client.name;
+        self.queue(&format!("restore client={client} where={} current select all done yes", target.display()))
+    }
+
+    fn queue(&self, command: &str) -> anyhow::Result<JobId> {
+        let answer = self.console(command)?;
+        let id = answer.split_once("Job queued. JobId=").map(|(_, rest)| rest);
+        let digits: String = id.unwrap_or("").chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().map(JobId).with_context(|| format!("{command:?} started no job: {answer}"))
+    }
+
+    /// Waits until a job has ended, five minutes at most.
+    ///
+    /// # Errors
+    /// It has not ended by then.
+    pub fn wait_job(&self, job: JobId) -> anyhow::Result<JobResult> {
+        self.wait_job_for(job, JOB_LIMIT)
+    }
+
+    /// Waits until a job has ended, or as long as it may take.
+    ///
+    /// # Errors
+    /// It has not ended by then; the error holds what the Director says about it.
+    pub fn wait_job_for(&self, job: JobId, limit: Duration) -> anyhow::Result<JobResult> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(result) = self.catalog.job(job)?.filter(JobResult::has_ended) {
+                return Ok(result);
+            }
+            if Instant::now() > deadline {
+                let status =
+                    self.console(&format!("status dir\nstatus storage={}\nmessages", self.storage()))?;
+                bail!("job {} has not ended after {limit:?}: {status}", job.0);
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// What the catalog says about a job now; `None` if it doesn't know it.
+    ///
+    /// # Errors
+    /// The catalog can't be read.
+    pub fn job(&self, job: JobId) -> anyhow::Result<Option<JobResult>> {
+        self.catalog.job(job)
+    }
+
+    /// All volumes that the catalog knows, by name.
+    ///
+    /// # Errors
+    /// The catalog can't be read.
+    pub fn volumes(&self) -> anyhow::Result<Vec<Volume>> {
+        self.catalog.volumes()
+    }
+
+    /// Asks the catalog's database; each row is an object.
+    ///
+    /// # Errors
+    /// The query fails.
+    pub fn query<Row: serde::de::DeserializeOwned>(&self, sql: &str) -> anyhow::Result<Vec<Row>> {
+        self.catalog.query(sql)
+    }
+
+    fn storage(&self) -> &str {
+        &self.installed.changer.storage_name
+    }
+}
+
+impl Drop for Bacula {
+    fn drop(&mut self) {
+        self.daemons.clear();
+        // Not stopped: something failed, and the logs say what.
+        if let Some(root) = self.root.take() {
+            let kept = root.keep();
+            eprintln!("Bacula's configuration, catalog and logs are kept in {}", kept.display());
+        }
+    }
+}

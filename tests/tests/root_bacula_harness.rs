@@ -1,0 +1,122 @@
+//! The Bacula harness itself, with the disk changer of Bacula's own packages in the changer's place.
+
+use std::fmt::Write;
+use std::fs;
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use libtest_mimic::{Arguments, Failed, Trial};
+use nix::unistd::{User, geteuid};
+use offsite_tests::bacula::{Bacula, Plan, missing_program};
+use tempfile::TempDir;
+
+const DISK_CHANGER: &str = "/etc/bacula/scripts/disk-changer";
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let missing = missing_program().or_else(|| {
+        let changer = Path::new(DISK_CHANGER);
+        (!changer.exists()).then_some(changer)
+    });
+    let reason = missing.map(|path| format!("no {} here", path.display())).or_else(|| {
+        // The packages' configuration can be read by root alone.
+        (!geteuid().is_root()).then(|| "needs root".to_owned())
+    });
+    let trials = vec![
+        trial("daemons_answer", reason.as_ref(), daemons_answer),
+        trial("backup_and_restore", reason.as_ref(), backup_and_restore),
+    ];
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+fn trial(name: &str, reason: Option<&String>, test: fn() -> anyhow::Result<()>) -> Trial {
+    let trial = Trial::test(name, move || test().map_err(|error| Failed::from(format!("{error:?}"))));
+    match reason {
+        Some(reason) => trial.with_kind(reason.clone()).with_ignored_flag(true),
+        None => trial,
+    }
+}
+
+/// A tree with small and larger files, owned by root.
+fn tree() -> anyhow::Result<TempDir> {
+    let tree = TempDir::new()?;
+    for number in 0..40 {
+        fs::write(tree.path().join(format!("small-{number}")), format!("content {number}\n").repeat(number))?;
+    }
+    let large: Vec<u8> =
+        (0..3_000_000_u32).flat_map(|word| word.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    fs::write(tree.path().join("large"), large)?;
+    Ok(tree)
+}
+
+fn start(tree: &Path) -> anyhow::Result<Bacula> {
+    let bacula = Bacula::start(Plan::new(DISK_CHANGER, ["/mnt"], [tree]))?;
+    // The disk changer's configuration is a shell script, and its volumes are kept beside its drives.
+    fs::write(bacula.file("vchanger.conf")?, "maxslot=4\n")?;
+    let directory = bacula.changer_dir();
+    let user = User::from_name("bacula")?.context("no user bacula")?;
+    let write = |name: String, text: &str| {
+        let path = directory.join(name);
+        fs::write(&path, text)?;
+        chown(&path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
+    };
+    let mut barcodes = String::new();
+    for slot in 1..=4 {
+        writeln!(barcodes, "{slot}:vol{slot}")?;
+        write(format!("volslot{slot}"), &format!("vol{slot}\n"))?;
+        write(format!("vol{slot}"), "")?;
+    }
+    write("barcodes".to_owned(), &barcodes)?;
+    Ok(bacula)
+}
+
+fn daemons_answer() -> anyhow::Result<()> {
+    let tree = tree()?;
+    let bacula = start(tree.path())?;
+    let status = bacula.console("status dir\nstatus client=backup-fd\nstatus storage=c0")?;
+    for line in ["backup-dir Version:", "backup-fd Version:", "backup-sd Version:"] {
+        ensure!(status.contains(line), "no {line:?} in {status}");
+    }
+    let answer = bacula.changer_console("update slots storage=c0 drive=0")?;
+    ensure!(
+        answer.contains("Issuing autochanger \"slots\" command"),
+        "the changer's console may not update: {answer}"
+    );
+    let refused = bacula.changer_console("run job=BackupServer yes")?;
+    ensure!(!refused.contains("Job queued"), "the changer's console may run jobs: {refused}");
+    ensure!(bacula.volumes()?.is_empty());
+    bacula.stop()
+}
+
+fn backup_and_restore() -> anyhow::Result<()> {
+    let tree = tree()?;
+    let bacula = start(tree.path())?;
+    bacula.label_volumes()?;
+    let volumes = bacula.volumes()?;
+    ensure!(volumes.len() == 4 && volumes.iter().all(|volume| volume.in_changer), "{volumes:?}");
+
+    let full = bacula.wait_job(bacula.run_backup("Full")?)?;
+    ensure!(full.is_ok() && full.level == "F" && full.files >= 41, "{full:?}");
+    let used = bacula.volumes()?.into_iter().filter(|volume| volume.bytes > 1_000_000).count();
+    ensure!(used == 2, "12 MB fill one volume of 10 MB and a part of another, not {used}");
+
+    fs::write(tree.path().join("new"), "new\n")?;
+    let incremental = bacula.wait_job(bacula.run_backup("Incremental")?)?;
+    ensure!(incremental.is_ok() && incremental.level == "I" && incremental.files < 5, "{incremental:?}");
+
+    let admin = bacula.wait_job(bacula.run_update_slots_job()?)?;
+    ensure!(admin.is_ok() && admin.log.contains("update slots"), "{admin:?}");
+
+    let target = TempDir::new()?;
+    let restored = bacula.wait_job(bacula.restore(target.path())?)?;
+    ensure!(restored.is_ok(), "{restored:?}");
+    let below: PathBuf = target.path().join(tree.path().strip_prefix("/")?);
+    for entry in fs::read_dir(tree.path())? {
+        let entry = entry?;
+        let copy =
+            fs::read(below.join(entry.file_name())).with_context(|| format!("read {entry:?} restored"))?;
+        ensure!(copy == fs::read(entry.path())?, "{entry:?} differs");
+    }
+    bacula.stop()
+}
