@@ -1,0 +1,252 @@
+//! The commands that bacula-sd calls.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::changer::{Changer, ChangerError, Scan, View, consistently, must_be_mounted};
+use crate::drives;
+use crate::identifiers::{DriveIndex, MagazineId, Slot, VolumeName};
+use crate::magazine::{Magazine, MagazineError};
+use crate::model::{self, LoadRefusal};
+use crate::presence::Presence;
+use crate::state::{Loaded, State};
+
+/// Why a command of the storage daemon's cannot be done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// The changer's own files are in the way.
+    #[error(transparent)]
+    Changer(#[from] ChangerError),
+    /// The load is refused.
+    #[error(transparent)]
+    Refused(#[from] LoadRefusal),
+    /// The magazine cannot be used.
+    #[error(transparent)]
+    Magazine(#[from] MagazineError),
+    /// A configuration of the 0.8 generation has no such drive.
+    #[error("there is no drive {drive}; virtual_drives is {drives}")]
+    NoSuchDrive {
+        /// The drive asked for.
+        drive: DriveIndex,
+        /// How many there are.
+        drives: u32,
+    },
+}
+
+/// How long a question waits to tidy up; the storage daemon waits for its answer.
+const TIDY_LIMIT: Duration = Duration::from_secs(2);
+
+impl Changer {
+    /// `slots`: how many slots there are. What the storage daemon is told (`to_daemon`) bounds its next `list`.
+    pub(crate) fn slots(&self, to_daemon: bool) -> Result<String, CommandError> {
+        let view = self.current()?;
+        let mut slots = model::total_slots(&view.state);
+        if to_daemon && view.state.slots_answered != Some(slots) {
+            let _lock = self.lock()?;
+            let before = self.store.state().map_err(ChangerError::from)?;
+            if let Some(mut state) = before.clone() {
+                slots = model::total_slots(&state);
+                state.slots_answered = Some(slots);
+                self.store
+                    .commit(before.as_ref(), &mut state, &BTreeMap::new())
+                    .map_err(ChangerError::from)?;
+            }
+        }
+        Ok(format!("{slots}\n"))
+    }
+
+    /// `list`: every slot with its volume.
+    pub(crate) fn list(&self, to_daemon: bool) -> Result<String, CommandError> {
+        let shown = self.shown()?;
+        let mut last = model::total_slots(&shown.view.state);
+        if let Some(answered) = shown.view.state.slots_answered.filter(|_| to_daemon) {
+            // the daemon made its table of slots by that answer
+            last = last.min(answered);
+        }
+        let mut text = String::new();
+        let mut volumes = shown.volumes.iter().peekable();
+        for slot in 1..=last {
+            let _ = match volumes.next_if(|(at, _)| at.number() == slot) {
+                Some((_, name)) => writeln!(text, "{slot}:{name}"),
+                None => writeln!(text, "{slot}:"),
+            };
+        }
+        Ok(text)
+    }
+
+    /// `listall`: every drive, then every slot; a volume in a drive is shown there.
+    pub(crate) fn list_all(&self) -> Result<String, CommandError> {
+        let shown = self.shown()?;
+        let drives = self.store.drives().map_err(ChangerError::from)?;
+        let held = |loaded: &Loaded| shown.view.present.contains(&loaded.magazine);
+        let mut text = String::new();
+        for number in 0..=drives.highest.number() {
+            let loaded = DriveIndex::new(number).and_then(|d| drives.loaded.get(&d)).filter(|l| held(l));
+            let _ = match loaded {
+                Some(loaded) => writeln!(text, "D:{number}:F:{}:{}", loaded.slot, loaded.volume),
+                None => writeln!(text, "D:{number}:E"),
+            };
+        }
+        let mut volumes = shown.volumes.iter().peekable();
+        for number in 1..=model::total_slots(&shown.view.state) {
+            let here = volumes.next_if(|(at, _)| at.number() == number);
+            let _ = match here.filter(|(slot, _)| drives.holding(*slot).is_none()) {
+                Some((_, name)) => writeln!(text, "S:{number}:F:{name}"),
+                None => writeln!(text, "S:{number}:E"),
+            };
+        }
+        Ok(text)
+    }
+
+    fn shown(&self) -> Result<Shown, ChangerError> {
+        let first = self.current()?;
+        let mut first = Some(first);
+        let cell = std::cell::RefCell::new(&mut first);
+        consistently(|| {
+            let view = match cell.borrow_mut().take() {
+                Some(view) => view,
+                None => self.look()?,
+            };
+            let mut volumes: Vec<(Slot, VolumeName)> = Vec::new();
+            for id in &view.present {
+                let Some(record) = view.state.magazines.get(id) else { continue };
+                for (place, volume) in self.store.volumes(id, record)? {
+                    if let Some(slot) = model::slot_of(view.state.manner, record, place) {
+                        volumes.push((slot, volume.name));
+                    }
+                }
+            }
+            volumes.sort_unstable_by_key(|(slot, _)| *slot);
+            Ok(Shown { view, volumes })
+        })
+    }
+
+    /// `listmags`: the configuration's magazines with their number of volumes, first slot and directory.
+    pub(crate) fn list_magazines(&self) -> Result<String, CommandError> {
+        let view = self.current()?;
+        let mut text = String::new();
+        for (index, (id, presence)) in view.presences.iter().enumerate() {
+            let _ = match presence {
+                Presence::Present { directory, .. } => {
+                    let (count, first) = count_and_first(&view.state, id);
+                    writeln!(text, "{index}:{count}:{first}:{}", directory.display())
+                }
+                Presence::Unknown { directory } if view.present.contains(id) => {
+                    let (count, first) = count_and_first(&view.state, id);
+                    writeln!(text, "{index}:{count}:{first}:{}", directory.display())
+                }
+                Presence::Unknown { .. } | Presence::Absent => writeln!(text, "{index}:::"),
+            };
+        }
+        Ok(text)
+    }
+
+    /// `loaded`: the slot in a drive, or 0. It costs the same however many volumes and absent magazines there are.
+    pub(crate) fn loaded(&self, drive: DriveIndex) -> Result<String, CommandError> {
+        self.check_drive(drive)?;
+        let drives = self.store.drives().map_err(ChangerError::from)?;
+        let Some(loaded) = drives.loaded.get(&drive) else { return Ok("0\n".to_owned()) };
+        let there = self.is_shown(&loaded.magazine)?;
+        let linked = drives::target(self.store.dir(), self.generation(), drive);
+        if !there || linked.as_deref() != Some(Path::new(&loaded.path)) {
+            // a link that leads nowhere would let the daemon create a file where the magazine should be
+            if let Ok(lock) = self.lock_within(TIDY_LIMIT) {
+                self.update_locked(Scan::Only(&[]), &lock)?;
+            }
+        }
+        Ok(if there { format!("{}\n", loaded.slot) } else { "0\n".to_owned() })
+    }
+
+    /// Whether one magazine is shown, without asking for the others.
+    fn is_shown(&self, id: &MagazineId) -> Result<bool, ChangerError> {
+        let Some(setting) = self.settings.iter().find(|setting| setting.id == *id) else { return Ok(false) };
+        let state = self.store.state()?;
+        let record = state.as_ref().and_then(|state| state.magazines.get(id));
+        Ok(match crate::presence::Finder::new(&self.env).find(setting, record) {
+            Presence::Absent => false,
+            Presence::Unknown { .. } => record.is_some_and(|r| r.seen),
+            Presence::Present { .. } => true,
+        })
+    }
+
+    fn check_drive(&self, drive: DriveIndex) -> Result<(), CommandError> {
+        match self.config.layout() {
+            Some(layout) if !self.has_drive(drive) => {
+                Err(CommandError::NoSuchDrive { drive, drives: layout.virtual_drives })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// `load`: makes a drive lead to a slot's volume, once its file opens and holds this volume.
+    pub(crate) fn load(&self, slot: Slot, drive: DriveIndex) -> Result<(), CommandError> {
+        self.check_drive(drive)?;
+        let lock = self.lock()?;
+        let mut view = self.update_locked(Scan::Changed, &lock)?.view;
+        // below an automounter that tells nothing, trying is the only way to know
+        for (id, presence) in &view.presences {
+            if matches!(presence, Presence::Unknown { .. }) {
+                view.present.insert(id.clone());
+            }
+        }
+        let mut drives = self.store.drives().map_err(ChangerError::from)?;
+        let Some((id, place)) = model::check_load(&view.state, &drives, &view.present, slot, drive)? else {
+            return Ok(());
+        };
+        let empty = || LoadRefusal::EmptySlot { slot, away: Some(id.clone()) };
+        let (Presence::Present { directory, .. } | Presence::Unknown { directory }) = view.presence(id)
+        else {
+            return Err(empty().into());
+        };
+        let record = view.state.magazines.get(id).ok_or_else(empty)?;
+        let volumes = self.store.volumes(id, record).map_err(ChangerError::from)?;
+        let volume = volumes.get(&place).ok_or_else(empty)?;
+        let must_be_mounted = must_be_mounted(id, view.presence(id), record.mount_point);
+        let magazine = Magazine::open(&self.env, directory, must_be_mounted)?;
+        if let Err(error) = magazine.verify(volume) {
+            // the state was wrong about it: the next `list` must tell the truth
+            self.update_locked(Scan::Only(std::slice::from_ref(id)), &lock)?;
+            return Err(error.into());
+        }
+        let path = magazine.directory().join(&volume.file);
+        drives::link(self.store.dir(), self.generation(), drive, &path).map_err(ChangerError::from)?;
+        let loaded = Loaded {
+            slot,
+            magazine: id.clone(),
+            volume: volume.name.clone(),
+            path: path.to_string_lossy().into_owned(),
+        };
+        drives.loaded.insert(drive, loaded);
+        drives.highest = drives.highest.max(drive);
+        self.write_drives(&drives)?;
+        Ok(())
+    }
+
+    /// `unload`: empties a drive; an empty one stays empty.
+    pub(crate) fn unload(&self, drive: DriveIndex) -> Result<(), CommandError> {
+        self.check_drive(drive)?;
+        let _lock = self.lock()?;
+        let mut drives = self.store.drives().map_err(ChangerError::from)?;
+        // first the memory, then the link: a drive said to be full whose link is gone makes Bacula mark a good
+        // volume as bad
+        if drives.loaded.remove(&drive).is_some() {
+            self.write_drives(&drives)?;
+        }
+        drives::unlink(self.store.dir(), self.generation(), drive).map_err(ChangerError::from)?;
+        Ok(())
+    }
+}
+
+struct Shown {
+    view: View,
+    volumes: Vec<(Slot, VolumeName)>,
+}
+
+fn count_and_first(state: &State, id: &MagazineId) -> (u32, u32) {
+    let Some(record) = state.magazines.get(id) else { return (0, 0) };
+    let first = record.places.lowest().and_then(|place| model::slot_of(state.manner, record, place));
+    (record.places.len(), first.map_or(0, Slot::number))
+}

@@ -1,0 +1,492 @@
+//! One changer: its configuration, its state, and what is plugged, brought together.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::config::{Config, Generation, MagazineSetting};
+use crate::drives::{self, DriveError};
+use crate::environment::Environment;
+use crate::identifiers::{DriveIndex, MagazineId, Slot};
+use crate::lock::{Lock, LockError};
+use crate::magazine::{Magazine, MagazineError, directory_stamp};
+use crate::model::{self, Debt, Scanned};
+use crate::presence::{Access, Finder, Presence};
+use crate::state::{Drives, Manner, State, Volumes};
+use crate::store::{StateError, Store};
+
+/// Why a changer cannot be looked at.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChangerError {
+    /// Its state cannot be read or written.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// Another command holds its lock.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A drive's link cannot be changed.
+    #[error(transparent)]
+    Drive(#[from] DriveError),
+}
+
+/// A changer of one configuration.
+#[derive(Clone, Debug)]
+pub struct Changer {
+    pub(crate) config: Config,
+    pub(crate) env: Environment,
+    pub(crate) store: Store,
+    pub(crate) settings: Vec<MagazineSetting>,
+}
+
+/// What a changer is like now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ChangerStatus {
+    /// Bacula's Storage resource.
+    pub storage: String,
+    /// How many slots the library reports.
+    pub slots: u32,
+    /// The magazines in the configuration's order.
+    pub magazines: Vec<MagazineStatus>,
+    /// The drives that hold something.
+    pub drives: Vec<DriveStatus>,
+    /// What Bacula's catalog does not know yet.
+    pub pending: Option<PendingCatalog>,
+}
+
+/// What a magazine is like now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct MagazineStatus {
+    /// The configuration's name for it: `UUID:...` or a directory.
+    pub id: String,
+    /// It is plugged; none when only touching it would tell.
+    pub present: Option<bool>,
+    /// Where its files are, or would be when touched.
+    pub directory: Option<PathBuf>,
+    /// Its slots as ranges, such as `1-69,75`; empty while it has none to show.
+    pub slots: String,
+    /// Its volumes, also while it is away.
+    pub volumes: Vec<VolumeStatus>,
+}
+
+/// What a volume is like now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct VolumeStatus {
+    /// Its slot, from 1; none while its magazine stands in no bay.
+    pub slot: Option<u32>,
+    /// Its name.
+    pub label: String,
+    /// Whether Bacula has labelled it.
+    pub state: VolumeState,
+    /// The drive that holds it.
+    pub in_drive: Option<u32>,
+}
+
+/// Whether a volume has a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum VolumeState {
+    /// Bacula's label is inside.
+    Labelled,
+    /// It is new and empty.
+    Blank,
+}
+
+/// What a drive holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct DriveStatus {
+    /// The drive, from 0.
+    pub drive: u32,
+    /// The slot of the volume in it, from 1.
+    pub slot: u32,
+    /// The volume.
+    pub label: String,
+}
+
+/// What Bacula's catalog has still to be told; it is told by `refresh`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct PendingCatalog {
+    /// Magazines that came, left, or have other volumes than the catalog knows.
+    pub changed: Vec<String>,
+    /// New volumes that wait for their label.
+    pub unlabelled: u32,
+}
+
+/// The state together with what is plugged.
+pub(crate) struct View {
+    pub(crate) state: State,
+    pub(crate) presences: Vec<(MagazineId, Presence)>,
+    /// What may be shown: plugged, or not known to be away and there when last looked at.
+    pub(crate) present: BTreeSet<MagazineId>,
+}
+
+impl View {
+    pub(crate) fn presence(&self, id: &MagazineId) -> &Presence {
+        self.presences
+            .iter()
+            .find(|(other, _)| other == id)
+            .map_or(&Presence::Absent, |(_, presence)| presence)
+    }
+
+    pub(crate) fn debt(&self) -> Debt {
+        model::debt(&self.state, &self.present)
+    }
+}
+
+/// Which magazines an update scans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scan<'a> {
+    /// Those that can be looked at without harm and look changed.
+    Changed,
+    /// Those that are mounted, newly plugged or never scanned.
+    Mounted,
+    /// All that are plugged, also those that must be mounted for it.
+    All,
+    /// These, and none else.
+    Only(&'a [MagazineId]),
+}
+
+/// What an update found.
+pub(crate) struct Updated {
+    pub(crate) view: View,
+    /// Magazines that are plugged but could not be looked at.
+    pub(crate) unusable: Vec<(MagazineId, MagazineError)>,
+}
+
+impl Changer {
+    /// Takes a configuration; nothing is touched yet.
+    ///
+    /// # Errors
+    /// None at present; kept for what opening may need.
+    pub fn open(config: &Config, env: &Environment) -> Result<Self, ChangerError> {
+        let store = Store::new(env.path(config.work_dir()));
+        Ok(Self { config: config.clone(), env: env.clone(), store, settings: config.settings() })
+    }
+
+    /// Describes the changer from its state and from what is plugged; waits for no lock and touches no magazine.
+    ///
+    /// # Errors
+    /// [`ChangerError::State`] when the state cannot be read.
+    pub fn status(&self) -> Result<ChangerStatus, ChangerError> {
+        consistently(|| self.describe())
+    }
+
+    /// Says what Bacula's catalog does not know yet; waits for no lock and touches no magazine. None also when
+    /// the configuration switches the console off.
+    ///
+    /// # Errors
+    /// [`ChangerError::State`] when the state cannot be read.
+    pub fn pending_catalog(&self) -> Result<Option<PendingCatalog>, ChangerError> {
+        let view = self.look()?;
+        Ok(self.pending(&view))
+    }
+
+    fn pending(&self, view: &View) -> Option<PendingCatalog> {
+        let debt = view.debt();
+        if self.console().is_none() || debt.is_none() {
+            return None;
+        }
+        let blank = |id| view.state.magazines.get(id).map_or(0, |record| record.blank);
+        Some(PendingCatalog {
+            changed: debt.changed.iter().map(ToString::to_string).collect(),
+            unlabelled: debt.blank.iter().map(blank).sum(),
+        })
+    }
+
+    fn describe(&self) -> Result<ChangerStatus, ChangerError> {
+        let view = self.look()?;
+        let drives = self.store.drives()?;
+        let state = &view.state;
+        let mut magazines = Vec::new();
+        for (id, presence) in &view.presences {
+            let (present, directory) = match presence {
+                Presence::Absent => (Some(false), None),
+                Presence::Unknown { directory } => (None, Some(directory.clone())),
+                Presence::Present { directory, .. } => (Some(true), Some(directory.clone())),
+            };
+            let mut status = MagazineStatus {
+                id: id.to_string(),
+                present,
+                directory,
+                slots: String::new(),
+                volumes: Vec::new(),
+            };
+            if let Some(record) = state.magazines.get(id) {
+                let slots = |place| model::slot_of(state.manner, record, place).map(Slot::number);
+                let shown: crate::places::Places = record.places.iter().filter_map(slots).collect();
+                status.slots = shown.to_string();
+                for (place, volume) in self.store.volumes(id, record)? {
+                    let slot = slots(place);
+                    let holder = drives.loaded.iter().find(|(_, loaded)| {
+                        loaded.magazine == *id && loaded.volume == volume.name && view.present.contains(id)
+                    });
+                    status.volumes.push(VolumeStatus {
+                        slot,
+                        label: volume.name.to_string(),
+                        state: if volume.blank { VolumeState::Blank } else { VolumeState::Labelled },
+                        in_drive: holder.map(|(drive, _)| drive.number()),
+                    });
+                }
+            }
+            magazines.push(status);
+        }
+        let loaded = drives.loaded.iter().filter(|(_, loaded)| view.present.contains(&loaded.magazine));
+        let drives = loaded.map(|(drive, loaded)| DriveStatus {
+            drive: drive.number(),
+            slot: loaded.slot.number(),
+            label: loaded.volume.to_string(),
+        });
+        Ok(ChangerStatus {
+            storage: self.config.storage().to_owned(),
+            slots: model::total_slots(state),
+            drives: drives.collect(),
+            pending: self.pending(&view),
+            magazines,
+        })
+    }
+
+    pub(crate) fn order(&self) -> Vec<MagazineId> {
+        self.settings.iter().map(|setting| setting.id.clone()).collect()
+    }
+
+    pub(crate) fn generation(&self) -> Generation {
+        self.config.generation
+    }
+
+    fn manner(&self) -> Manner {
+        Manner::of(self.config.layout())
+    }
+
+    /// The state and what is plugged, without touching a magazine.
+    pub(crate) fn look(&self) -> Result<View, ChangerError> {
+        let state = self.store.state()?.unwrap_or_else(|| State::new(self.manner()));
+        Ok(self.view_of(state))
+    }
+
+    fn view_of(&self, mut state: State) -> View {
+        let finder = Finder::new(&self.env);
+        let mut presences = Vec::new();
+        let mut present = BTreeSet::new();
+        for setting in &self.settings {
+            let record = state.magazines.get(&setting.id);
+            let presence = finder.find(setting, record);
+            let shown = match &presence {
+                Presence::Absent => false,
+                Presence::Unknown { .. } => record.is_some_and(|r| r.seen),
+                Presence::Present { .. } => true,
+            };
+            if shown {
+                present.insert(setting.id.clone());
+            }
+            presences.push((setting.id.clone(), presence));
+        }
+        model::settle_bays(&mut state, &self.order(), &present);
+        View { state, presences, present }
+    }
+
+    /// The view for a question: where a directory that may be looked at has changed, the state is brought up to
+    /// date first.
+    pub(crate) fn current(&self) -> Result<View, ChangerError> {
+        let view = self.look()?;
+        let manner_changed = view.state.manner != self.manner();
+        let any_changed =
+            view.presences.iter().any(|(id, presence)| self.looks_changed(&view.state, id, presence));
+        if !any_changed && !manner_changed {
+            return Ok(view);
+        }
+        Ok(self.update(Scan::Changed)?.view)
+    }
+
+    fn looks_changed(&self, state: &State, id: &MagazineId, presence: &Presence) -> bool {
+        let Presence::Present { directory, access: Access::Plain } = presence else { return false };
+        let known = state.magazines.get(id).and_then(|record| record.stamp);
+        known.is_none() || known != directory_stamp(&self.env.path(directory))
+    }
+
+    pub(crate) fn lock(&self) -> Result<Lock, ChangerError> {
+        self.lock_within(self.env.lock_limit)
+    }
+
+    pub(crate) fn lock_within(&self, limit: Duration) -> Result<Lock, ChangerError> {
+        self.store.create_dir()?;
+        Ok(Lock::take(&self.store.dir().join("lock"), limit)?)
+    }
+
+    /// Takes the lock and brings the state up to date.
+    pub(crate) fn update(&self, scan: Scan<'_>) -> Result<Updated, ChangerError> {
+        let lock = self.lock()?;
+        self.update_locked(scan, &lock)
+    }
+
+    /// Brings the state up to date with what is plugged; commits it when anything changed.
+    pub(crate) fn update_locked(&self, scan: Scan<'_>, _lock: &Lock) -> Result<Updated, ChangerError> {
+        let before = self.store.state()?;
+        let mut state = before.clone().unwrap_or_else(|| State::new(self.manner()));
+        let mut volumes: BTreeMap<MagazineId, Volumes> = BTreeMap::new();
+        if state.manner != self.manner() {
+            for (id, record) in &state.magazines {
+                volumes.insert(id.clone(), self.store.volumes(id, record)?);
+            }
+            model::change_manner(&mut state, self.manner(), &self.order(), &mut volumes);
+        }
+        let mut view = self.view_of(state);
+        let mut unusable = Vec::new();
+        let mut listings = Vec::new();
+        for (id, presence) in &view.presences {
+            let Some(directory) = self.to_scan(&view.state, id, presence, scan) else { continue };
+            let record = view.state.magazines.get(id).cloned().unwrap_or_default();
+            let known = match volumes.remove(id) {
+                Some(known) => known,
+                None => self.store.volumes(id, &record)?,
+            };
+            let opened =
+                Magazine::open(&self.env, directory, must_be_mounted(id, presence, record.mount_point));
+            match opened.and_then(|magazine| Ok((magazine.scan(&known)?, magazine.mount_point))) {
+                Ok((listing, mount_point)) => listings.push((id.clone(), known, listing, mount_point)),
+                Err(error) => {
+                    volumes.insert(id.clone(), known);
+                    unusable.push((id.clone(), error));
+                }
+            }
+        }
+        let found: Vec<Vec<model::Found>> =
+            listings.iter_mut().map(|(_, _, listing, _)| std::mem::take(&mut listing.found)).collect();
+        let mut old: BTreeMap<MagazineId, Volumes> = BTreeMap::new();
+        let mut scans = Vec::new();
+        for ((id, known, ..), found) in listings.iter_mut().zip(found) {
+            old.insert(id.clone(), known.clone());
+            scans.push(Scanned { id, volumes: known, found });
+        }
+        model::absorb(&mut view.state, scans);
+        for (id, known, listing, mount_point) in listings {
+            if let Some(record) = view.state.magazines.get_mut(&id) {
+                record.stamp = listing.stamp;
+                record.seen = true;
+                record.mount_point |= mount_point;
+                if old.get(&id) != Some(&known) || record.volumes_file.is_none() {
+                    volumes.insert(id.clone(), known);
+                }
+            }
+            view.present.insert(id);
+        }
+        for (id, _) in &unusable {
+            let hidden = matches!(
+                view.presence(id),
+                Presence::Unknown { .. } | Presence::Present { access: Access::Plain, .. }
+            );
+            if hidden {
+                view.present.remove(id);
+            }
+        }
+        if !matches!(scan, Scan::Changed) {
+            for (id, record) in &mut view.state.magazines {
+                record.seen = view.present.contains(id);
+            }
+        }
+        model::settle_bays(&mut view.state, &self.order(), &view.present);
+        if before.as_ref() != Some(&view.state) || !volumes.is_empty() {
+            self.store.commit(before.as_ref(), &mut view.state, &volumes)?;
+        }
+        self.settle_drives(&view, &volumes)?;
+        Ok(Updated { view, unusable })
+    }
+
+    fn to_scan<'p>(
+        &self,
+        state: &State,
+        id: &MagazineId,
+        presence: &'p Presence,
+        scan: Scan<'_>,
+    ) -> Option<&'p Path> {
+        let (directory, access) = match presence {
+            Presence::Absent => return None,
+            Presence::Unknown { directory } => (directory, None),
+            Presence::Present { directory, access } => (directory, Some(*access)),
+        };
+        let record = state.magazines.get(id);
+        let unknown = record.is_none_or(|r| r.volumes_file.is_none() || !r.seen);
+        let wanted = match scan {
+            Scan::Changed => self.looks_changed(state, id, presence),
+            Scan::Mounted => unknown || access != Some(Access::Locked),
+            Scan::All => true,
+            Scan::Only(ids) => ids.contains(id),
+        };
+        wanted.then_some(directory.as_path())
+    }
+
+    /// Empties drives whose volume is no longer there and mends the links of the others.
+    fn settle_drives(
+        &self,
+        view: &View,
+        scanned: &BTreeMap<MagazineId, Volumes>,
+    ) -> Result<(), ChangerError> {
+        let before = self.store.drives()?;
+        let mut drives = before.clone();
+        let mut emptied = Vec::new();
+        for (drive, loaded) in &mut drives.loaded {
+            let mut there = view.present.contains(&loaded.magazine);
+            if let Some(volumes) = scanned.get(&loaded.magazine) {
+                match volumes.values().find(|volume| volume.name == loaded.volume) {
+                    Some(volume) => {
+                        if let Presence::Present { directory, .. } = view.presence(&loaded.magazine) {
+                            let path = self.env.path(directory).join(&volume.file);
+                            loaded.path = path.to_string_lossy().into_owned();
+                        }
+                    }
+                    None => there = false,
+                }
+            }
+            if there {
+                // what blocks one drive is said when it is loaded, and must not stop the others
+                let _ = drives::link(self.store.dir(), self.generation(), *drive, Path::new(&loaded.path));
+            } else {
+                emptied.push(*drive);
+            }
+        }
+        for drive in &emptied {
+            drives.loaded.remove(drive);
+        }
+        if drives != before {
+            self.write_drives(&drives)?;
+        }
+        for drive in emptied {
+            drives::unlink(self.store.dir(), self.generation(), drive)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn write_drives(&self, drives: &Drives) -> Result<(), ChangerError> {
+        Ok(self.store.write_drives(drives)?)
+    }
+
+    /// Whether a drive's number is one this changer has.
+    pub(crate) fn has_drive(&self, drive: DriveIndex) -> bool {
+        self.config.layout().is_none_or(|layout| drive.number() < layout.virtual_drives)
+    }
+}
+
+/// Repeats a reading when a commit took away a file between two steps of it.
+pub(crate) fn consistently<T>(read: impl Fn() -> Result<T, ChangerError>) -> Result<T, ChangerError> {
+    for _ in 0..10 {
+        match read() {
+            Err(ChangerError::State(StateError::Io { source, .. }))
+                if source.kind() == std::io::ErrorKind::NotFound => {}
+            other => return other,
+        }
+    }
+    read()
+}
+
+/// A magazine that is or was a file system of its own must be one when it is opened.
+pub(crate) fn must_be_mounted(id: &MagazineId, presence: &Presence, was_mount_point: bool) -> bool {
+    let plain = matches!(presence, Presence::Present { access: Access::Plain, .. });
+    id.uuid().is_some() || was_mount_point || !plain
+}

@@ -1,0 +1,183 @@
+//! From a command line to an answer.
+
+use std::error::Error;
+use std::ffi::OsString;
+
+use crate::answers::CommandError;
+use crate::arguments::{self, Command, Invocation, Request};
+use crate::changer::Changer;
+use crate::config::{Config, Generation};
+use crate::creation::{Creation, Wish};
+use crate::environment::{Environment, Privileges};
+use crate::identity;
+use crate::log::{Level, Log};
+
+/// What a changer program prints and returns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// For stdout.
+    pub stdout: String,
+    /// For stderr; empty when all went well, for bacula-sd reads both as one.
+    pub stderr: String,
+    /// The exit code: 0 done, 1 refused or failed, 255 no volumes created.
+    pub code: u8,
+}
+
+const FAILED: u8 = 1;
+/// vchanger returns -1 where volumes or a magazine could not be made.
+const NOT_CREATED: u8 = 255;
+
+const HELP: &str = "\
+Usage:
+  vchanger [options] CONFIG COMMAND [SLOT [DEVICE [DRIVE]]]
+      what Bacula's storage daemon calls: COMMAND is list, listall, slots,
+      loaded, load or unload
+  vchanger [options] CONFIG LISTMAGS
+      show the magazines as INDEX:VOLUMES:FIRST SLOT:DIRECTORY
+  vchanger [options] CONFIG CREATEVOLS INDEX COUNT [START] [-l PREFIX] [--pool=POOL]
+      make COUNT new volumes on magazine INDEX (the first is 0), named by
+      PREFIX and a number of four digits, and have Bacula label them into POOL
+  vchanger [options] CONFIG INITMAG BAY [-m NUMBER]
+      with a configuration of the 0.8 generation: fill the magazine in BAY
+  vchanger [options] CONFIG REFRESH [--force]
+      look at the magazines and tell Bacula what changed; with --force, tell
+      it in any case
+  vchanger --version
+  vchanger --help
+
+Options:
+  -u, --user=NAME    user to run as when started by root
+  -g, --group=NAME   group to run as when started by root
+";
+
+/// Does what a command line asks for and returns what is to be printed; the arguments are those behind the
+/// program's name.
+///
+/// Started by root, it becomes the configured user first and stays it, unless
+/// [`Environment::privileges`] says otherwise.
+pub fn run_command_line(args: &[OsString], env: &Environment) -> Outcome {
+    match arguments::parse(args) {
+        Ok(Request::Help) => done(HELP.to_owned()),
+        Ok(Request::Version) => {
+            done(concat!("vchanger (offsite) version ", env!("CARGO_PKG_VERSION"), "\n").to_owned())
+        }
+        Ok(Request::Command(invocation)) => run(&invocation, env),
+        Err(error) => Outcome { stdout: HELP.to_owned(), stderr: line(&error), code: FAILED },
+    }
+}
+
+fn done(stdout: String) -> Outcome {
+    Outcome { stdout, stderr: String::new(), code: 0 }
+}
+
+fn failed(error: &dyn Error, code: u8) -> Outcome {
+    Outcome { stdout: String::new(), stderr: line(error), code }
+}
+
+/// An error and its causes on one line.
+fn line(error: &dyn Error) -> String {
+    let mut text = format!("vchanger: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.ends_with(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    let mut line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    line.push('\n');
+    line
+}
+
+fn run(invocation: &Invocation, env: &Environment) -> Outcome {
+    let config = match Config::load(&env.root, &invocation.config) {
+        Ok(config) => config,
+        Err(error) => return failed(&error, FAILED),
+    };
+    if env.privileges == Privileges::Drop {
+        let (user, group) = (invocation.user.as_deref(), invocation.group.as_deref());
+        if let Err(error) = identity::assume(&config, user, group) {
+            return failed(&error, FAILED);
+        }
+    }
+    let mut log = match Log::open(&config, env) {
+        Ok(log) => log,
+        Err(error) => return failed(&error, FAILED),
+    };
+    let changer = match Changer::open(&config, env) {
+        Ok(changer) => changer,
+        Err(error) => return failed(&error, FAILED),
+    };
+    let outcome = execute(&changer, invocation, &config);
+    if outcome.stderr.is_empty() {
+        log.write(Level::Notice, &format!("{:?} done", invocation.command));
+    } else {
+        log.write(Level::Error, outcome.stderr.trim_end());
+    }
+    outcome
+}
+
+fn execute(changer: &Changer, invocation: &Invocation, config: &Config) -> Outcome {
+    let daemon = invocation.by_daemon;
+    match &invocation.command {
+        Command::List => answered(changer.list(daemon)),
+        Command::ListAll => answered(changer.list_all()),
+        Command::Slots => answered(changer.slots(daemon)),
+        Command::ListMags => answered(changer.list_magazines()),
+        Command::Loaded { drive } => answered(changer.loaded(*drive)),
+        Command::Load { slot, drive } => answered(changer.load(*slot, *drive).map(|()| String::new())),
+        Command::Unload { drive } => answered(changer.unload(*drive).map(|()| String::new())),
+        Command::Refresh { force } => match changer.refresh(*force) {
+            Ok(()) => done(String::new()),
+            Err(error) => failed(&error, FAILED),
+        },
+        Command::CreateVols { magazine, count, start, prefix, pool } => {
+            if let Some(pool) = pool
+                && !Config::is_pool_name(pool)
+            {
+                let error = arguments::ArgumentError::OptionValue {
+                    option: "--pool".to_owned(),
+                    problem: "needs the name of a pool: letters, digits, blanks and : . - _ /",
+                };
+                return failed(&error, FAILED);
+            }
+            let wish = Wish {
+                magazine: *magazine,
+                count: *count,
+                start: *start,
+                prefix: prefix.clone(),
+                pool: pool.clone(),
+            };
+            let creation = changer.create_volumes(&wish);
+            created(changer, creation.report(*magazine), creation)
+        }
+        Command::InitMag { bay, number } if config.generation() == Generation::V08 => {
+            let (report, creation) = changer.initialise_magazine(*bay, *number);
+            created(changer, report, creation)
+        }
+        Command::InitMag { .. } => {
+            let error = arguments::ArgumentError::UnknownCommand { command: "initmag".to_owned() };
+            Outcome { stdout: HELP.to_owned(), ..failed(&error, FAILED) }
+        }
+    }
+}
+
+fn answered(answer: Result<String, CommandError>) -> Outcome {
+    match answer {
+        Ok(text) => done(text),
+        Err(error) => failed(&error, FAILED),
+    }
+}
+
+/// New volumes are there whether or not Bacula can be told of them now; it will be at the next refresh.
+fn created(changer: &Changer, report: String, creation: Creation) -> Outcome {
+    let told = if creation.names.is_empty() { Ok(()) } else { changer.tell_bacula(false) };
+    match (creation.error, told) {
+        (Some(error), _) if creation.names.is_empty() => failed(&error, NOT_CREATED),
+        (Some(error), _) => Outcome { stdout: report, ..failed(&error, NOT_CREATED) },
+        (None, Err(error)) => Outcome { stdout: report, stderr: line(&error), code: 0 },
+        (None, Ok(())) => done(report),
+    }
+}

@@ -1,0 +1,652 @@
+//! vchanger.conf of both generations: 1.x (`Storage Resource`, `Work Dir`) and 0.8 (`changer_name`, `work_dir`).
+//!
+//! Keys and defaults are those of the manual pages of vchanger 1.0.3 and 0.8.6. In a 1.x key case and blanks do
+//! not count; in a 0.8 key case does not. The first key that only one generation knows decides which one the
+//! file is of; `Logfile` and `Magazine` are in both.
+
+mod syntax;
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::environment::below;
+use crate::identifiers::MagazineId;
+use syntax::Entry;
+
+/// A place in a configuration file, both counted from 1, the column in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The line.
+    pub line: u32,
+    /// The character within the line.
+    pub column: u32,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.line, self.column)
+    }
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file is not there or may not be read.
+    #[error("cannot read the changer configuration {}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The file says something that cannot be understood.
+    #[error("{}:{position}: {problem}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// Where in it.
+        position: Position,
+        /// What is wrong and what would be right.
+        problem: ConfigProblem,
+    },
+    /// Something that must be there is missing.
+    #[error("{}: {problem}", path.display())]
+    Incomplete {
+        /// The file.
+        path: PathBuf,
+        /// What is missing.
+        problem: ConfigProblem,
+    },
+}
+
+/// What is wrong at a place of a configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigProblem {
+    /// The text is not UTF-8.
+    #[error("the file is not UTF-8 text")]
+    NotUtf8,
+    /// A `[section]`.
+    #[error("sections in brackets are not known here; remove the line")]
+    Section,
+    /// A line without `=`.
+    #[error("expected 'key = value', found {text:?}")]
+    NoEquals {
+        /// The line.
+        text: String,
+    },
+    /// A quote without its end.
+    #[error("this quote is not closed on its line")]
+    OpenQuote,
+    /// Text behind a quoted value.
+    #[error("unexpected {text:?} after the closing quote")]
+    AfterQuote {
+        /// The text.
+        text: String,
+    },
+    /// A key nobody knows.
+    #[error("unknown key {key:?}{}", suggestion.as_ref().map(|s| format!("; did you mean {s:?}?")).unwrap_or_default())]
+    UnknownKey {
+        /// The key.
+        key: String,
+        /// The nearest known one.
+        suggestion: Option<String>,
+    },
+    /// A key of the other generation.
+    #[error("{key:?} belongs to vchanger {theirs}, but this file is of {ours}{}", instead.as_ref().map(|s| format!("; write {s:?}")).unwrap_or_default())]
+    OtherGeneration {
+        /// The key.
+        key: String,
+        /// The generation that knows it.
+        theirs: Generation,
+        /// The generation of the file.
+        ours: Generation,
+        /// What the same setting is called in the file's generation.
+        instead: Option<String>,
+    },
+    /// An empty value where one is needed.
+    #[error("{key:?} must not be empty")]
+    Empty {
+        /// The key.
+        key: &'static str,
+    },
+    /// A value outside its range.
+    #[error("{key:?} must be {expected}, not {found:?}")]
+    BadValue {
+        /// The key.
+        key: &'static str,
+        /// What would be right.
+        expected: String,
+        /// What stands there.
+        found: String,
+    },
+    /// No magazine at all.
+    #[error("no magazine is configured; add a line 'Magazine = UUID:...' or 'Magazine = /directory'")]
+    NoMagazine,
+}
+
+/// Which vchanger a configuration was written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Generation {
+    /// 0.8.x: bays, a fixed number of slots, volumes at `WORK/N/driveN`.
+    V08,
+    /// 1.0.x: slots by volume, volumes at `WORK/N`.
+    V1,
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V08 => "0.8",
+            Self::V1 => "1.0",
+        })
+    }
+}
+
+/// The fixed library of the 0.8 generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BayLayout {
+    /// Magazines usable at once, 1 to 32.
+    pub bays: u32,
+    /// Slots in each bay, 1 to 9999.
+    pub slots_per_magazine: u32,
+    /// Drives, 1 to 16.
+    pub virtual_drives: u32,
+}
+
+/// A magazine as configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MagazineSource {
+    /// A file system's UUID, in lower case.
+    Uuid(String),
+    /// A directory.
+    Directory(PathBuf),
+}
+
+impl MagazineSource {
+    /// The magazine's lasting name.
+    pub fn id(&self) -> MagazineId {
+        match self {
+            Self::Uuid(uuid) => MagazineId::new(&format!("UUID:{uuid}")),
+            Self::Directory(path) => MagazineId::new(&path.to_string_lossy()),
+        }
+    }
+}
+
+impl fmt::Display for MagazineSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.id().fmt(f)
+    }
+}
+
+/// A magazine and where its files are, when that is known without asking the system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MagazineSetting {
+    pub(crate) id: MagazineId,
+    pub(crate) directory: Option<PathBuf>,
+}
+
+/// How Bacula's console is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsoleSetting {
+    /// The program.
+    pub program: PathBuf,
+    /// Its configuration (`-c`).
+    pub config: Option<PathBuf>,
+    /// The program was named in the file, so that its absence is an error.
+    pub explicit: bool,
+}
+
+/// A name that was configured or is the default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Account {
+    /// The user's or group's name.
+    pub(crate) name: String,
+    /// It was asked for, so that a missing account is an error.
+    pub(crate) explicit: bool,
+}
+
+/// A checked configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    pub(crate) file: PathBuf,
+    pub(crate) generation: Generation,
+    pub(crate) storage: String,
+    pub(crate) work_dir: PathBuf,
+    pub(crate) logfile: Option<(PathBuf, bool)>,
+    pub(crate) log_level: u8,
+    pub(crate) user: Account,
+    pub(crate) group: Account,
+    pub(crate) console: Option<ConsoleSetting>,
+    pub(crate) pool: String,
+    pub(crate) magazines: Vec<MagazineSource>,
+    pub(crate) automount_dir: Option<PathBuf>,
+    pub(crate) layout: Option<BayLayout>,
+}
+
+impl Config {
+    /// Reads and checks a file; an absolute `path` is taken below `root`.
+    ///
+    /// # Errors
+    /// [`ConfigError`], naming line and column where there is one.
+    pub fn load(root: &Path, path: &Path) -> Result<Self, ConfigError> {
+        let actual = below(root, path);
+        let bytes =
+            fs::read(&actual).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let valid = error.utf8_error().valid_up_to();
+            let before =
+                String::from_utf8_lossy(error.as_bytes().get(..valid).unwrap_or_default()).into_owned();
+            ConfigError::Invalid {
+                path: path.to_owned(),
+                position: end_of(&before),
+                problem: ConfigProblem::NotUtf8,
+            }
+        })?;
+        Self::parse(path, &text)
+    }
+
+    /// Checks a file's text; `file` is only named in errors.
+    ///
+    /// # Errors
+    /// [`ConfigError`], naming line and column where there is one.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        let invalid = |(position, problem)| ConfigError::Invalid { path: file.to_owned(), position, problem };
+        let entries = syntax::parse(text).map_err(invalid)?;
+        let generation = entries.iter().find_map(|e| generation_of(&e.key)).unwrap_or(Generation::V1);
+        let mut draft = Draft::default();
+        for entry in &entries {
+            let key = key_of(generation, &entry.key).map_err(|problem| invalid((entry.key_at, problem)))?;
+            draft.set(generation, key, entry).map_err(|problem| invalid((entry.value_at, problem)))?;
+        }
+        draft
+            .finish(file, generation)
+            .map_err(|problem| ConfigError::Incomplete { path: file.to_owned(), problem })
+    }
+
+    /// The file it was read from, as it was named.
+    pub fn path(&self) -> &Path {
+        &self.file
+    }
+
+    /// Which vchanger the file was written for.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// The name of Bacula's Storage resource (0.8: the changer's name).
+    pub fn storage(&self) -> &str {
+        &self.storage
+    }
+
+    /// The directory of the state and of the drives' links, not yet below any root.
+    pub fn work_dir(&self) -> &Path {
+        &self.work_dir
+    }
+
+    /// The magazines in the file's order, each once.
+    pub fn magazines(&self) -> &[MagazineSource] {
+        &self.magazines
+    }
+
+    pub(crate) fn settings(&self) -> Vec<MagazineSetting> {
+        let setting = |source: &MagazineSource| MagazineSetting {
+            id: source.id(),
+            directory: match source {
+                MagazineSource::Uuid(uuid) => self.automount_dir.as_ref().map(|parent| parent.join(uuid)),
+                MagazineSource::Directory(path) => Some(path.clone()),
+            },
+        };
+        self.magazines.iter().map(setting).collect()
+    }
+
+    /// The pool new volumes are labelled into.
+    pub fn pool(&self) -> &str {
+        &self.pool
+    }
+
+    /// Whether a text may name a pool in a console command.
+    pub(crate) fn is_pool_name(text: &str) -> bool {
+        resource_name("pool", text).is_ok()
+    }
+
+    /// Bacula's console, unless it is switched off.
+    pub fn console(&self) -> Option<&ConsoleSetting> {
+        self.console.as_ref()
+    }
+
+    /// The user the changer runs as when root starts it, if the file names one; vchanger's default is `bacula`.
+    pub fn user(&self) -> Option<&str> {
+        self.user.explicit.then_some(self.user.name.as_str())
+    }
+
+    /// The group the changer runs as when root starts it, if the file names one; vchanger's default is `tape`.
+    pub fn group(&self) -> Option<&str> {
+        self.group.explicit.then_some(self.group.name.as_str())
+    }
+
+    /// Bays and slots of a 0.8 configuration.
+    pub fn layout(&self) -> Option<BayLayout> {
+        self.layout
+    }
+}
+
+fn end_of(text: &str) -> Position {
+    let line = u32::try_from(text.matches('\n').count() + 1).unwrap_or(u32::MAX);
+    let last = text.rsplit('\n').next().unwrap_or_default();
+    Position { line, column: u32::try_from(last.chars().count() + 1).unwrap_or(u32::MAX) }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Key {
+    Name,
+    WorkDir,
+    Logfile,
+    LogLevel,
+    User,
+    Group,
+    Bconsole,
+    BconsoleConfig,
+    DefaultPool,
+    Magazine,
+    VirtualDrives,
+    SlotsPerMagazine,
+    MagazineBays,
+    AutomountDir,
+}
+
+/// Normalized spelling, how the manual spells it, meaning.
+type KeyTable = &'static [(&'static str, &'static str, Key)];
+
+const KEYS_V1: KeyTable = &[
+    ("storageresource", "Storage Resource", Key::Name),
+    ("workdir", "Work Dir", Key::WorkDir),
+    ("logfile", "Logfile", Key::Logfile),
+    ("loglevel", "Log Level", Key::LogLevel),
+    ("user", "User", Key::User),
+    ("group", "Group", Key::Group),
+    ("bconsole", "bconsole", Key::Bconsole),
+    ("bconsoleconfig", "bconsole config", Key::BconsoleConfig),
+    ("defaultpool", "Default Pool", Key::DefaultPool),
+    ("magazine", "Magazine", Key::Magazine),
+];
+
+const KEYS_V08: KeyTable = &[
+    ("changer_name", "changer_name", Key::Name),
+    ("work_dir", "work_dir", Key::WorkDir),
+    ("state_dir", "work_dir", Key::WorkDir),
+    ("logfile", "logfile", Key::Logfile),
+    ("log_level", "log_level", Key::LogLevel),
+    ("virtual_drives", "virtual_drives", Key::VirtualDrives),
+    ("slots_per_magazine", "slots_per_magazine", Key::SlotsPerMagazine),
+    ("magazine_bays", "magazine_bays", Key::MagazineBays),
+    ("automount_dir", "automount_dir", Key::AutomountDir),
+    ("magazine", "magazine", Key::Magazine),
+];
+
+fn normalized(generation: Generation, key: &str) -> String {
+    let keep_blanks = generation == Generation::V08;
+    key.chars().filter(|c| keep_blanks || !c.is_whitespace()).flat_map(char::to_lowercase).collect()
+}
+
+fn table(generation: Generation) -> KeyTable {
+    match generation {
+        Generation::V08 => KEYS_V08,
+        Generation::V1 => KEYS_V1,
+    }
+}
+
+fn find(generation: Generation, key: &str) -> Option<(&'static str, Key)> {
+    let wanted = normalized(generation, key);
+    table(generation)
+        .iter()
+        .find(|(spelling, ..)| *spelling == wanted)
+        .map(|(_, manual, key)| (*manual, *key))
+}
+
+fn generation_of(key: &str) -> Option<Generation> {
+    match (find(Generation::V08, key), find(Generation::V1, key)) {
+        (Some(_), None) => Some(Generation::V08),
+        (None, Some(_)) => Some(Generation::V1),
+        _ => None,
+    }
+}
+
+fn key_of(generation: Generation, key: &str) -> Result<(&'static str, Key), ConfigProblem> {
+    if let Some(found) = find(generation, key) {
+        return Ok(found);
+    }
+    let other = match generation {
+        Generation::V08 => Generation::V1,
+        Generation::V1 => Generation::V08,
+    };
+    if let Some((_, meaning)) = find(other, key) {
+        let instead = table(generation)
+            .iter()
+            .find(|(.., candidate)| *candidate == meaning)
+            .map(|(_, manual, _)| (*manual).to_owned());
+        return Err(ConfigProblem::OtherGeneration {
+            key: key.to_owned(),
+            theirs: other,
+            ours: generation,
+            instead,
+        });
+    }
+    let wanted = normalized(generation, key);
+    let suggestion = table(generation)
+        .iter()
+        .map(|(spelling, manual, _)| (strsim::damerau_levenshtein(&wanted, spelling), *manual))
+        .min()
+        .filter(|(distance, manual)| *distance <= manual.len().div_ceil(3))
+        .map(|(_, manual)| manual.to_owned());
+    Err(ConfigProblem::UnknownKey { key: key.to_owned(), suggestion })
+}
+
+#[derive(Default)]
+struct Draft {
+    name: Option<String>,
+    work_dir: Option<PathBuf>,
+    /// empty: switched off
+    logfile: Option<PathBuf>,
+    log_level: Option<u8>,
+    user: Option<String>,
+    group: Option<String>,
+    /// empty: switched off
+    bconsole: Option<PathBuf>,
+    bconsole_config: Option<PathBuf>,
+    pool: Option<String>,
+    magazines: Vec<MagazineSource>,
+    virtual_drives: Option<u32>,
+    slots_per_magazine: Option<u32>,
+    magazine_bays: Option<u32>,
+    automount_dir: Option<PathBuf>,
+}
+
+impl Draft {
+    fn set(
+        &mut self,
+        generation: Generation,
+        (manual, key): (&'static str, Key),
+        entry: &Entry,
+    ) -> Result<(), ConfigProblem> {
+        let value = entry.value.as_str();
+        let text = || if value.is_empty() { Err(ConfigProblem::Empty { key: manual }) } else { Ok(value) };
+        match key {
+            Key::Name => self.name = Some(resource_name(manual, text()?)?),
+            Key::WorkDir => self.work_dir = Some(absolute(manual, text()?)?),
+            Key::Logfile => self.logfile = Some(PathBuf::from(value)),
+            Key::LogLevel => self.log_level = log_level(generation, manual, text()?)?.or(self.log_level),
+            Key::User => self.user = Some(text()?.to_owned()),
+            Key::Group => self.group = Some(text()?.to_owned()),
+            Key::Bconsole if value.is_empty() => self.bconsole = Some(PathBuf::new()),
+            Key::Bconsole => self.bconsole = Some(absolute(manual, value)?),
+            Key::BconsoleConfig if value.is_empty() => self.bconsole_config = None,
+            Key::BconsoleConfig => self.bconsole_config = Some(absolute(manual, value)?),
+            Key::DefaultPool => self.pool = Some(resource_name(manual, text()?)?),
+            Key::Magazine if value.is_empty() && !entry.quoted => {}
+            Key::Magazine => {
+                let id = MagazineId::new(text()?);
+                let source = match id.uuid() {
+                    Some(uuid) => MagazineSource::Uuid(checked_uuid(manual, value, uuid)?),
+                    None => MagazineSource::Directory(absolute(manual, id.as_str())?),
+                };
+                if !self.magazines.contains(&source) {
+                    self.magazines.push(source);
+                }
+            }
+            Key::VirtualDrives => self.virtual_drives = Some(number(manual, value, 1, 16)?),
+            Key::SlotsPerMagazine => self.slots_per_magazine = Some(number(manual, value, 1, 9_999)?),
+            Key::MagazineBays => self.magazine_bays = Some(number(manual, value, 1, 32)?),
+            Key::AutomountDir => self.automount_dir = Some(absolute(manual, text()?)?),
+        }
+        Ok(())
+    }
+
+    fn finish(self, file: &Path, generation: Generation) -> Result<Config, ConfigProblem> {
+        if self.magazines.is_empty() {
+            return Err(ConfigProblem::NoMagazine);
+        }
+        let layout = match generation {
+            Generation::V1 => None,
+            Generation::V08 => Some(self.bay_layout()?),
+        };
+        let storage = self.name.unwrap_or_else(|| "vchanger".to_owned());
+        let file_name = storage.replace('/', "_");
+        let work_dir = self.work_dir.unwrap_or_else(|| match generation {
+            Generation::V08 => Path::new("/var/lib/bacula").join(&file_name),
+            Generation::V1 => Path::new("/var/spool/vchanger").join(&file_name),
+        });
+        let logfile = match (self.logfile, generation) {
+            (None, Generation::V08) => None,
+            (Some(path), _) if path.as_os_str().is_empty() => None,
+            (Some(path), _) => Some((work_dir.join(path), true)),
+            (None, Generation::V1) => {
+                Some((Path::new("/var/log/vchanger").join(format!("{file_name}.log")), false))
+            }
+        };
+        let console = match (self.bconsole, generation) {
+            (None, Generation::V08) => None,
+            (Some(program), _) if program.as_os_str().is_empty() => None,
+            (Some(program), _) => {
+                Some(ConsoleSetting { program, config: self.bconsole_config, explicit: true })
+            }
+            (None, Generation::V1) => Some(ConsoleSetting {
+                program: PathBuf::from("/usr/sbin/bconsole"),
+                config: self.bconsole_config,
+                explicit: false,
+            }),
+        };
+        let account = |name: Option<String>, default: &str| Account {
+            explicit: name.is_some(),
+            name: name.unwrap_or_else(|| default.to_owned()),
+        };
+        Ok(Config {
+            file: file.to_owned(),
+            generation,
+            storage,
+            work_dir,
+            logfile,
+            log_level: self.log_level.unwrap_or(3),
+            user: account(self.user, "bacula"),
+            group: account(self.group, "tape"),
+            console,
+            pool: self.pool.unwrap_or_else(|| "Scratch".to_owned()),
+            magazines: self.magazines,
+            automount_dir: self.automount_dir,
+            layout,
+        })
+    }
+
+    fn bay_layout(&self) -> Result<BayLayout, ConfigProblem> {
+        let layout = BayLayout {
+            bays: self.magazine_bays.unwrap_or(1),
+            slots_per_magazine: self.slots_per_magazine.unwrap_or(10),
+            virtual_drives: self.virtual_drives.unwrap_or(1),
+        };
+        let slots = layout.bays * layout.slots_per_magazine;
+        if layout.virtual_drives > slots {
+            return Err(ConfigProblem::BadValue {
+                key: "virtual_drives",
+                expected: format!("at most the number of slots, {slots}"),
+                found: layout.virtual_drives.to_string(),
+            });
+        }
+        if self.magazines.len() > 128 {
+            return Err(ConfigProblem::BadValue {
+                key: "magazine",
+                expected: "given at most 128 times".to_owned(),
+                found: self.magazines.len().to_string(),
+            });
+        }
+        Ok(layout)
+    }
+}
+
+fn bad(key: &'static str, expected: impl Into<String>, found: &str) -> ConfigProblem {
+    ConfigProblem::BadValue { key, expected: expected.into(), found: found.to_owned() }
+}
+
+fn number(key: &'static str, text: &str, lowest: u32, highest: u32) -> Result<u32, ConfigProblem> {
+    text.parse()
+        .ok()
+        .filter(|n| (lowest..=highest).contains(n))
+        .ok_or_else(|| bad(key, format!("a number from {lowest} to {highest}"), text))
+}
+
+fn absolute(key: &'static str, text: &str) -> Result<PathBuf, ConfigProblem> {
+    if text.starts_with('/') && !text.chars().any(char::is_control) {
+        Ok(PathBuf::from(text))
+    } else {
+        Err(bad(key, "an absolute path without control characters", text))
+    }
+}
+
+/// The UUID becomes a file's name below /dev/disk/by-uuid, so it may hold nothing else than UUIDs do.
+fn checked_uuid(key: &'static str, value: &str, uuid: &str) -> Result<String, ConfigProblem> {
+    if !uuid.is_empty() && uuid.len() <= 64 && uuid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+        Ok(uuid.to_owned())
+    } else {
+        Err(bad(key, "'UUID:' and a file system's UUID (see blkid)", value))
+    }
+}
+
+/// Bacula's own rule for the names of resources (`is_name_valid`), so that they can stand in a console command.
+fn resource_name(key: &'static str, text: &str) -> Result<String, ConfigProblem> {
+    let legal =
+        text.len() <= 127 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b":.-_/ ".contains(&b));
+    if legal {
+        Ok(text.to_owned())
+    } else {
+        Err(bad(key, "a name Bacula allows (at most 127 letters, digits, blanks and : . - _ /)", text))
+    }
+}
+
+const LEVELS: [&[&str]; 8] = [
+    &["LOG_EMERG"],
+    &["LOG_ALERT"],
+    &["LOG_CRIT"],
+    &["LOG_ERR", "LOG_ERROR"],
+    &["LOG_WARNING", "LOG_WARN"],
+    &["LOG_NOTICE"],
+    &["LOG_INFO"],
+    &["LOG_DEBUG"],
+];
+
+fn log_level(generation: Generation, key: &'static str, text: &str) -> Result<Option<u8>, ConfigProblem> {
+    let by_name = || LEVELS.iter().position(|names| names.iter().any(|name| name.eq_ignore_ascii_case(text)));
+    let level = text.parse::<usize>().ok().filter(|n| *n < LEVELS.len()).or_else(by_name);
+    match (level.and_then(|n| u8::try_from(n).ok()), generation) {
+        (Some(level), _) => Ok(Some(level)),
+        (None, Generation::V08) => Ok(None),
+        (None, Generation::V1) => Err(bad(key, "a number from 0 to 7 or a name such as LOG_ERR", text)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

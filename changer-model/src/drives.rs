@@ -1,0 +1,103 @@
+//! The virtual drives: links in the work directory that lead to the loaded volumes.
+//!
+//! vchanger 1.0's drive is `WORK/N`; 0.8's is `WORK/N/driveN`, here a link in a directory of the work directory,
+//! so that loading writes nothing on the magazine.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::path::{Path, PathBuf};
+
+use crate::config::Generation;
+use crate::identifiers::DriveIndex;
+
+/// Why a drive's link cannot be changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DriveError {
+    /// Something else is where the link should be.
+    #[error("{} is there and is no link of the changer; move it away (it may hold a volume)", path.display())]
+    Occupied {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The system refused.
+    #[error("cannot change the drive's link {}", path.display())]
+    Io {
+        /// The path.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Where a drive's volume appears: Bacula's `Archive Device`.
+pub(crate) fn link_path(work_dir: &Path, generation: Generation, drive: DriveIndex) -> PathBuf {
+    match generation {
+        Generation::V1 => work_dir.join(drive.to_string()),
+        Generation::V08 => work_dir.join(drive.to_string()).join(format!("drive{drive}")),
+    }
+}
+
+/// Makes a drive lead to a file.
+pub(crate) fn link(
+    work_dir: &Path,
+    generation: Generation,
+    drive: DriveIndex,
+    target: &Path,
+) -> Result<(), DriveError> {
+    let path = link_path(work_dir, generation, drive);
+    let failed = |source| DriveError::Io { path: path.clone(), source };
+    if generation == Generation::V08 {
+        make_bay_directory(&work_dir.join(drive.to_string()))?;
+    }
+    match fs::symlink_metadata(&path) {
+        Ok(data) if !data.is_symlink() => return Err(DriveError::Occupied { path }),
+        Ok(_) if fs::read_link(&path).is_ok_and(|now| now == target) => return Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let fresh = path.with_file_name(format!(".drive{drive}.new"));
+    match fs::remove_file(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    symlink(target, &fresh).map_err(failed)?;
+    fs::rename(&fresh, &path).map_err(failed)
+}
+
+/// Where a drive's link leads now.
+pub(crate) fn target(work_dir: &Path, generation: Generation, drive: DriveIndex) -> Option<PathBuf> {
+    fs::read_link(link_path(work_dir, generation, drive)).ok()
+}
+
+/// Takes a drive's link away; what is no link stays.
+pub(crate) fn unlink(work_dir: &Path, generation: Generation, drive: DriveIndex) -> Result<(), DriveError> {
+    let path = link_path(work_dir, generation, drive);
+    match fs::symlink_metadata(&path) {
+        Ok(data) if data.is_symlink() => match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(DriveError::Io { path, source }),
+            _ => Ok(()),
+        },
+        _ => Ok(()),
+    }
+}
+
+/// vchanger 0.8 kept a link to the mount point where the directory of ours must be.
+fn make_bay_directory(path: &Path) -> Result<(), DriveError> {
+    let failed = |source| DriveError::Io { path: path.to_owned(), source };
+    match fs::symlink_metadata(path) {
+        Ok(data) if data.is_dir() => return Ok(()),
+        Ok(data) if data.is_symlink() => fs::remove_file(path).map_err(failed)?,
+        Ok(_) => return Err(DriveError::Occupied { path: path.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    DirBuilder::new().mode(0o750).create(path).map_err(failed)?;
+    if let Some(parent) = path.parent() {
+        let handle = fs::File::open(path).map_err(failed)?;
+        crate::store::give_to_owner_of(parent, &handle).map_err(failed)?;
+    }
+    Ok(())
+}

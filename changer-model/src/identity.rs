@@ -1,0 +1,87 @@
+//! Becoming the user that Bacula's storage daemon is, when root started the changer.
+
+use std::ffi::CString;
+
+use nix::unistd::{Gid, Group, Uid, User, initgroups, setgid, setuid};
+
+use crate::config::{Account, Config};
+
+/// Why the identity was not changed. The changer then does nothing at all.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IdentityError {
+    /// There is no such user.
+    #[error("there is no user {name:?}; name one with User = in the configuration or with -u")]
+    UnknownUser {
+        /// The name.
+        name: String,
+    },
+    /// There is no such group.
+    #[error("there is no group {name:?}; name one with Group = in the configuration or with -g")]
+    UnknownGroup {
+        /// The name.
+        name: String,
+    },
+    /// The system refused.
+    #[error("cannot become user {user:?}")]
+    Refused {
+        /// The user.
+        user: String,
+        /// What the system said.
+        #[source]
+        source: nix::Error,
+    },
+}
+
+/// Becomes the configured user for good; `user` and `group` from the command line come first. Does nothing unless
+/// root asks.
+pub(crate) fn assume(config: &Config, user: Option<&str>, group: Option<&str>) -> Result<(), IdentityError> {
+    if !Uid::effective().is_root() {
+        return Ok(());
+    }
+    let asked = |given: Option<&str>, configured: &Account| match given {
+        Some(name) => Account { name: name.to_owned(), explicit: true },
+        None => configured.clone(),
+    };
+    let (user, gid) = resolve(&asked(user, &config.user), &asked(group, &config.group))?;
+    let refused = |source| IdentityError::Refused { user: user.name.clone(), source };
+    let name = CString::new(user.name.as_str()).map_err(|_| refused(nix::Error::EINVAL))?;
+    initgroups(&name, gid).map_err(refused)?;
+    setgid(gid).map_err(refused)?;
+    setuid(user.uid).map_err(refused)
+}
+
+/// Finds the accounts. Only the default group may be missing: the user's own then takes its place.
+pub(crate) fn resolve(user: &Account, group: &Account) -> Result<(User, Gid), IdentityError> {
+    let name = &user.name;
+    let by_number = || name.parse().ok().and_then(|uid| User::from_uid(Uid::from_raw(uid)).ok().flatten());
+    let found = User::from_name(name).ok().flatten().or_else(by_number);
+    let found = found.ok_or_else(|| IdentityError::UnknownUser { name: name.clone() })?;
+    let name = &group.name;
+    let by_number = || name.parse().ok().and_then(|gid| Group::from_gid(Gid::from_raw(gid)).ok().flatten());
+    let gid = match Group::from_name(name).ok().flatten().or_else(by_number) {
+        Some(group) => group.gid,
+        None if group.explicit => return Err(IdentityError::UnknownGroup { name: name.clone() }),
+        None => found.gid,
+    };
+    Ok((found, gid))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(name: &str, explicit: bool) -> Account {
+        Account { name: name.to_owned(), explicit }
+    }
+
+    #[test]
+    fn unknown_names_are_errors_and_only_the_default_group_may_be_missing() {
+        let root = account("root", true);
+        let nobody = account("no-such-name-here", true);
+        assert!(matches!(resolve(&nobody, &root), Err(IdentityError::UnknownUser { .. })));
+        assert!(matches!(resolve(&root, &nobody), Err(IdentityError::UnknownGroup { .. })));
+        let (user, gid) = resolve(&root, &account("no-such-name-here", false)).expect("falls back");
+        assert_eq!((user.uid.as_raw(), gid), (0, user.gid));
+    }
+}

@@ -1,0 +1,163 @@
+//! Bacula's volume label: the first record of the first block of a volume's file.
+//!
+//! Layout after Bacula's `src/stored/block_util.c` (block header `BB02`: checksum, size, number, id, session id,
+//! session time), `src/stored/record_util.c` (record header: file index, stream, size) and `src/stored/label.c`
+//! (`ser_volume_label`), all numbers big-endian. Bareos writes the same with its own name in the first string.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use crate::identifiers::VolumeName;
+
+/// What the beginning of a file says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Beginning {
+    /// Nothing is written yet.
+    Blank,
+    /// A volume with this label.
+    Labelled(VolumeName),
+    /// Something else.
+    Foreign,
+}
+
+const BLOCK_HEADER: usize = 24;
+const RECORD_HEADER: usize = 12;
+/// A label takes some 200 bytes; its names are limited to 128 bytes each.
+const LONGEST: usize = 4096;
+/// `PRE_LABEL` and `VOL_LABEL` of Bacula's `src/stored/record.h`.
+const LABEL_RECORDS: [i32; 2] = [-1, -2];
+
+/// Reads the beginning of an open file.
+pub(crate) fn read(file: &File) -> io::Result<Beginning> {
+    let mut bytes = vec![0; LONGEST];
+    let mut filled = 0;
+    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(filled);
+    Ok(parse(&bytes))
+}
+
+/// Judges the first bytes of a file.
+pub(crate) fn parse(bytes: &[u8]) -> Beginning {
+    if bytes.is_empty() {
+        return Beginning::Blank;
+    }
+    label(bytes).and_then(|name| VolumeName::new(name).ok()).map_or(Beginning::Foreign, Beginning::Labelled)
+}
+
+fn label(bytes: &[u8]) -> Option<String> {
+    let mut reader = Reader { rest: bytes };
+    let checksum = reader.u32()?;
+    let block_size = usize::try_from(reader.u32()?).ok()?;
+    let _number = reader.u32()?;
+    if reader.take(4)? != b"BB02" || block_size < BLOCK_HEADER + RECORD_HEADER {
+        return None;
+    }
+    // zero: checksums are switched off; longer than what was read: a block padded to tape size
+    if let Some(covered) = bytes.get(4..block_size)
+        && checksum != 0
+        && checksum != crc32fast::hash(covered)
+    {
+        return None;
+    }
+    reader.take(8)?;
+    let file_index = reader.u32()?.cast_signed();
+    let _stream = reader.u32()?;
+    let size = usize::try_from(reader.u32()?).ok()?;
+    if !LABEL_RECORDS.contains(&file_index) {
+        return None;
+    }
+    let mut record = Reader { rest: reader.rest.get(..size).unwrap_or(reader.rest) };
+    let id = record.string()?;
+    if !(id.starts_with("Bacula ") || id.starts_with("Bareos ")) {
+        return None;
+    }
+    let _version = record.u32()?;
+    // label and write time twice: as 64-bit numbers and as the floating-point dates of old versions
+    record.take(4 * 8)?;
+    record.string()
+}
+
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.rest.split_at_checked(count)?;
+        self.rest = rest;
+        Some(taken)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        Some(u32::from_be_bytes(self.take(4)?.try_into().ok()?))
+    }
+
+    fn string(&mut self) -> Option<String> {
+        let end = self.rest.iter().position(|b| *b == 0)?;
+        let text = String::from_utf8(self.take(end)?.to_vec()).ok()?;
+        self.take(1)?;
+        Some(text)
+    }
+}
+
+/// Writes a label as Bacula does, for tests.
+#[cfg(test)]
+pub(crate) fn label_block(name: &str) -> Vec<u8> {
+    let mut record = b"Bacula 1.0 immortal\n\0".to_vec();
+    record.extend(11u32.to_be_bytes());
+    record.extend([0; 32]);
+    for text in [name, "", "Pool", "Backup", "File", "host", "label", "program", "version", "date"] {
+        record.extend(text.as_bytes());
+        record.push(0);
+    }
+    let mut covered =
+        u32::try_from(BLOCK_HEADER + RECORD_HEADER + record.len()).expect("small").to_be_bytes().to_vec();
+    covered.extend(0u32.to_be_bytes());
+    covered.extend(b"BB02");
+    covered.extend([0; 8]);
+    covered.extend((-2i32).to_be_bytes());
+    covered.extend(0u32.to_be_bytes());
+    covered.extend(u32::try_from(record.len()).expect("small").to_be_bytes());
+    covered.extend(record);
+    let mut block = crc32fast::hash(&covered).to_be_bytes().to_vec();
+    block.extend(covered);
+    block
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_label_is_read_and_a_damaged_one_is_not() {
+        let block = label_block("c0_0000_0001");
+        assert_eq!(parse(&block), Beginning::Labelled(VolumeName::new("c0_0000_0001").expect("legal")));
+        let mut bad = block.clone();
+        bad[70] ^= 1;
+        assert_eq!(parse(&bad), Beginning::Foreign);
+        assert_eq!(parse(&label_block("two words")), Beginning::Foreign);
+        assert_eq!(parse(&[]), Beginning::Blank);
+        assert_eq!(parse(b"hello"), Beginning::Foreign);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_upset_it(bytes in prop::collection::vec(any::<u8>(), 0..300), cut in 0usize..200) {
+            let _ = parse(&bytes);
+            let mut block = label_block("name");
+            block.truncate(cut.max(1).min(block.len() - 1));
+            block.extend(&bytes);
+            let _ = parse(&block);
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! Looking into a magazine: opening its directory for certain, finding its volumes, making new ones.
+//!
+//! A magazine is untrusted. Nothing in it is followed or waited for: entries are opened relative to the open
+//! directory, without following links and without blocking, and only regular files with Bacula's label inside, or
+//! empty ones with a name Bacula allows, become volumes.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nix::dir::{Dir, Type};
+use nix::fcntl::{AtFlags, OFlag, open, openat};
+use nix::sys::stat::{Mode, SFlag, fstatat};
+
+use crate::environment::Environment;
+use crate::identifiers::VolumeName;
+use crate::label::{self, Beginning};
+use crate::model::Found;
+use crate::mounts::Mounts;
+use crate::state::{DirectoryStamp, FileStamp, Volume, Volumes};
+
+/// Entries looked at in one scan; a million of junk must not hold the changer up.
+const MOST_ENTRIES: usize = 200_000;
+/// Files opened in one scan that turned out to be no volumes.
+const MOST_FOREIGN: usize = 10_000;
+
+/// Why a magazine cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MagazineError {
+    /// It cannot be opened.
+    #[error("cannot open the magazine at {}", directory.display())]
+    Unopenable {
+        /// Where it should be.
+        directory: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Its directory is there without a file system on it.
+    #[error("nothing is mounted at {}; plug the magazine in", directory.display())]
+    NotMounted {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// Its directory cannot be listed.
+    #[error("cannot list the magazine at {}", directory.display())]
+    Unlistable {
+        /// The directory.
+        directory: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A file cannot be opened.
+    #[error("cannot open volume file {file:?} of the magazine at {}", directory.display())]
+    VolumeUnopenable {
+        /// The directory.
+        directory: PathBuf,
+        /// The file.
+        file: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A file is not what it was.
+    #[error("file {file:?} of the magazine at {} no longer holds volume {expected}; run refresh", directory.display())]
+    OtherVolume {
+        /// The directory.
+        directory: PathBuf,
+        /// The file.
+        file: String,
+        /// The volume it held.
+        expected: VolumeName,
+    },
+    /// A new volume's file cannot be made.
+    #[error("cannot create volume {name} on the magazine at {}", directory.display())]
+    Uncreatable {
+        /// The directory.
+        directory: PathBuf,
+        /// The volume.
+        name: VolumeName,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// An open magazine directory.
+#[derive(Debug)]
+pub(crate) struct Magazine {
+    /// As it is configured or announced; drives' links lead below it.
+    directory: PathBuf,
+    handle: OwnedFd,
+    /// A file system of its own sits on the directory.
+    pub(crate) mount_point: bool,
+}
+
+/// What a scan brought.
+pub(crate) struct Listing {
+    pub(crate) found: Vec<Found>,
+    pub(crate) stamp: Option<DirectoryStamp>,
+}
+
+impl Magazine {
+    /// Opens a magazine, which makes an automounter mount it; `must_be_mounted` refuses a bare mount point.
+    pub(crate) fn open(
+        env: &Environment,
+        directory: &Path,
+        must_be_mounted: bool,
+    ) -> Result<Self, MagazineError> {
+        let unopenable =
+            |source: io::Error| MagazineError::Unopenable { directory: directory.to_owned(), source };
+        let actual = env.path(directory);
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let handle = open(&actual, flags, Mode::empty()).map_err(|errno| unopenable(errno.into()))?;
+        let mount_point = is_mount_point(env, &actual, &handle);
+        if must_be_mounted && !mount_point {
+            return Err(MagazineError::NotMounted { directory: directory.to_owned() });
+        }
+        Ok(Self { directory: actual, handle, mount_point })
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Lists the volumes. A known volume whose file did not change since is not opened again.
+    pub(crate) fn scan(&self, known: &Volumes) -> Result<Listing, MagazineError> {
+        let unlistable = |errno: nix::Error| MagazineError::Unlistable {
+            directory: self.directory.clone(),
+            source: errno.into(),
+        };
+        let stamp = self.stamp();
+        let by_file: BTreeMap<&str, &Volume> = known.values().map(|v| (v.file.as_str(), v)).collect();
+        let mut found: Vec<Found> = Vec::new();
+        // what is known is looked at by name, so that junk can never crowd it out
+        found.extend(known.values().filter_map(|v| self.inspect(&v.file, Some(v)).ok().flatten()));
+        // a fresh description, for reading moves the shared offset
+        let again =
+            openat(&self.handle, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty());
+        let mut dir = Dir::from_fd(again.map_err(unlistable)?).map_err(unlistable)?;
+        let mut foreign = 0;
+        for entry in dir.iter().take(MOST_ENTRIES) {
+            let entry = entry.map_err(unlistable)?;
+            let plausible = matches!(entry.file_type(), None | Some(Type::File));
+            let Some(file) = entry.file_name().to_str().ok().filter(|_| plausible) else { continue };
+            if by_file.contains_key(file) || file.chars().any(char::is_control) {
+                continue;
+            }
+            match self.inspect(file, None) {
+                Ok(Some(one)) => found.push(one),
+                Ok(None) | Err(_) => foreign += 1,
+            }
+            if foreign >= MOST_FOREIGN {
+                break;
+            }
+        }
+        Ok(Listing { found, stamp })
+    }
+
+    /// Judges one file; `Ok(None)` when it is no volume.
+    fn inspect(&self, file: &str, known: Option<&Volume>) -> io::Result<Option<Found>> {
+        let stat = fstatat(&self.handle, file, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
+            return Ok(None);
+        }
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        let stamp = Some(FileStamp(stat.st_ino, size, stat.st_mtime, stat.st_mtime_nsec));
+        let of = |name: VolumeName, blank: bool| Found { file: file.to_owned(), name, blank, stamp };
+        if size == 0 {
+            return Ok(blank_name(file).map(|name| of(name, true)));
+        }
+        if let Some(volume) = known.filter(|v| v.stamp == stamp) {
+            return Ok(Some(of(volume.name.clone(), volume.blank)));
+        }
+        match self.open_file(file).and_then(|file| label::read(&file)) {
+            Ok(Beginning::Labelled(name)) => Ok(Some(of(name, false))),
+            Ok(Beginning::Blank) => Ok(blank_name(file).map(|name| of(name, true))),
+            Ok(Beginning::Foreign) => Ok(None),
+            // a known volume that cannot be read now is still there; loading it will say what is wrong
+            Err(error) => match known {
+                Some(volume) => Ok(Some(of(volume.name.clone(), volume.blank))),
+                None => Err(error),
+            },
+        }
+    }
+
+    fn open_file(&self, file: &str) -> io::Result<File> {
+        let flags =
+            OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+        let opened = File::from(openat(&self.handle, file, flags, Mode::empty())?);
+        if opened.metadata()?.is_file() {
+            Ok(opened)
+        } else {
+            Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"))
+        }
+    }
+
+    /// Opens a volume's file and makes sure that it holds this volume; returns whether it is blank.
+    pub(crate) fn verify(&self, volume: &Volume) -> Result<bool, MagazineError> {
+        let beginning =
+            self.open_file(&volume.file).and_then(|file| label::read(&file)).map_err(|source| {
+                MagazineError::VolumeUnopenable {
+                    directory: self.directory.clone(),
+                    file: volume.file.clone(),
+                    source,
+                }
+            })?;
+        let blank = beginning == Beginning::Blank;
+        let same = match beginning {
+            Beginning::Labelled(name) => name == volume.name,
+            // a volume that has lost its label would be written from the start again
+            Beginning::Blank => volume.blank || volume.file == volume.name.as_str(),
+            Beginning::Foreign => false,
+        };
+        if same {
+            Ok(blank)
+        } else {
+            Err(MagazineError::OtherVolume {
+                directory: self.directory.clone(),
+                file: volume.file.clone(),
+                expected: volume.name.clone(),
+            })
+        }
+    }
+
+    /// Makes a blank volume; `Ok(None)` when a file of that name is there.
+    pub(crate) fn create(&self, name: &VolumeName) -> Result<Option<FileStamp>, MagazineError> {
+        let failed = |source| MagazineError::Uncreatable {
+            directory: self.directory.clone(),
+            name: name.clone(),
+            source,
+        };
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let mode = Mode::from_bits_truncate(0o666);
+        let file = match openat(&self.handle, name.as_str(), flags, mode) {
+            Ok(handle) => File::from(handle),
+            Err(nix::Error::EEXIST) => return Ok(None),
+            Err(errno) => return Err(failed(errno.into())),
+        };
+        crate::store::give_to_owner_of(&self.directory, &file).map_err(failed)?;
+        let data = file.metadata().map_err(failed)?;
+        Ok(Some(FileStamp(data.ino(), data.size(), data.mtime(), data.mtime_nsec())))
+    }
+
+    /// Forces the directory's new entries to the drive.
+    pub(crate) fn sync(&self) -> Result<(), MagazineError> {
+        nix::unistd::fsync(&self.handle).map_err(|errno| MagazineError::Unlistable {
+            directory: self.directory.clone(),
+            source: errno.into(),
+        })
+    }
+
+    /// What the directory looks like now; none while its last change is so young that another one could bear the
+    /// same time.
+    pub(crate) fn stamp(&self) -> Option<DirectoryStamp> {
+        self.stamp_now().and_then(settled)
+    }
+
+    /// What the directory looks like after the changer's own changes, for which no margin is needed.
+    pub(crate) fn stamp_now(&self) -> Option<DirectoryStamp> {
+        directory_stamp(&self.directory)
+    }
+}
+
+fn blank_name(file: &str) -> Option<VolumeName> {
+    let vchanger08 = file == "index"
+        || file
+            .strip_prefix("loaded")
+            .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+    if vchanger08 || file.starts_with('.') { None } else { VolumeName::new(file).ok() }
+}
+
+/// What a directory looks like, by its path; none when that cannot be told.
+pub(crate) fn directory_stamp(directory: &Path) -> Option<DirectoryStamp> {
+    fs::metadata(directory).ok().as_ref().map(stamp_of)
+}
+
+fn stamp_of(data: &fs::Metadata) -> DirectoryStamp {
+    DirectoryStamp { device: data.dev(), inode: data.ino(), changed: (data.ctime(), data.ctime_nsec()) }
+}
+
+/// The stamp, unless it is so young that a later change could bear the same time.
+fn settled(stamp: DirectoryStamp) -> Option<DirectoryStamp> {
+    let changed = stamp.changed;
+    // clocks of file systems tick every few milliseconds, or every two seconds where they keep no fractions
+    let margin = if changed.1 == 0 { Duration::from_secs(2) } else { Duration::from_millis(50) };
+    let since = UNIX_EPOCH + Duration::new(u64::try_from(changed.0).ok()?, u32::try_from(changed.1).ok()?);
+    let old_enough = SystemTime::now().duration_since(since).is_ok_and(|age| age > margin);
+    old_enough.then_some(stamp)
+}
+
+/// Whether an open directory is the root of a mounted file system other than an automounter's.
+fn is_mount_point(env: &Environment, actual: &Path, handle: &OwnedFd) -> bool {
+    let mounts = Mounts::read(env);
+    if env.root == Path::new("/") {
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", handle.as_fd().as_raw_fd()));
+        let id = info
+            .ok()
+            .and_then(|text| text.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok()));
+        if let Some(mount) = id.and_then(|id| mounts.by_id(id)) {
+            let real = fs::canonicalize(actual).unwrap_or_else(|_| actual.to_owned());
+            return !mount.is_autofs() && mount.directory == real;
+        }
+    }
+    let outside = actual.strip_prefix(&env.root).map(|below| Path::new("/").join(below));
+    [Some(actual.to_owned()), outside.ok()]
+        .into_iter()
+        .flatten()
+        .any(|path| mounts.on(&path).is_some_and(|m| !m.is_autofs()))
+}

@@ -1,0 +1,369 @@
+//! The library as arithmetic: functions from what is remembered and what is plugged to answers and a new memory.
+//!
+//! Nothing here touches the system. Slots are given so that a volume keeps its slot while its magazine is away
+//! and when it returns, whatever came in between, and so that the number of slots never falls.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::identifiers::{DriveIndex, MagazineId, Slot, VolumeName};
+use crate::places::{FreePlaces, HIGHEST, Places};
+use crate::state::{Drives, FEWEST_SLOTS, FileStamp, MagazineRecord, Manner, State, Volume, Volumes};
+
+/// A volume's file as a scan found it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) file: String,
+    /// The label inside; for a blank file its own name.
+    pub(crate) name: VolumeName,
+    pub(crate) blank: bool,
+    pub(crate) stamp: Option<FileStamp>,
+}
+
+/// A magazine that was scanned: what was known of its volumes, and what is there.
+pub(crate) struct Scanned<'a> {
+    pub(crate) id: &'a MagazineId,
+    pub(crate) volumes: &'a mut Volumes,
+    pub(crate) found: Vec<Found>,
+}
+
+/// Why a load is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadRefusal {
+    /// There is no such slot.
+    #[error("there is no slot {slot}; the library has {slots} slots")]
+    NoSuchSlot {
+        /// The slot.
+        slot: Slot,
+        /// How many there are.
+        slots: u32,
+    },
+    /// The slot has no volume now.
+    #[error("slot {slot} is empty{}", away.as_ref().map(|m| format!("; its magazine {m} is away, plug it in")).unwrap_or_default())]
+    EmptySlot {
+        /// The slot.
+        slot: Slot,
+        /// The magazine whose volume belongs there.
+        away: Option<MagazineId>,
+    },
+    /// The drive holds another volume.
+    #[error("drive {drive} holds slot {holds}; unload it before slot {slot} is loaded")]
+    DriveFull {
+        /// The drive.
+        drive: DriveIndex,
+        /// The slot it holds.
+        holds: Slot,
+        /// The slot asked for.
+        slot: Slot,
+    },
+    /// The volume is in another drive.
+    #[error("slot {slot} is in drive {holder}; unload it there before it is loaded in drive {drive}")]
+    InOtherDrive {
+        /// The slot.
+        slot: Slot,
+        /// The drive that holds it.
+        holder: DriveIndex,
+        /// The drive asked for.
+        drive: DriveIndex,
+    },
+}
+
+/// How many slots the library reports.
+pub(crate) fn total_slots(state: &State) -> u32 {
+    match state.manner {
+        Manner::ByVolume => state.highest_slot.max(FEWEST_SLOTS),
+        Manner::ByBay { bays, slots_per_magazine } => bays.saturating_mul(slots_per_magazine),
+    }
+}
+
+/// The slot at which a magazine shows the volume at one of its places, if it shows it at all.
+pub(crate) fn slot_of(manner: Manner, record: &MagazineRecord, place: u32) -> Option<Slot> {
+    match manner {
+        Manner::ByVolume => Slot::new(place),
+        Manner::ByBay { slots_per_magazine, .. } => {
+            Slot::new((record.bay?.checked_sub(1)?).checked_mul(slots_per_magazine)?.checked_add(place)?)
+        }
+    }
+}
+
+/// The place a slot means within a magazine, whether or not a volume is there.
+pub(crate) fn place_of(manner: Manner, record: &MagazineRecord, slot: Slot) -> Option<u32> {
+    match manner {
+        Manner::ByVolume => Some(slot.number()),
+        Manner::ByBay { slots_per_magazine, .. } => {
+            let before = record.bay?.checked_sub(1)?.checked_mul(slots_per_magazine)?;
+            slot.number().checked_sub(before).filter(|place| (1..=slots_per_magazine).contains(place))
+        }
+    }
+}
+
+/// Whose volume belongs in a slot: the present magazine's, or that of one that is away.
+pub(crate) fn owner<'s>(
+    state: &'s State,
+    present: &BTreeSet<MagazineId>,
+    slot: Slot,
+) -> (Option<(&'s MagazineId, u32)>, Option<&'s MagazineId>) {
+    let mut away = None;
+    for (id, record) in &state.magazines {
+        let Some(place) = place_of(state.manner, record, slot).filter(|p| record.places.contains(*p)) else {
+            continue;
+        };
+        if present.contains(id) {
+            return (Some((id, place)), None);
+        }
+        away = Some(id);
+    }
+    (None, away)
+}
+
+/// Decides whether a slot may go into a drive; `Ok(None)` when it is there already.
+pub(crate) fn check_load<'s>(
+    state: &'s State,
+    drives: &Drives,
+    present: &BTreeSet<MagazineId>,
+    slot: Slot,
+    drive: DriveIndex,
+) -> Result<Option<(&'s MagazineId, u32)>, LoadRefusal> {
+    let slots = total_slots(state);
+    if slot.number() > slots {
+        return Err(LoadRefusal::NoSuchSlot { slot, slots });
+    }
+    if let Some(loaded) = drives.loaded.get(&drive) {
+        return if loaded.slot == slot {
+            Ok(None)
+        } else {
+            Err(LoadRefusal::DriveFull { drive, holds: loaded.slot, slot })
+        };
+    }
+    if let Some(holder) = drives.holding(slot) {
+        return Err(LoadRefusal::InOtherDrive { slot, holder, drive });
+    }
+    match owner(state, present, slot) {
+        (Some(owner), _) => Ok(Some(owner)),
+        (None, away) => Err(LoadRefusal::EmptySlot { slot, away: away.cloned() }),
+    }
+}
+
+/// Takes over what scans found: volumes that are still there keep their places, those that moved between the
+/// scanned magazines take their slots along, new ones get the lowest free places in the order of the scans and of
+/// their names. Returns the magazines whose map changed.
+pub(crate) fn absorb(state: &mut State, mut scans: Vec<Scanned<'_>>) -> BTreeSet<MagazineId> {
+    let mut changed = BTreeSet::new();
+    let mut freed: BTreeMap<VolumeName, u32> = BTreeMap::new();
+    let mut news: Vec<(usize, Vec<Found>)> = Vec::new();
+    for (index, scan) in scans.iter_mut().enumerate() {
+        let record = state.magazines.entry(scan.id.clone()).or_default();
+        let mut found = by_name(std::mem::take(&mut scan.found));
+        let mut gone = Vec::new();
+        for (place, volume) in scan.volumes.iter_mut() {
+            match found.remove(&volume.name) {
+                Some(now) => {
+                    volume.refused &= now.blank && volume.blank;
+                    volume.blank = now.blank;
+                    volume.file = now.file;
+                    volume.stamp = now.stamp;
+                }
+                None => gone.push(*place),
+            }
+        }
+        for place in gone {
+            if let Some(volume) = scan.volumes.remove(&place) {
+                freed.insert(volume.name.clone(), place);
+                if record.told.is_some() && !record.departed.contains(&volume.name) {
+                    record.departed.push(volume.name);
+                }
+                changed.insert(scan.id.clone());
+            }
+        }
+        record.places = scan.volumes.keys().copied().collect();
+        news.push((index, found.into_values().collect()));
+    }
+    let manner = state.manner;
+    let mut library = FreePlaces::beside(state.magazines.values().map(|r| &r.places));
+    // a place that was just freed gets no other volume yet, so that no call loads what its caller did not mean
+    let just_freed: Places = freed.values().copied().collect();
+    for (index, new) in news {
+        let Some(scan) = scans.get_mut(index) else { continue };
+        let Some(record) = state.magazines.get_mut(scan.id) else { continue };
+        let mut bay = FreePlaces::beside([&record.places, &just_freed]);
+        for found in new {
+            let place = match manner {
+                Manner::ByVolume => match freed.get(&found.name).copied().filter(|p| library.take(*p)) {
+                    Some(place) => place,
+                    None => loop {
+                        let place = library.lowest();
+                        if !just_freed.contains(place) {
+                            break place;
+                        }
+                    },
+                },
+                Manner::ByBay { .. } => bay.lowest(),
+            };
+            let limit = match manner {
+                Manner::ByVolume => HIGHEST,
+                Manner::ByBay { slots_per_magazine, .. } => slots_per_magazine,
+            };
+            // a full bay has no other place for what took a volume's place
+            let in_bay = matches!(manner, Manner::ByBay { .. });
+            let again = just_freed.iter().find(|p| in_bay && place > limit && !record.places.contains(*p));
+            let place = again.unwrap_or(place);
+            if place > limit {
+                break;
+            }
+            record.places.insert(place);
+            record.departed.retain(|name| *name != found.name);
+            if manner == Manner::ByVolume {
+                state.highest_slot = state.highest_slot.max(place);
+            }
+            let Found { file, name, blank, stamp } = found;
+            scan.volumes.insert(place, Volume { name, file, blank, refused: false, pool: None, stamp });
+            changed.insert(scan.id.clone());
+        }
+    }
+    for scan in &scans {
+        if let Some(record) = state.magazines.get_mut(scan.id) {
+            record.revision += u64::from(changed.contains(scan.id));
+            record.blank = count(scan.volumes.values().filter(|v| v.blank && !v.refused));
+        }
+    }
+    changed
+}
+
+/// Of files that carry one label, the one that bears its name counts, or else the first by name.
+fn by_name(found: Vec<Found>) -> BTreeMap<VolumeName, Found> {
+    let mut chosen: BTreeMap<VolumeName, Found> = BTreeMap::new();
+    for one in found {
+        let rank = |f: &Found| (f.blank, f.file != f.name.as_str(), f.file.clone());
+        match chosen.get(&one.name) {
+            Some(other) if rank(other) <= rank(&one) => {}
+            _ => drop(chosen.insert(one.name.clone(), one)),
+        }
+    }
+    chosen
+}
+
+fn count(items: impl Iterator) -> u32 {
+    u32::try_from(items.count()).unwrap_or(u32::MAX)
+}
+
+/// Gives present magazines bays in the order of the configuration; one that is away loses its bay only when
+/// another needs it. Returns whether anything changed.
+pub(crate) fn settle_bays(state: &mut State, order: &[MagazineId], present: &BTreeSet<MagazineId>) -> bool {
+    let Manner::ByBay { bays, .. } = state.manner else { return false };
+    let mut changed = false;
+    let mut owners: BTreeMap<u32, MagazineId> = BTreeMap::new();
+    // those that stand in a bay stay; of two that remember one bay, the present one, then the first has it
+    for wanted_present in [true, false] {
+        for (id, record) in &mut state.magazines {
+            if present.contains(id) != wanted_present {
+                continue;
+            }
+            let Some(bay) = record.bay else { continue };
+            if bay > bays || owners.contains_key(&bay) || !order.contains(id) {
+                record.bay = None;
+                record.revision += 1;
+                changed = true;
+            } else {
+                owners.insert(bay, id.clone());
+            }
+        }
+    }
+    for id in order.iter().filter(|id| present.contains(*id)) {
+        if state.magazines.get(id).is_some_and(|r| r.bay.is_some()) {
+            continue;
+        }
+        let free = (1..=bays).find(|bay| !owners.contains_key(bay));
+        let bay = free.or_else(|| (1..=bays).find(|b| owners.get(b).is_some_and(|o| !present.contains(o))));
+        let Some(bay) = bay else { break };
+        if let Some(record) = owners.get(&bay).and_then(|before| state.magazines.get_mut(before)) {
+            record.bay = None;
+        }
+        owners.insert(bay, id.clone());
+        let record = state.magazines.entry(id.clone()).or_default();
+        record.bay = Some(bay);
+        record.revision += 1;
+        changed = true;
+    }
+    changed
+}
+
+/// What of a magazine Bacula ought to know: the revision it shows, or none when it shows nothing.
+pub(crate) fn shown_revision(state: &State, id: &MagazineId, present: &BTreeSet<MagazineId>) -> Option<u64> {
+    let record = state.magazines.get(id)?;
+    let in_bay = matches!(state.manner, Manner::ByVolume) || record.bay.is_some();
+    (present.contains(id) && in_bay && !record.places.is_empty()).then_some(record.revision)
+}
+
+/// What Bacula's catalog does not know yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Debt {
+    /// Magazines whose volumes came, changed, or left.
+    pub(crate) changed: Vec<MagazineId>,
+    /// Present magazines with volumes to label.
+    pub(crate) blank: Vec<MagazineId>,
+    /// No volume is in the changer at all.
+    pub(crate) empty: bool,
+}
+
+impl Debt {
+    pub(crate) fn is_none(&self) -> bool {
+        self.changed.is_empty() && self.blank.is_empty()
+    }
+}
+
+/// Compares what Bacula was told with what is there.
+pub(crate) fn debt(state: &State, present: &BTreeSet<MagazineId>) -> Debt {
+    let mut debt = Debt { empty: true, ..Debt::default() };
+    for (id, record) in &state.magazines {
+        let shown = shown_revision(state, id, present);
+        debt.empty &= shown.is_none();
+        if record.told != shown {
+            debt.changed.push(id.clone());
+        }
+        if shown.is_some() && record.blank > 0 {
+            debt.blank.push(id.clone());
+        }
+    }
+    debt
+}
+
+/// Gives every volume a place anew when the configuration's generation changed.
+pub(crate) fn change_manner(
+    state: &mut State,
+    manner: Manner,
+    order: &[MagazineId],
+    volumes: &mut BTreeMap<MagazineId, Volumes>,
+) {
+    let configured = order.iter().filter(|id| state.magazines.contains_key(*id));
+    let others = state.magazines.keys().filter(|id| !order.contains(id));
+    let ids: Vec<MagazineId> = configured.chain(others).cloned().collect();
+    state.manner = manner;
+    state.highest_slot = 0;
+    let mut next = 1;
+    for id in ids {
+        let Some(record) = state.magazines.get_mut(&id) else { continue };
+        record.bay = None;
+        record.revision += 1;
+        if let Manner::ByBay { .. } = manner {
+            next = 1;
+        }
+        let old = volumes.remove(&id).unwrap_or_default();
+        let limit = match manner {
+            Manner::ByVolume => HIGHEST,
+            Manner::ByBay { slots_per_magazine, .. } => slots_per_magazine,
+        };
+        let mut new = Volumes::new();
+        for volume in old.into_values() {
+            if next > limit {
+                break;
+            }
+            new.insert(next, volume);
+            next += 1;
+        }
+        record.places = new.keys().copied().collect::<Places>();
+        if manner == Manner::ByVolume {
+            state.highest_slot = state.highest_slot.max(record.places.highest().unwrap_or(0));
+        }
+        volumes.insert(id, new);
+    }
+}

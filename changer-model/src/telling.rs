@@ -1,0 +1,242 @@
+//! Telling Bacula's catalog what is in the changer, outside every call that bacula-sd makes.
+//!
+//! What has to be told is not noted but computed: the revision of each magazine's map against the revision the
+//! catalog was last told. So nothing can get lost between a change and its telling, whatever ends in between. The
+//! changer's lock is free while the console runs, for the Director has the storage daemon call the changer; a
+//! second lock keeps two tellers apart.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::changer::{Changer, ChangerError, Scan, View};
+use crate::console::{Console, ConsoleError, is_installed};
+use crate::dialogue;
+use crate::identifiers::{MagazineId, VolumeName};
+use crate::lock::Lock;
+use crate::magazine::MagazineError;
+use crate::model;
+use crate::places::Places;
+use crate::presence::Presence;
+use crate::state::Volumes;
+
+/// Why `refresh` did not do all of its work.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RefreshError {
+    /// The changer's own files are in the way.
+    #[error(transparent)]
+    Changer(#[from] ChangerError),
+    /// Bacula was not told; the obligation stays until a later `refresh` succeeds.
+    #[error("Bacula was not told of the changer's volumes and will be at the next refresh: {0}")]
+    Console(#[from] ConsoleError),
+    /// A magazine is plugged but cannot be used.
+    #[error("magazine {id} is plugged but cannot be used")]
+    Unusable {
+        /// The magazine.
+        id: MagazineId,
+        /// Why.
+        #[source]
+        source: MagazineError,
+    },
+}
+
+/// How often the catalog is told anew when the volumes change meanwhile.
+const MOST_ROUNDS: usize = 3;
+
+impl Changer {
+    /// Looks at every magazine that is there, then tells Bacula what changed; `force` looks also at the locked
+    /// ones and tells Bacula even when nothing changed.
+    ///
+    /// # Errors
+    /// [`RefreshError`]; what could not be told stays owed.
+    pub fn refresh(&self, force: bool) -> Result<(), RefreshError> {
+        let scan = if force { Scan::All } else { Scan::Mounted };
+        let updated = self.update(scan)?;
+        let told = self.tell_bacula(force);
+        if let Some((id, source)) = updated.unusable.into_iter().next() {
+            told?;
+            return Err(RefreshError::Unusable { id, source });
+        }
+        told
+    }
+
+    /// The console, unless it is switched off or nobody asked for it and it is not installed.
+    pub(crate) fn console(&self) -> Option<Console> {
+        let setting = self.config.console()?;
+        let program = self.env.path(&setting.program);
+        if !setting.explicit && !is_installed(&program) {
+            return None;
+        }
+        Some(Console { program, config: setting.config.as_ref().map(|path| self.env.path(path)) })
+    }
+
+    /// Tells Bacula what it does not know yet.
+    pub(crate) fn tell_bacula(&self, force: bool) -> Result<(), RefreshError> {
+        let Some(console) = self.console() else { return Ok(()) };
+        if !force && self.look()?.debt().is_none() {
+            return Ok(());
+        }
+        let path = self.store.dir().join("console.lock");
+        let _teller = Lock::take(&path, self.env.lock_limit).map_err(ChangerError::from)?;
+        let mut forced = force;
+        for _ in 0..MOST_ROUNDS {
+            let view = self.look()?;
+            if view.debt().is_none() && !forced {
+                break;
+            }
+            self.tell_once(&console, &view)?;
+            forced = false;
+        }
+        // from here on the catalog knows; a job that could not be woken goes on at its next poll
+        let _ = self.wake_waiting(&console);
+        Ok(())
+    }
+
+    fn tell_once(&self, console: &Console, view: &View) -> Result<(), RefreshError> {
+        let debt = view.debt();
+        let storage = self.config.storage();
+        let mut script = dialogue::update_slots(storage);
+        if debt.empty {
+            let gone = self.told_volumes(view)?;
+            script = dialogue::out_of_changer(&gone);
+            if !gone.is_empty() {
+                let output = console.run(&script, self.console_limit(gone.len()))?;
+                if !dialogue::volumes_were_updated(&output, &gone) {
+                    return Err(unconfirmed("update volume", output).into());
+                }
+            }
+        } else if !debt.changed.is_empty() || debt.blank.is_empty() || !view.present.is_empty() {
+            let output = console.run(&script, self.console_limit(0))?;
+            if !dialogue::slots_were_updated(&output) {
+                return Err(unconfirmed(&script, output).into());
+            }
+        }
+        self.confirm(view)?;
+        let blank: Vec<MagazineId> = debt.blank;
+        if blank.is_empty() { Ok(()) } else { self.label(console, &blank) }
+    }
+
+    fn console_limit(&self, volumes: usize) -> Duration {
+        let volumes = u32::try_from(volumes).unwrap_or(u32::MAX);
+        self.env.console_limit + self.env.console_limit_per_volume.saturating_mul(volumes)
+    }
+
+    /// What the catalog may believe to be in the changer.
+    fn told_volumes(&self, view: &View) -> Result<BTreeSet<VolumeName>, ChangerError> {
+        let mut names = BTreeSet::new();
+        for (id, record) in view.state.magazines.iter().filter(|(_, record)| record.told.is_some()) {
+            names.extend(self.store.volumes(id, record)?.into_values().filter(|v| !v.blank).map(|v| v.name));
+            names.extend(record.departed.iter().cloned());
+        }
+        Ok(names)
+    }
+
+    /// Notes that the catalog knows what `view` showed.
+    fn confirm(&self, view: &View) -> Result<(), ChangerError> {
+        let _lock = self.lock()?;
+        let before = self.store.state()?;
+        let Some(mut state) = before.clone() else { return Ok(()) };
+        for (id, record) in &mut state.magazines {
+            record.told = model::shown_revision(&view.state, id, &view.present);
+            if view.state.magazines.get(id).is_some_and(|then| then.revision == record.revision) {
+                record.departed.clear();
+            }
+        }
+        if before.as_ref() != Some(&state) {
+            self.store.commit(before.as_ref(), &mut state, &BTreeMap::new())?;
+        }
+        Ok(())
+    }
+
+    /// Has the Director label the blank volumes, and looks into their files whether it did.
+    fn label(&self, console: &Console, ids: &[MagazineId]) -> Result<(), RefreshError> {
+        let wanted = self.unlabelled(ids)?;
+        let mut output = String::new();
+        for (pool, slots) in &wanted {
+            let script = dialogue::label(self.config.storage(), pool, slots);
+            let limit = self.console_limit(usize::try_from(slots.len()).unwrap_or(usize::MAX));
+            output = console.run(&script, limit)?;
+            self.note_refusals(ids, &dialogue::refused_labels(&output))?;
+        }
+        self.update(Scan::Only(ids))?;
+        let left = self.unlabelled(ids)?;
+        let count: u32 = left.values().map(Places::len).sum();
+        match left.values().next().and_then(Places::lowest) {
+            None => Ok(()),
+            Some(slot) => Err(ConsoleError::Unlabelled {
+                count: usize::try_from(count).unwrap_or(usize::MAX),
+                first: format!("in slot {slot}"),
+                output,
+            }
+            .into()),
+        }
+    }
+
+    /// The slots of volumes without a label, by the pool they are meant for.
+    fn unlabelled(&self, ids: &[MagazineId]) -> Result<BTreeMap<String, Places>, ChangerError> {
+        let view = self.look()?;
+        let mut wanted: BTreeMap<String, Places> = BTreeMap::new();
+        for id in ids.iter().filter(|id| view.present.contains(*id)) {
+            let Some(record) = view.state.magazines.get(id) else { continue };
+            for (place, volume) in self.store.volumes(id, record)? {
+                if !volume.blank || volume.refused {
+                    continue;
+                }
+                if let Some(slot) = model::slot_of(view.state.manner, record, place) {
+                    let pool = volume.pool.unwrap_or_else(|| self.config.pool().to_owned());
+                    wanted.entry(pool).or_default().insert(slot.number());
+                }
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// A volume the catalog has already is not labelled by the Director, and asking again changes nothing.
+    fn note_refusals(&self, ids: &[MagazineId], names: &BTreeSet<VolumeName>) -> Result<(), ChangerError> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let _lock = self.lock()?;
+        let before = self.store.state()?;
+        let Some(mut state) = before.clone() else { return Ok(()) };
+        let mut changed: BTreeMap<MagazineId, Volumes> = BTreeMap::new();
+        for id in ids {
+            let Some(record) = state.magazines.get_mut(id) else { continue };
+            let mut volumes = self.store.volumes(id, record)?;
+            for volume in volumes.values_mut().filter(|v| v.blank && names.contains(&v.name)) {
+                volume.refused = true;
+            }
+            let left = volumes.values().filter(|v| v.blank && !v.refused).count();
+            record.blank = u32::try_from(left).unwrap_or(u32::MAX);
+            changed.insert(id.clone(), volumes);
+        }
+        self.store.commit(before.as_ref(), &mut state, &changed)?;
+        Ok(())
+    }
+
+    /// Ends the waiting of drives whose volume is here now; it would else last until the next poll.
+    fn wake_waiting(&self, console: &Console) -> Result<(), RefreshError> {
+        let storage = self.config.storage();
+        let output = console.run(&dialogue::status(storage), self.console_limit(0))?;
+        for waiting in dialogue::waiting(&output) {
+            let view = self.look()?;
+            for id in &view.present {
+                let Some(record) = view.state.magazines.get(id) else { continue };
+                if matches!(view.presence(id), Presence::Absent) {
+                    continue;
+                }
+                let volumes = self.store.volumes(id, record).map_err(ChangerError::from)?;
+                let place = volumes.iter().find(|(_, v)| v.name == waiting.volume).map(|(place, _)| *place);
+                if let Some(slot) = place.and_then(|p| model::slot_of(view.state.manner, record, p)) {
+                    console.run(&dialogue::mount(storage, slot, waiting.drive), self.console_limit(1))?;
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn unconfirmed(command: &str, output: String) -> ConsoleError {
+    ConsoleError::Unconfirmed { command: command.trim_end().to_owned(), output }
+}

@@ -1,0 +1,227 @@
+//! The changer's contract as bacula-sd and administrators see it: command lines on plain directories.
+
+mod site;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use site::{Site, label_block};
+
+#[test]
+fn an_empty_library_has_ten_empty_slots() {
+    let site = Site::new("m0");
+    assert_eq!(site.answer("slots"), "10\n");
+    let expected: String = (1..=10).map(|n| format!("{n}:\n")).collect();
+    assert_eq!(site.answer("LIST"), expected);
+    assert_eq!(site.answer("listmags"), format!("0:0:0:{}\n", site.path("m0").display()));
+    assert_eq!(site.answer("loaded 1 dev 5"), "0\n");
+}
+
+#[test]
+fn volumes_are_listed_loaded_and_unloaded() {
+    let site = Site::new("m0");
+    site.volume("m0/b");
+    fs::write(site.path("m0/a"), "").expect("writes");
+    assert!(site.answer("list 0 dev 0").starts_with("1:a\n2:b\n3:\n"));
+    assert_eq!(site.answer("load 2 dev 1"), "");
+    assert_eq!(fs::read_link(site.path("work/1")).expect("is a link"), site.path("m0/b"));
+    assert_eq!(site.answer("loaded 2 dev 1"), "2\n");
+    assert_eq!(site.answer("load 2 dev 1"), "", "loading it again changes nothing");
+    let all = site.answer("listall");
+    assert!(all.starts_with("D:0:E\nD:1:F:2:b\nS:1:F:a\nS:2:E\nS:3:E\n"), "{all}");
+    assert!(site.answer("list").contains("2:b\n"), "a loaded volume stays listed");
+    for refused in ["load 1 dev 1", "load 2 dev 0", "load 7 dev 0", "load 11 dev 0", "load 0 dev 0"] {
+        let outcome = site.run(refused);
+        assert_eq!(outcome.code, 1, "{refused}");
+        assert!(!outcome.stderr.is_empty(), "{refused}");
+    }
+    assert_eq!(site.answer("unload 9 dev 1"), "", "the slot does not matter");
+    assert_eq!(site.answer("unload 9 dev 1"), "", "an empty drive stays empty");
+    assert_eq!(site.answer("loaded 2 dev 1"), "0\n");
+    assert!(!site.path("work/1").exists());
+}
+
+#[test]
+fn slots_stay_with_their_volumes() {
+    let site = Site::new("m0 m1");
+    for name in ["m0/a", "m0/b", "m1/x"] {
+        site.volume(name);
+    }
+    assert!(site.answer("list").starts_with("1:a\n2:b\n3:x\n"));
+    site.volume("m0/0first");
+    assert!(site.answer("list").starts_with("1:a\n2:b\n3:x\n4:0first\n"), "the new one moves nobody");
+    fs::rename(site.path("m0"), site.path("away")).expect("renames");
+    assert!(site.answer("list").starts_with("1:\n2:\n3:x\n4:\n"));
+    site.volume("m1/y");
+    assert!(
+        site.answer("list").starts_with("1:\n2:\n3:x\n4:\n5:y\n"),
+        "the slots of the absent one are kept"
+    );
+    assert_eq!(site.answer("listmags"), format!("0:::\n1:2:3:{}\n", site.path("m1").display()));
+    fs::rename(site.path("away"), site.path("m0")).expect("renames");
+    assert!(site.answer("list").starts_with("1:a\n2:b\n3:x\n4:0first\n5:y\n"));
+    fs::remove_file(site.path("m0/a")).expect("removes");
+    fs::rename(site.path("m0/b"), site.path("m1/b")).expect("moves");
+    assert!(site.answer("list").starts_with("1:\n2:b\n3:x\n"), "a volume that moved takes its slot along");
+}
+
+#[test]
+fn the_label_inside_counts_not_the_name() {
+    let site = Site::new("m0");
+    site.volume("m0/a");
+    assert!(site.answer("list").starts_with("1:a\n2:\n"));
+    fs::rename(site.path("m0/a"), site.path("m0/renamed")).expect("renames");
+    assert!(site.answer("list").starts_with("1:a\n2:\n"));
+    assert_eq!(site.answer("load 1 dev 0"), "");
+    assert_eq!(fs::read_link(site.path("work/0")).expect("is a link"), site.path("m0/renamed"));
+    site.answer("unload 1 dev 0");
+    // exchanged behind the changer's back, within the same directory entry
+    fs::write(site.path("m0/renamed"), label_block("other")).expect("writes");
+    let outcome = site.run("load 1 dev 0");
+    assert_eq!(outcome.code, 1);
+    assert!(site.answer("list").starts_with("1:\n2:other\n"), "and the truth is told from now on");
+}
+
+#[test]
+fn hostile_entries_are_ignored() {
+    let site = Site::new("m0");
+    let m0 = site.path("m0");
+    fs::write(site.path("secret"), label_block("secret")).expect("writes");
+    symlink(site.path("secret"), m0.join("link")).expect("links");
+    symlink("/nowhere", m0.join("dangling")).expect("links");
+    nix::unistd::mkfifo(&m0.join("fifo"), nix::sys::stat::Mode::S_IRWXU).expect("makes a FIFO");
+    let _socket = std::os::unix::net::UnixListener::bind(m0.join("socket")).expect("binds");
+    fs::create_dir(m0.join("directory")).expect("makes a directory");
+    for name in
+        ["two\nlines", "a;b", "blank name", ".hidden", "quote\"d", "index", "loaded0", &"l".repeat(200)]
+    {
+        fs::write(m0.join(name), "").expect("writes");
+    }
+    fs::write(m0.join("text"), "no volume").expect("writes");
+    fs::write(m0.join("evil\nname"), label_block("evil")).expect("writes");
+    fs::write(m0.join("badlabel"), label_block("x\"\nquit")).expect("writes");
+    site.volume("m0/good");
+    let list = site.answer("list");
+    assert!(list.starts_with("1:good\n2:\n"), "{list}");
+    assert_eq!(list.lines().count(), 10);
+}
+
+#[test]
+fn a_file_in_the_place_of_a_drive_is_never_deleted() {
+    let site = Site::new("m0");
+    site.volume("m0/a");
+    site.answer("list");
+    fs::write(site.path("work/0"), label_block("precious")).expect("writes");
+    assert_eq!(site.run("load 1 dev 0").code, 1);
+    assert_eq!(site.answer("unload 1 dev 0"), "");
+    assert_eq!(fs::read(site.path("work/0")).expect("is there"), label_block("precious"));
+    assert_eq!(site.answer("loaded 1 dev 0"), "0\n");
+}
+
+#[test]
+fn a_drive_is_empty_when_its_magazine_is_away() {
+    let site = Site::new("m0 m1");
+    site.volume("m0/same");
+    site.volume("m1/other");
+    site.answer("list");
+    site.answer("load 1 dev 0");
+    site.answer("load 2 dev 1");
+    fs::rename(site.path("m0"), site.path("away")).expect("renames");
+    site.volume("m1/same");
+    assert_eq!(site.answer("loaded 1 dev 0"), "0\n");
+    assert!(!site.path("work/0").is_symlink(), "no link leads where the magazine should be");
+    assert_eq!(site.answer("loaded 2 dev 1"), "2\n");
+    assert_eq!(site.answer("unload 1 dev 0"), "");
+}
+
+#[test]
+fn volumes_are_created_with_the_peers_names() {
+    let site = Site::new("m0 m1");
+    let made = site.answer("createvols 1 2");
+    assert_eq!(
+        made,
+        "creating label 'c0_0001_0000'\ncreating label 'c0_0001_0001'\nCreated 2 volume files on magazine 1\n"
+    );
+    assert!(site.answer("createvols 1 1").starts_with("creating label 'c0_0001_0002'\n"));
+    assert!(site.answer("createvols 1 2 1 -l c0_0001_").contains("'c0_0001_0004'"));
+    fs::write(site.path("m0/vol0007"), "kept").expect("writes");
+    assert!(site.answer("createvols 0 1 7 --label=vol").contains("'vol0008'"), "no file is overwritten");
+    assert_eq!(fs::read(site.path("m0/vol0007")).expect("is there"), b"kept");
+    assert!(site.answer("list").starts_with("1:c0_0001_0000\n2:c0_0001_0001\n"));
+    assert_eq!(site.answer("slots"), "10\n");
+    for refused in ["createvols 2 1", "createvols 0 1 -l ../x"] {
+        assert_eq!(site.run(refused).code, 255, "{refused}");
+    }
+    fs::remove_dir_all(site.path("m1")).expect("removes");
+    let outcome = site.run("createvols 1 1");
+    assert_eq!(outcome.code, 255);
+    assert!(outcome.stderr.contains("is away"), "{}", outcome.stderr);
+}
+
+#[test]
+fn slots_never_shrink_and_list_stays_below_what_was_answered() {
+    let site = Site::new("m0");
+    site.answer("createvols 0 12");
+    assert_eq!(site.answer("slots 0 dev 0"), "12\n");
+    site.volume("m0/late");
+    assert_eq!(site.answer("list 0 dev 0").lines().count(), 12, "bacula-sd has a table of twelve");
+    assert_eq!(site.answer("slots 0 dev 0"), "13\n");
+    assert_eq!(site.answer("list 0 dev 0").lines().count(), 13);
+    for entry in fs::read_dir(site.path("m0")).expect("lists") {
+        fs::remove_file(entry.expect("entry").path()).expect("removes");
+    }
+    assert_eq!(site.answer("slots"), "13\n");
+    site.volume("m0/again");
+    assert!(site.answer("list").starts_with("1:again\n"));
+}
+
+#[test]
+fn wrong_lines_print_the_help_and_wrong_configurations_say_where() {
+    let site = Site::new("m0");
+    let outcome = site.run("transfer 1 dev 0");
+    assert_eq!(outcome.code, 1);
+    assert!(outcome.stdout.starts_with("Usage:"), "{}", outcome.stdout);
+    assert_eq!(outcome.stderr.lines().count(), 1);
+    fs::write(site.path("c.conf"), "Magazine = /m\nMagzine = /n\n").expect("writes");
+    let outcome = site.run("list");
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (1, ""));
+    assert!(outcome.stderr.contains("c.conf:2:1: unknown key \"Magzine\"; did you mean \"Magazine\"?"));
+}
+
+#[test]
+fn a_bare_mount_point_is_absent_not_empty() {
+    let site = Site::new("m0");
+    site.volume("m0/a");
+    site.answer("list");
+    fs::create_dir_all(site.path("etc")).expect("makes a directory");
+    let line = format!("UUID=1 {} ext4 defaults 0 2\n", site.path("m0").display());
+    fs::write(site.path("etc/fstab"), line).expect("writes");
+    assert!(site.answer("list").starts_with("1:\n"));
+    assert_eq!(site.answer("listmags"), "0:::\n");
+    assert_eq!(site.run("createvols 0 1").code, 255);
+    assert_eq!(site.run("load 1 dev 0").code, 1);
+}
+
+#[test]
+fn a_damaged_state_gives_way_to_the_one_before() {
+    let site = Site::new("m0");
+    site.answer("createvols 0 3");
+    site.answer("createvols 0 1");
+    let list = site.answer("list");
+    for damage in [&b""[..], b"{", b"\0\0\0\0"] {
+        fs::write(site.path("work/state.json"), damage).expect("writes");
+        assert_eq!(site.answer("list"), list);
+        site.answer("refresh");
+        assert_eq!(site.answer("list"), list);
+    }
+    fs::write(site.path("work/state.json"), "{").expect("writes");
+    fs::write(site.path("work/state.json.previous"), "{").expect("writes");
+    let outcome = site.run("list");
+    assert_eq!(outcome.code, 1);
+    assert!(outcome.stderr.contains("damaged"), "{}", outcome.stderr);
+    let newer = "{\"version\":99}";
+    fs::write(site.path("work/state.json"), newer).expect("writes");
+    assert!(site.run("list").stderr.contains("use the newer program"));
+    fs::write(site.path("work/drives.json"), "junk").expect("writes");
+    assert_eq!(site.answer("loaded 1 dev 0"), "0\n");
+}
