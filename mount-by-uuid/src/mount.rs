@@ -224,14 +224,19 @@ pub fn unmount(at: &Path, mode: UnmountMode) -> Result<(), MountError> {
 /// An error of an earlier write in the background that nobody has been told of yet is reported as well (Linux 5.8), so
 /// flush before [`unmount`], which reports none.
 ///
+/// A directory where nothing is mounted belongs to the filesystem around it, which is flushed then.
+///
 /// # Errors
-/// [`MountError::Flush`].
+/// [`MountError::Flush`]; [`MountError::NotMounted`] if there is not even a directory.
 pub fn flush(at: &Path) -> Result<(), MountError> {
     let flush = || {
         let directory = open(at, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
         nix::unistd::syncfs(&directory)
     };
-    flush().map_err(|errno: Errno| MountError::Flush { at: at.to_owned(), source: errno.into() })
+    flush().map_err(|errno| match errno {
+        Errno::ENOENT | Errno::ENOTDIR => MountError::NotMounted { at: at.to_owned() },
+        _ => MountError::Flush { at: at.to_owned(), source: errno.into() },
+    })
 }
 
 /// Takes every mount of a device out of the directory tree, for a device that is gone: users of open files get errors,
@@ -340,7 +345,8 @@ mod tests {
     fn a_directory_can_be_flushed_and_a_missing_one_cannot() {
         let directory = tempfile::tempdir().unwrap();
         flush(directory.path()).unwrap();
-        assert!(matches!(flush(&directory.path().join("nothing")), Err(MountError::Flush { .. })));
+        let missing = flush(&directory.path().join("nothing")).unwrap_err();
+        assert!(matches!(missing, MountError::NotMounted { .. }), "{missing:?}");
     }
 
     #[test]

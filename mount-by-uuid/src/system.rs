@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::device::{BlockDevice, Tag};
+use crate::device::{BlockDevice, DevNum, Tag};
 use crate::probe::{self, ProbeError};
 use crate::{sysfs, udev_database};
 
@@ -142,15 +142,7 @@ impl System {
         let scanned = self.scan().map_err(|source| FindError::Scan { source })?;
         let matching: Vec<BlockDevice> =
             scanned.into_iter().filter(|device| device.tag.as_ref() == Some(tag)).collect();
-        let holders: Vec<Vec<_>> =
-            matching.iter().map(|device| sysfs::holders(self, device.devnum)).collect();
-        let held = |of: &[_]| matching.iter().any(|other| of.contains(&other.devnum));
-        let mut devices: Vec<BlockDevice> = matching
-            .iter()
-            .zip(&holders)
-            .filter(|(_, holders)| !held(holders))
-            .map(|(device, _)| device.clone())
-            .collect();
+        let mut devices = outermost(matching, |devnum| sysfs::holders(self, devnum));
         match (devices.pop(), devices.is_empty()) {
             (None, _) => Err(FindError::NotFound { tag: tag.clone() }),
             (Some(device), true) => self.confirm(tag, device),
@@ -170,9 +162,42 @@ impl System {
     }
 }
 
+/// Leaves out the devices that another one of them is built on.
+fn outermost(devices: Vec<BlockDevice>, holders: impl Fn(DevNum) -> Vec<DevNum>) -> Vec<BlockDevice> {
+    let numbers: Vec<DevNum> = devices.iter().map(|device| device.devnum).collect();
+    let held = |device: &BlockDevice| holders(device.devnum).iter().any(|holder| numbers.contains(holder));
+    devices.into_iter().filter(|device| !held(device)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn device(minor: u32) -> BlockDevice {
+        BlockDevice {
+            path: format!("/dev/x{minor}").into(),
+            devnum: DevNum { major: 8, minor },
+            tag: None,
+            fs_type: None,
+            label: None,
+            serial: None,
+            size_bytes: 1,
+            diskseq: None,
+        }
+    }
+
+    #[test]
+    fn paths_below_a_multipath_device_are_no_copies() {
+        // 8:9 is built on 8:1 and 8:2; 8:3 is a copy; something without the tag is built on 8:3.
+        let holders = |devnum: DevNum| match devnum.minor {
+            1 | 2 => vec![DevNum { major: 8, minor: 9 }],
+            3 => vec![DevNum { major: 253, minor: 0 }],
+            _ => Vec::new(),
+        };
+        assert_eq!(outermost(vec![device(1), device(2), device(9)], holders), [device(9)]);
+        assert_eq!(outermost(vec![device(1), device(2)], holders), [device(1), device(2)]);
+        assert_eq!(outermost(vec![device(3), device(4)], holders), [device(3), device(4)]);
+    }
 
     #[test]
     fn without_sys_the_scan_says_what_is_missing() {

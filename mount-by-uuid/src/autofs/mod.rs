@@ -13,7 +13,6 @@ mod serve;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::unistd::getpgrp;
@@ -24,7 +23,7 @@ use crate::system::System;
 pub use attach::AutofsError;
 pub use keeper::{Keeper, Refusal};
 use names::Want;
-use serve::Service;
+use serve::{Service, Threads};
 
 /// How an automount behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,12 +147,12 @@ fn list_names(names: &[OsString]) -> String {
 /// next [`Automount::mount`] on the same directory takes over, or fail at once where nobody was waiting yet.
 ///
 /// Dropping an `Automount` stops it: with [`Stop::KeepMounts`] if anything is mounted below it, else with
-/// [`Stop::Unmount`].
+/// [`Stop::Unmount`]. One that was taken away ([`Automount::wait`]) is left alone.
 pub struct Automount {
     system: System,
     service: Arc<Service>,
     group: nix::unistd::Pid,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    threads: Mutex<Option<Threads>>,
     pipe: Mutex<Option<std::os::fd::OwnedFd>>,
 }
 
@@ -181,19 +180,13 @@ impl Automount {
         settings: &AutomountSettings,
     ) -> Result<Automount, AutofsError> {
         let attached = attach::attach(system, dir, &settings.source)?;
+        let (service, pipe) = Service::new(attached, system.clone(), settings.answer_within)?;
         let automount = Automount {
             system: system.clone(),
             group: getpgrp(),
-            pipe: Mutex::new(Some(attached.pipe)),
-            service: Arc::new(
-                Service::new(attached.kernel, attached.dir, settings.answer_within, &attached.inherited)
-                    .map_err(|(dir, source)| AutofsError::Resources {
-                        dir,
-                        what: "file descriptors",
-                        source,
-                    })?,
-            ),
-            threads: Mutex::new(Vec::new()),
+            service: Arc::new(service),
+            threads: Mutex::new(None),
+            pipe: Mutex::new(Some(pipe)),
         };
         let seconds = settings.idle.as_secs().saturating_add(u64::from(settings.idle.subsec_nanos() > 0));
         let set = automount.service.kernel.set_timeout(u32::try_from(seconds).unwrap_or(u32::MAX));
@@ -208,8 +201,9 @@ impl Automount {
 
     /// Answers requests from now on, in threads of its own, until [`Automount::shutdown`].
     ///
-    /// Each name is mounted in a thread of its own, up to 64 at a time. While nothing is mounted and nobody asks,
-    /// no thread wakes up.
+    /// Each name is mounted in a thread of its own, up to 64 at a time. While nothing is mounted and nobody asks, no
+    /// thread wakes up, except that the mount table is read when anybody mounts or unmounts anything, since that may be
+    /// this automount.
     ///
     /// # Errors
     /// [`AutofsError::NotIdle`] the second time.
@@ -222,12 +216,12 @@ impl Automount {
         let threads = self.service.start(pipe, keeper);
         let threads =
             threads.map_err(|source| AutofsError::Resources { dir: dir(), what: "threads", source })?;
-        lock(&self.threads).extend(threads);
+        *lock(&self.threads) = Some(threads);
         Ok(())
     }
 
-    /// Waits until the automount is stopped. False if it was not stopped by [`Automount::shutdown`] but the kernel hung
-    /// up, which happens when someone unmounts it or makes it catatonic: then start anew with [`Automount::mount`].
+    /// Waits until the automount is stopped. False if it was not stopped by [`Automount::shutdown`] but taken away:
+    /// someone unmounted it or made it catatonic. Then drop it and start anew with [`Automount::mount`].
     pub fn wait(&self) -> bool {
         self.service.wait()
     }
@@ -314,16 +308,24 @@ impl Automount {
                 return Err(StopError::Busy { dir: dir(), names });
             }
         }
-        self.service.stop();
-        for thread in lock(&self.threads).drain(..) {
-            // The threads only end by returning; a panic in one has been reported by the panic hook.
-            let _ = thread.join();
-        }
+        self.stop_threads();
         let catatonic = self.service.kernel.catatonic();
         catatonic.map_err(|errno| StopError::Kernel { dir: dir(), source: errno.into() })?;
         match stop {
             Stop::KeepMounts => Ok(()),
             Stop::Unmount => self.unmount_root().map_err(|source| StopError::Unmount { source }),
+        }
+    }
+
+    fn stop_threads(&self) {
+        self.service.stop();
+        let threads = lock(&self.threads).take();
+        if let Some(Threads { expirer, reader }) = threads {
+            // The threads only end by returning; a panic in one has been reported by the panic hook. The expirer may
+            // still wait for an answer to its last request, which takes the reader.
+            let _ = expirer.join();
+            self.service.stop_reader();
+            let _ = reader.join();
         }
     }
 
@@ -341,6 +343,10 @@ impl Automount {
 
 impl Drop for Automount {
     fn drop(&mut self) {
+        if self.service.is_lost() {
+            // It may be someone else's by now.
+            return self.stop_threads();
+        }
         let stop = if self.mounted().is_empty() { Stop::Unmount } else { Stop::KeepMounts };
         // There is nobody to tell; whatever remains can be taken over by the next `Automount::mount`.
         let _ = self.shutdown(stop);

@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,12 +22,15 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use super::attach::{Attached, AutofsError};
 use super::keeper::{Keeper, Refusal};
 use super::kernel::Kernel;
 use super::lock;
 use super::names::{Names, Waiter, Want};
 use super::packet::{PACKET_MAX, Packet, Token, Unserved};
 use crate::mount::{UnmountMode, unmount};
+use crate::mount_table::MountTable;
+use crate::system::System;
 
 /// How many names are worked on at a time; more wait in line.
 const WORKERS_MAX: usize = 64;
@@ -74,6 +78,13 @@ pub(super) struct Service {
     changed: Condvar,
     /// Wakes the reader to end.
     wake: EventFd,
+    system: System,
+}
+
+/// The threads of a service that live until it is stopped.
+pub(super) struct Threads {
+    pub(super) expirer: JoinHandle<()>,
+    pub(super) reader: JoinHandle<()>,
 }
 
 /// What came of a job.
@@ -84,37 +95,37 @@ struct Outcome {
 
 impl Service {
     pub(super) fn new(
-        kernel: Kernel,
-        dir: PathBuf,
+        attached: Attached,
+        system: System,
         answer_within: Duration,
-        inherited: &[OsString],
-    ) -> Result<Service, (PathBuf, io::Error)> {
-        let wake = match EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK) {
-            Ok(wake) => wake,
-            Err(errno) => return Err((dir, errno.into())),
-        };
+    ) -> Result<(Service, OwnedFd), AutofsError> {
+        let Attached { dir, kernel, pipe, inherited } = attached;
+        let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
+        let wake = wake.map_err(|errno| AutofsError::Resources {
+            dir: dir.clone(),
+            what: "file descriptors",
+            source: errno.into(),
+        })?;
         let mut names = Names::new();
-        for name in inherited {
+        for name in &inherited {
             names.inherit(name);
         }
         let state = State { phase: Phase::Serving, keeper: None, names, line: VecDeque::new(), workers: 0 };
-        Ok(Service { kernel, dir, answer_within, state: Mutex::new(state), changed: Condvar::new(), wake })
+        let (state, changed) = (Mutex::new(state), Condvar::new());
+        Ok((Service { kernel, dir, answer_within, state, changed, wake, system }, pipe))
     }
 
-    pub(super) fn start(
-        self: &Arc<Service>,
-        pipe: OwnedFd,
-        keeper: Arc<dyn Keeper>,
-    ) -> io::Result<[JoinHandle<()>; 2]> {
+    pub(super) fn start(self: &Arc<Service>, pipe: OwnedFd, keeper: Arc<dyn Keeper>) -> io::Result<Threads> {
+        // The kernel marks this file when mounts change (proc_pid_mounts(5)).
+        let mounts = File::open(self.system.below("proc/self/mountinfo"))?;
         lock(&self.state).keeper = Some(keeper);
         let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
         let service = Arc::clone(self);
-        // The expirer first, so that joining in this order leaves the reader to answer the expirer's last request.
         let expirer = thread("autofs-expire").spawn(move || service.expire())?;
         let service = Arc::clone(self);
-        let reader = thread("autofs-read").spawn(move || service.read(&pipe));
+        let reader = thread("autofs-read").spawn(move || service.read(&pipe, &mounts));
         let reader = reader.inspect_err(|_| self.set_phase(Phase::Stopped))?;
-        Ok([expirer, reader])
+        Ok(Threads { expirer, reader })
     }
 
     fn set_phase(&self, phase: Phase) {
@@ -227,11 +238,21 @@ impl Service {
         answered.filter_map(|(name, result)| Some((name, result.err()?))).collect()
     }
 
-    /// Lets the threads end.
+    /// Lets the expirer end, and lets go of the keeper.
     pub(super) fn stop(&self) {
         self.set_phase(Phase::Stopped);
+        let keeper = lock(&self.state).keeper.take();
+        drop(keeper);
+    }
+
+    /// Lets the reader end.
+    pub(super) fn stop_reader(&self) {
         // The counter of an eventfd is full only after 2^64 - 1 calls.
         let _ = self.wake.write(1);
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        lock(&self.state).phase == Phase::Lost
     }
 
     /// Waits for the end, and returns whether it was wished for.
@@ -245,15 +266,17 @@ impl Service {
 
     // The reader.
 
-    fn read(self: Arc<Service>, pipe: &OwnedFd) {
+    fn read(self: Arc<Service>, pipe: &OwnedFd, mounts: &File) {
         loop {
             let deadline = lock(&self.state).names.next_deadline();
             let mut fds = [
                 PollFd::new(pipe.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
+                PollFd::new(mounts.as_fd(), PollFlags::POLLPRI),
             ];
             let polled = poll(&mut fds, until(deadline));
-            let [pipe_ready, wake_ready] = fds.map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
+            let [pipe_ready, wake_ready, mounts_changed] =
+                fds.map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
             match polled {
                 Ok(_) => {}
                 Err(Errno::EINTR) => continue,
@@ -273,12 +296,21 @@ impl Service {
                 // The kernel closed its end: someone made the mount catatonic or unmounted it.
                 return self.lose();
             }
+            if !mounts_changed.is_empty() && !self.is_in_place() {
+                return self.lose();
+            }
             let overdue = lock(&self.state).names.overdue(Instant::now());
             let late = Outcome { mounted: true, result: Err(Refusal::TimedOut) };
             for answer in overdue {
                 self.answer(answer, Want::Mounted, &late);
             }
         }
+    }
+
+    /// Tells whether the autofs is still mounted somewhere. While it is open here it would live on without a place.
+    fn is_in_place(&self) -> bool {
+        let table = MountTable::read(&self.system);
+        table.map_or(true, |table| table.mounts_of(self.kernel.devnum()).next().is_some())
     }
 
     fn lose(&self) {

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use mount_by_uuid::{
     Automount, AutomountSettings, Keeper, MountTable, NameError, Refusal, Stop, StopError, System,
+    UnmountMode, unmount,
 };
+use nix::mount::MsFlags;
 use tempfile::{TempDir, tempdir};
 
 use crate::keepers::{Blanks, Drives, Scripted};
@@ -32,7 +34,9 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("hundreds_of_names", hundreds_of_names),
     ("a_clean_stop_leaves_nothing", a_clean_stop_leaves_nothing),
     ("a_busy_stop_is_refused_and_service_goes_on", a_busy_stop_is_refused),
-    ("the_owner_learns_that_the_kernel_hung_up", the_owner_learns_that_the_kernel_hung_up),
+    ("a_lost_automount_can_be_mounted_anew", a_lost_automount_can_be_mounted_anew),
+    ("a_stop_lets_go_of_the_keeper", a_stop_lets_go_of_the_keeper),
+    ("a_service_in_another_mount_namespace_sees_and_keeps_the_drive", a_service_in_another_mount_namespace),
     ("nothing_can_be_written_where_no_drive_is", nothing_can_be_written_where_no_drive_is),
 ];
 
@@ -69,8 +73,7 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        let left = self.automount.mounted();
-        for name in left {
+        for name in self.automount.mounted() {
             let _ = self.automount.detach(&name);
         }
         let _ = self.automount.shutdown(Stop::Unmount);
@@ -403,17 +406,65 @@ fn a_busy_stop_is_refused() {
     stage.automount.shutdown(Stop::Unmount).unwrap();
 }
 
-fn the_owner_learns_that_the_kernel_hung_up() {
-    let stage = Stage::new(LONG, Arc::new(Blanks));
-    let dir = stage.automount.dir().to_owned();
-    std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| stage.automount.wait());
-        assert!(Visitor::start("umount -l \"$1\"", &dir).finish().ok);
-        // The mount lives on as long as the automounter has it open, so it must be catatonic as well.
-        stage.automount.shutdown(Stop::KeepMounts).unwrap();
-        waiting.join().unwrap();
-    });
-    assert!(!is_mount_point(&dir));
+fn a_lost_automount_can_be_mounted_anew() {
+    let catatonic = "exec perl -e 'open(F, \"<\", $ARGV[0]) or die; ioctl(F, 0x9362, 0) or die' \"$1\"";
+    for (how, stays) in [(catatonic, true), ("exec umount -l \"$1\"", false)] {
+        let directory = tempdir().unwrap();
+        let dir = directory.path();
+        let automount = Automount::mount(dir, LONG).unwrap();
+        automount.serve(Arc::new(Blanks)).unwrap();
+        automount.touch_mount("a").unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| automount.wait());
+            let done = Visitor::start(how, dir).finish();
+            assert!(done.ok, "{done:?}");
+            assert!(!waiting.join().unwrap(), "the end was not wished for");
+        });
+        assert!(matches!(automount.touch_mount("a"), Err(NameError::NotServed)));
+        assert_eq!(is_mount_point(dir), stays);
+        let anew = Automount::mount(dir, LONG).unwrap();
+        let kept: &[&str] = if stays { &["a"] } else { &[] };
+        assert_eq!(anew.mounted(), kept);
+        drop(automount);
+        assert!(is_mount_point(dir), "the lost one must not take the new one away");
+        anew.serve(Arc::new(Blanks)).unwrap();
+        assert!(Visitor::start("ls \"$1/b/.\"", dir).finish().ok);
+        anew.shutdown(Stop::Unmount).unwrap();
+    }
+}
+
+fn a_service_in_another_mount_namespace() {
+    let drive = Drive::new(FIRST);
+    let drives = Arc::new(Drives::of(&[(FIRST, drive.path())]));
+    // As on a system where / is shared: what is mounted here shows up in namespaces that follow.
+    let around = tempdir().unwrap();
+    let (bind, shared) = (MsFlags::MS_BIND, MsFlags::MS_SHARED);
+    nix::mount::mount(Some(around.path()), around.path(), None::<&str>, bind, None::<&str>).unwrap();
+    nix::mount::mount(None::<&str>, around.path(), None::<&str>, shared, None::<&str>).unwrap();
+    let dir = around.path().join("drives");
+    std::fs::create_dir(&dir).unwrap();
+    let automount = Automount::mount(&dir, Duration::from_secs(1)).unwrap();
+    automount.serve(drives.clone()).unwrap();
+    let script = "exec unshare --mount --propagation slave \
+        sh -c 'exec 3<\"$1\"; echo open; read -r _; cat <&3' sh \"$1\"";
+    let service = Visitor::start(script, &dir.join(FIRST).join("hello"));
+    wait_for("the drive to be mounted", Duration::from_secs(5), || drives.mounts() == 1);
+    std::thread::sleep(Duration::from_secs(4));
+    assert!(is_mount_point(&dir.join(FIRST)), "a file held open in the other namespace is use");
+    let visit = service.finish();
+    assert!(visit.output.ends_with(FIRST), "{visit:?}");
+    wait_for("the drive to be unmounted", Duration::from_secs(8), || !is_mount_point(&dir.join(FIRST)));
+    automount.shutdown(Stop::Unmount).unwrap();
+    unmount(around.path(), UnmountMode::Now).unwrap();
+}
+
+fn a_stop_lets_go_of_the_keeper() {
+    let keeper = Arc::new(Blanks);
+    let stage = Stage::new(LONG, keeper.clone());
+    stage.automount.touch_mount("a").unwrap();
+    assert!(Arc::strong_count(&keeper) > 1);
+    stage.automount.shutdown(Stop::Unmount).unwrap();
+    wait_for("workers to end", Duration::from_secs(5), || Arc::strong_count(&keeper) == 1);
 }
 
 fn nothing_can_be_written_where_no_drive_is() {

@@ -12,11 +12,12 @@ use tempfile::tempdir;
 
 use crate::automount_life::{Drive, FIRST, SECOND, is_mount_point};
 use crate::keepers::{Blanks, Drives};
-use crate::sandbox::{Visitor, cat, wait_for};
+use crate::sandbox::{Visit, Visitor, cat, wait_for};
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
     ("after_kill_9_the_mounts_are_taken_over_and_kept", after_kill_9_the_mounts_are_kept),
     ("after_kill_9_those_who_waited_are_released", after_kill_9_those_who_waited_are_released),
+    ("after_kill_9_in_the_midst_of_unmounting_all_is_well", after_kill_9_in_the_midst_of_unmounting),
     ("an_automount_in_use_is_not_taken_over", an_automount_in_use_is_not_taken_over),
     ("a_foreign_automount_is_not_touched", a_foreign_automount_is_not_touched),
     ("a_stop_that_keeps_the_mounts_can_be_taken_over", a_stop_that_keeps_the_mounts),
@@ -29,18 +30,19 @@ pub(crate) const ROLE: &str = "--act-as-daemon";
 
 /// Serves the directory `arguments[0]`, then obeys the lines that it reads.
 pub(crate) fn act(arguments: &[String]) -> ExitCode {
-    let [dir, takes_ms, devices @ ..] = arguments else { return ExitCode::FAILURE };
-    let takes = Duration::from_millis(takes_ms.parse().unwrap());
-    let automount = Automount::mount(Path::new(dir), Duration::from_secs(999)).unwrap();
+    let [dir, idle, takes, unmount_takes, devices @ ..] = arguments else { return ExitCode::FAILURE };
+    let [idle, takes, unmount_takes] =
+        [idle, takes, unmount_takes].map(|millis| Duration::from_millis(millis.parse().unwrap()));
+    let automount = Automount::mount(Path::new(dir), idle).unwrap();
+    let drives = Arc::new(Drives::default().slow(takes).slow_to_unmount(unmount_takes));
+    for device in devices {
+        let (name, path) = device.split_once('=').unwrap();
+        drives.plug(name, Path::new(path));
+    }
     if devices.is_empty() {
         automount.serve(Arc::new(Blanks)).unwrap();
     } else {
-        let drives = Drives::default().slow(takes);
-        for device in devices {
-            let (name, path) = device.split_once('=').unwrap();
-            drives.plug(name, Path::new(path));
-        }
-        automount.serve(Arc::new(drives)).unwrap();
+        automount.serve(drives.clone()).unwrap();
     }
     println!("serving");
     for line in std::io::stdin().lines() {
@@ -48,6 +50,7 @@ pub(crate) fn act(arguments: &[String]) -> ExitCode {
         let (order, argument) = line.split_once(' ').unwrap_or((&line, ""));
         match order {
             "resources" => println!("{}", resources()),
+            "unmounts" => println!("{}", drives.unmounts()),
             "switches" => println!("{}", switches()),
             "cycles" => {
                 for _ in 0..argument.parse().unwrap() {
@@ -92,10 +95,37 @@ struct Daemon {
     answers: BufReader<ChildStdout>,
 }
 
+/// How a daemon's automount behaves.
+struct Pace {
+    idle: Duration,
+    mount_takes: Duration,
+    unmount_takes: Duration,
+}
+
+const PROMPT: Pace = Pace { idle: LONG, mount_takes: Duration::ZERO, unmount_takes: Duration::ZERO };
+
 impl Daemon {
-    fn start(dir: &Path, takes: Duration, devices: &[(&str, &Path)]) -> Daemon {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.arg(ROLE).arg(dir).arg(takes.as_millis().to_string()).process_group(0);
+    fn start(dir: &Path, pace: &Pace, devices: &[(&str, &Path)]) -> Daemon {
+        Daemon::run(Command::new(std::env::current_exe().unwrap()), dir, pace, devices)
+    }
+
+    /// Starts one whose mounts nobody else sees, and which doesn't see others'.
+    fn start_secluded(dir: &Path) -> Daemon {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private"]).arg(std::env::current_exe().unwrap());
+        Daemon::run(command, dir, &PROMPT, &[])
+    }
+
+    /// Runs a script with the directory as argument where the daemon's mounts are seen.
+    fn visit(&self, script: &str, dir: &Path) -> Visit {
+        let inside = format!("exec nsenter --target {} --mount sh -c '{script}' sh \"$1\"", self.child.id());
+        Visitor::start(&inside, dir).finish()
+    }
+
+    fn run(mut command: Command, dir: &Path, pace: &Pace, devices: &[(&str, &Path)]) -> Daemon {
+        command.arg(ROLE).arg(dir).process_group(0);
+        command
+            .args([pace.idle, pace.mount_takes, pace.unmount_takes].map(|time| time.as_millis().to_string()));
         for (name, device) in devices {
             command.arg(format!("{name}={}", device.display()));
         }
@@ -144,7 +174,7 @@ fn after_kill_9_the_mounts_are_kept() {
     let devices = [(FIRST, first.path()), (SECOND, second.path())];
     let directory = tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
-    let mut daemon = Daemon::start(directory.path(), Duration::ZERO, &devices);
+    let mut daemon = Daemon::start(directory.path(), &PROMPT, &devices);
     let holder = Visitor::start("exec 3<\"$1\"; read -r _; cat <&3", &path(FIRST).join("hello"));
     wait_for("the drive to be mounted", Duration::from_secs(5), || is_mount_point(&path(FIRST)));
     daemon.kill();
@@ -169,7 +199,8 @@ fn after_kill_9_the_mounts_are_kept() {
 fn after_kill_9_those_who_waited_are_released() {
     let drive = Drive::new(FIRST);
     let directory = tempdir().unwrap();
-    let mut daemon = Daemon::start(directory.path(), LONG, &[(FIRST, drive.path())]);
+    let mut daemon =
+        Daemon::start(directory.path(), &Pace { mount_takes: LONG, ..PROMPT }, &[(FIRST, drive.path())]);
     let path = directory.path().join(FIRST).join("hello");
     let mut waiter = Visitor::start("exec cat \"$1\"", &path);
     std::thread::sleep(Duration::from_millis(500));
@@ -184,9 +215,31 @@ fn after_kill_9_those_who_waited_are_released() {
     automount.shutdown(Stop::Unmount).unwrap();
 }
 
+fn after_kill_9_in_the_midst_of_unmounting() {
+    let drive = Drive::new(FIRST);
+    let directory = tempdir().unwrap();
+    let path = directory.path().join(FIRST).join("hello");
+    // The kernel waits for the daemon to unmount the idle drive, which takes it for ever; whoever looks waits as well.
+    let pace = Pace { idle: Duration::from_secs(1), unmount_takes: LONG, ..PROMPT };
+    let mut daemon = Daemon::start(directory.path(), &pace, &[(FIRST, drive.path())]);
+    assert!(cat(&path).ok);
+    wait_for("unmounting to begin", Duration::from_secs(8), || daemon.order("unmounts") == "1");
+    let mut waiter = Visitor::start("exec cat \"$1\"", &path);
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(waiter.is_waiting());
+    daemon.kill();
+    let automount = Automount::mount(directory.path(), LONG).unwrap();
+    assert_eq!(automount.mounted(), [FIRST]);
+    automount.serve(Arc::new(Drives::of(&[(FIRST, drive.path())]))).unwrap();
+    assert_eq!(waiter.finish().output, FIRST, "it was still mounted, so it is there");
+    automount.unmount_now(FIRST).unwrap();
+    assert_eq!(cat(&path).output, FIRST);
+    automount.shutdown(Stop::Unmount).unwrap();
+}
+
 fn an_automount_in_use_is_not_taken_over() {
     let directory = tempdir().unwrap();
-    let mut daemon = Daemon::start(directory.path(), Duration::ZERO, &[]);
+    let mut daemon = Daemon::start(directory.path(), &PROMPT, &[]);
     match Automount::mount(directory.path(), LONG) {
         Err(AutofsError::InUse { owner, .. }) => {
             assert!(owner.contains(&daemon.child.id().to_string()), "{owner}");
@@ -235,34 +288,32 @@ fn a_stop_that_keeps_the_mounts() {
 
 fn while_nothing_is_mounted_no_thread_wakes_up() {
     let directory = tempdir().unwrap();
-    let mut daemon = Daemon::start(directory.path(), Duration::ZERO, &[]);
-    assert!(Visitor::start("ls \"$1/a/.\" && umount \"$1/a\"", directory.path()).finish().ok);
+    let mut daemon = Daemon::start_secluded(directory.path());
+    let visit = daemon.visit("ls \"$1/a/.\" && umount \"$1/a\"", directory.path());
+    assert!(visit.ok, "{visit:?}");
     // Looking at the name itself would mount it again.
-    let gone = || std::fs::read_dir(directory.path()).unwrap().next().is_none();
+    let gone = || daemon.visit("ls -A \"$1\"", directory.path()).output.is_empty();
     wait_for("the name to be cleaned up", Duration::from_secs(5), gone);
     // The last look for idle names may have been about to begin.
     std::thread::sleep(Duration::from_millis(1500));
     let before = daemon.order("switches");
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(daemon.order("switches"), before);
-    daemon.kill();
-    Automount::mount(directory.path(), LONG).unwrap().shutdown(Stop::Unmount).unwrap();
 }
 
 fn mounting_and_unmounting_leaks_nothing() {
     let directory = tempdir().unwrap();
-    let mut daemon = Daemon::start(directory.path(), Duration::ZERO, &[]);
+    let mut daemon = Daemon::start(directory.path(), &PROMPT, &[]);
     daemon.order("cycles 20");
     let [descriptors, threads, mounts, memory] = daemon.resources();
     daemon.order("cycles 500");
-    // The last worker may still be on its way out.
+    // The last worker may still be on its way out, or the mount table being read.
     let mut now = daemon.resources();
-    wait_for("threads to end", Duration::from_secs(5), || {
+    wait_for("threads and descriptors to go", Duration::from_secs(5), || {
         now = daemon.resources();
-        now.get(1) <= Some(&threads)
+        now.first() <= Some(&descriptors) && now.get(1) <= Some(&threads)
     });
-    let [descriptors_now, _, mounts_now, memory_now] = now;
-    assert_eq!(descriptors_now, descriptors);
+    let [_, _, mounts_now, memory_now] = now;
     // Other tests mount meanwhile, but not hundreds.
     assert!(mounts_now < mounts + 100, "mounts grew from {mounts} to {mounts_now}");
     assert!(memory_now <= memory + 2048, "memory grew from {memory} to {memory_now} KiB");

@@ -15,6 +15,8 @@ pub(crate) struct Drives {
     devices: Mutex<HashMap<OsString, PathBuf>>,
     /// How long mounting takes.
     takes: Duration,
+    /// How long it takes to begin unmounting.
+    unmount_takes: Duration,
     pub(crate) mounts: AtomicUsize,
     pub(crate) unmounts: AtomicUsize,
 }
@@ -30,6 +32,10 @@ impl Drives {
 
     pub(crate) fn slow(self, takes: Duration) -> Drives {
         Drives { takes, ..self }
+    }
+
+    pub(crate) fn slow_to_unmount(self, unmount_takes: Duration) -> Drives {
+        Drives { unmount_takes, ..self }
     }
 
     pub(crate) fn plug(&self, name: &str, device: &Path) {
@@ -55,6 +61,7 @@ impl Keeper for Drives {
 
     fn unmount(&self, _name: &OsStr, at: &Path) -> Result<(), Refusal> {
         self.unmounts.fetch_add(1, Ordering::SeqCst);
+        std::thread::sleep(self.unmount_takes);
         flush(at)?;
         match unmount(at, UnmountMode::Now) {
             Err(mount_by_uuid::MountError::NotMounted { .. }) => Ok(()),
