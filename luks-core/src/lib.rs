@@ -42,6 +42,7 @@ mod base32;
 mod container;
 mod cost;
 mod disk_header;
+mod error_target;
 mod fingerprint;
 mod format;
 mod key_file;

@@ -10,8 +10,9 @@ use libcryptsetup_rs::consts::flags::{CryptActivate, CryptDeactivate};
 use nix::sys::stat::{major, minor};
 
 use crate::container::{Container, LoadError};
+use crate::error_target;
 use crate::mapping_status::{
-    DeviceNumber, MappingStatus, StatusError, has_device_mapper, mapping_status, mapping_status_in,
+    DeviceNumber, MappingStatus, StatusError, has_device_mapper, mapping_status, mapping_status_in, sectors,
 };
 use crate::secret::Secret;
 use crate::session::{CryptsetupError, Session};
@@ -166,7 +167,7 @@ pub enum CloseMode {
     /// When the last holder lets go of it.
     Deferred,
     /// Also when something holds it: every access fails from now on, the device behind is released, and the mapping
-    /// goes when the last holder lets go of it. Meant for drives that were pulled out; may take five seconds.
+    /// goes when the last holder lets go of it. Unwritten data is lost: meant for drives that were pulled out.
     Force,
 }
 
@@ -191,6 +192,15 @@ pub enum CloseError {
     Busy {
         /// The mapping.
         name: String,
+    },
+    /// Its table could not be replaced by one that only fails.
+    #[error("cannot make accesses to mapping '{name}' fail: {source}")]
+    Force {
+        /// The mapping.
+        name: String,
+        /// The reason.
+        #[source]
+        source: io::Error,
     },
     /// libcryptsetup failed otherwise.
     #[error("cannot close mapping '{name}': {source}")]
@@ -286,9 +296,13 @@ pub fn close(name: &str, mode: CloseMode) -> Result<Closed, CloseError> {
     let closed = match mode {
         CloseMode::Now => deactivate(name, CryptDeactivate::empty()),
         CloseMode::Deferred => deactivate(name, CryptDeactivate::DEFERRED),
-        // Both flags at once would only defer: the error target comes with the retries of FORCE alone.
-        CloseMode::Force => deactivate(name, CryptDeactivate::FORCE)
-            .or_else(|_still_held| deactivate(name, CryptDeactivate::DEFERRED)),
+        CloseMode::Force => {
+            if let Some(sectors) = sectors(Path::new("/"), name)? {
+                error_target::install(name, sectors)
+                    .map_err(|source| CloseError::Force { name: name.to_owned(), source })?;
+            }
+            deactivate(name, CryptDeactivate::DEFERRED)
+        }
     };
     match closed {
         Ok(()) => {}

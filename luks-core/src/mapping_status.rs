@@ -101,6 +101,14 @@ pub fn mapping_status_in(root: &Path, name: &str) -> Result<MappingStatus, Statu
     })
 }
 
+/// The size of a mapping in sectors of 512 bytes; `None` when there is no such mapping.
+pub(crate) fn sectors(root: &Path, name: &str) -> Result<Option<u64>, StatusError> {
+    let Some(block) = find(root, name)? else { return Ok(None) };
+    let failed = |source| StatusError { name: name.to_owned(), path: block.clone(), source };
+    let size = fs::read_to_string(block.join("size")).map_err(failed)?;
+    size.trim().parse().map(Some).map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))
+}
+
 /// The sysfs directory of the mapping.
 fn find(root: &Path, name: &str) -> Result<Option<PathBuf>, StatusError> {
     let blocks = root.join("sys/class/block");
@@ -226,6 +234,14 @@ mod tests {
         fs::create_dir(root.path().join("sys/devices/virtual/block/dm-0/holders/dm-1")).unwrap();
         let status = mapping_status_in(root.path(), "blue").unwrap();
         assert!(matches!(status, MappingStatus::Active { in_use: true, .. }));
+    }
+
+    #[test]
+    fn the_size_is_read_in_sectors() {
+        let root = tree("blue", &dm_uuid(2), &[]);
+        fs::write(root.path().join("sys/devices/virtual/block/dm-0/size"), "4096\n").unwrap();
+        assert_eq!(sectors(root.path(), "blue").unwrap(), Some(4096));
+        assert_eq!(sectors(root.path(), "red").unwrap(), None);
     }
 
     #[test]

@@ -1,0 +1,330 @@
+//! Block devices and device-mapper: needs root, loop devices, and for some tests dm-crypt and scsi_debug.
+//!
+//! A test whose needs are not met is marked as ignored, with the missing thing as its kind. Only loop devices and SCSI
+//! disks that the test made itself are touched.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod devices;
+
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use devices::{Loop, ScsiDisk};
+use libtest_mimic::{Arguments, Failed, Trial};
+use luks_core::{
+    CloseError, CloseMode, Closed, Container, FormatError, FormatOptions, KeySlot, MappingStatus, OpenError,
+    OpenOptions, Secret, SecretKind, close, has_device_mapper, mapping_status,
+};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // Mapping names and loop devices are the whole machine's.
+    arguments.test_threads = Some(1);
+    let root = nix::unistd::Uid::effective().is_root();
+    if root {
+        // Before any thread starts: mounts made here are nobody else's.
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+    }
+    let block = if !root {
+        Some("no-root")
+    } else if !Loop::possible() {
+        Some("no-loop-devices")
+    } else {
+        None
+    };
+    let mapping = block.or((!has_device_mapper(Path::new("/"))).then_some("no-device-mapper"));
+    let scsi = mapping.or((!ScsiDisk::possible()).then_some("no-scsi-debug"));
+    let trial = |name: &str, missing: Option<&str>, test: fn()| {
+        let run = move || {
+            test();
+            Ok::<(), Failed>(())
+        };
+        Trial::test(name, run).with_ignored_flag(missing.is_some()).with_kind(missing.unwrap_or_default())
+    };
+    let trials = vec![
+        trial("a_block_device_becomes_a_container", block, a_block_device_becomes_a_container),
+        trial("the_devices_own_blocks_decide_the_sector_size", block, own_blocks_decide_the_sector_size),
+        trial("a_mounted_device_is_not_formatted", block, a_mounted_device_is_not_formatted),
+        trial("data_goes_through_the_mapping_encrypted", mapping, data_goes_through_the_mapping_encrypted),
+        trial("a_luks1_container_opens", mapping, a_luks1_container_opens),
+        trial("a_name_is_never_taken_over", mapping, a_name_is_never_taken_over),
+        trial("a_wrong_key_opens_nothing", mapping, a_wrong_key_opens_nothing),
+        trial("read_only_is_read_only", mapping, read_only_is_read_only),
+        trial("an_open_container_is_not_formatted", mapping, an_open_container_is_not_formatted),
+        trial("a_held_mapping_closes_deferred", mapping, a_held_mapping_closes_deferred),
+        trial("a_held_mapping_closes_by_force", mapping, a_held_mapping_closes_by_force),
+        trial("a_file_opens_through_a_loop_device", mapping, a_file_opens_through_a_loop_device),
+        trial("a_pulled_drive_leaves_nothing_and_comes_back", scsi, a_pulled_drive_comes_back),
+        trial("a_pulled_drive_in_use_comes_back_too", scsi, a_pulled_drive_in_use_comes_back),
+    ];
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+const NAME: &str = "luks-core-test";
+const SECTOR: usize = 4096;
+
+fn key(byte: u8) -> Secret {
+    Secret::from_bytes(vec![byte; 4096])
+}
+
+fn format(device: &Path) -> Container {
+    Container::format(device, &small(), &key(1), SecretKind::KeyFile, KeySlot::ONE).unwrap()
+}
+
+fn small() -> FormatOptions {
+    FormatOptions { keyslots_area_bytes: Some(1 << 20), ..FormatOptions::default() }
+}
+
+fn open(container: &Container) -> Opened {
+    Opened::new(container, NAME, &OpenOptions::default()).unwrap()
+}
+
+/// A mapping that is closed however the test ends.
+struct Opened {
+    mapping: luks_core::Mapping,
+}
+
+impl Opened {
+    fn new(container: &Container, name: &str, options: &OpenOptions) -> Result<Self, OpenError> {
+        container.open(name, &key(1), options).map(|mapping| Self { mapping })
+    }
+
+    fn path(&self) -> &Path {
+        self.mapping.path()
+    }
+
+    fn write_sector(&self, byte: u8) {
+        let mut file = File::options().write(true).open(self.path()).unwrap();
+        file.write_all(&[byte; SECTOR]).unwrap();
+        file.sync_all().unwrap();
+    }
+
+    fn read_sector(&self) -> [u8; SECTOR] {
+        let mut bytes = [0; SECTOR];
+        File::open(self.path()).unwrap().read_exact(&mut bytes).unwrap();
+        bytes
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        let _absent_when_the_test_closed_it = close(self.mapping.name(), CloseMode::Force);
+    }
+}
+
+fn wait_until_absent(name: &str) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while mapping_status(name).unwrap() != MappingStatus::Absent {
+        assert!(Instant::now() < deadline, "mapping {name} stays");
+        sleep(Duration::from_millis(50));
+    }
+}
+
+fn a_block_device_becomes_a_container() {
+    let device = Loop::new(4, 512);
+    let container = format(device.path());
+    assert_eq!(container.test_key(&key(1)).unwrap(), KeySlot::ONE);
+    assert_eq!(Container::load(device.path()).unwrap(), container);
+    let tiny = Loop::new(1, 512);
+    let result = Container::format(tiny.path(), &small(), &key(1), SecretKind::KeyFile, KeySlot::ONE);
+    assert!(matches!(result, Err(FormatError::TooSmall { .. })), "{result:?}");
+}
+
+fn own_blocks_decide_the_sector_size() {
+    let device = Loop::new(4, 4096);
+    let options = FormatOptions { sector_size: Some(512), ..small() };
+    let result = Container::format(device.path(), &options, &key(1), SecretKind::KeyFile, KeySlot::ONE);
+    assert!(matches!(result, Err(FormatError::Option { option: "sector size", .. })), "{result:?}");
+    assert_eq!(format(device.path()).sector_size(), 4096);
+}
+
+fn a_mounted_device_is_not_formatted() {
+    let device = Loop::new(8, 512);
+    let made = Command::new("/sbin/mke2fs").args(["-q", "-t", "ext4"]).arg(device.path()).status().unwrap();
+    assert!(made.success());
+    let place = tempfile::tempdir().unwrap();
+    mount(Some(device.path()), place.path(), Some("ext4"), MsFlags::MS_NOSUID, None::<&str>).unwrap();
+    let through_device =
+        Container::format(device.path(), &small(), &key(1), SecretKind::KeyFile, KeySlot::ONE);
+    let through_file = Container::format(device.file(), &small(), &key(1), SecretKind::KeyFile, KeySlot::ONE);
+    nix::mount::umount(place.path()).unwrap();
+    assert!(matches!(through_device, Err(FormatError::InUse { .. })), "{through_device:?}");
+    assert!(matches!(through_file, Err(FormatError::InUse { .. })), "{through_file:?}");
+    format(device.path());
+}
+
+fn data_goes_through_the_mapping_encrypted() {
+    let device = Loop::new(4, 512);
+    let container = format(device.path());
+    let opened = open(&container);
+    assert_eq!(opened.path(), Path::new("/dev/mapper").join(NAME));
+    let status = mapping_status(NAME).unwrap();
+    let (major, minor) = device.number();
+    assert!(status.is_backed_by(major, minor), "{status:?}");
+    assert!(
+        matches!(status, MappingStatus::Active { luks_uuid: Some(uuid), in_use: false, .. } if uuid == container.uuid()),
+        "{status:?}"
+    );
+    opened.write_sector(0x5a);
+    assert_eq!(opened.read_sector(), [0x5a; SECTOR]);
+    let mut raw = [0; SECTOR];
+    let mut below = File::open(device.path()).unwrap();
+    below.seek(SeekFrom::Start(container.data_offset_bytes())).unwrap();
+    below.read_exact(&mut raw).unwrap();
+    assert_ne!(raw, [0x5a; SECTOR], "plain text on the device");
+    assert_ne!(raw, [0; SECTOR], "nothing reached the device");
+    assert_eq!(close(NAME, CloseMode::Now).unwrap(), Closed::Gone);
+    assert!(!opened.path().exists(), "the node stays");
+    assert_eq!(close(NAME, CloseMode::Now).unwrap(), Closed::WasAbsent);
+    let again = open(&container);
+    assert_eq!(again.read_sector(), [0x5a; SECTOR]);
+}
+
+fn a_luks1_container_opens() {
+    let device = Loop::new(4, 512);
+    let options = FormatOptions { version: luks_core::LuksVersion::Luks1, ..FormatOptions::default() };
+    let container =
+        Container::format(device.path(), &options, &key(1), SecretKind::KeyFile, KeySlot::ONE).unwrap();
+    let opened = open(&container);
+    opened.write_sector(7);
+    let status = mapping_status(NAME).unwrap();
+    assert!(
+        matches!(status, MappingStatus::Active { luks_uuid: Some(uuid), .. } if uuid == container.uuid())
+    );
+}
+
+fn a_name_is_never_taken_over() {
+    let (one, two) = (Loop::new(4, 512), Loop::new(4, 512));
+    let (first, second) = (format(one.path()), format(two.path()));
+    let _opened = open(&first);
+    let again = first.open(NAME, &key(1), &OpenOptions::default());
+    assert!(matches!(again, Err(OpenError::AlreadyOpen { .. })), "{again:?}");
+    let other = second.open(NAME, &key(1), &OpenOptions::default());
+    assert!(matches!(other, Err(OpenError::Stale { .. })), "{other:?}");
+    let twice = first.open("luks-core-test-2", &key(1), &OpenOptions::default());
+    assert!(matches!(twice, Err(OpenError::Busy { .. })), "{twice:?}");
+    assert_eq!(mapping_status("luks-core-test-2").unwrap(), MappingStatus::Absent);
+}
+
+fn a_wrong_key_opens_nothing() {
+    let device = Loop::new(4, 512);
+    let container = format(device.path());
+    let result = container.open(NAME, &key(2), &OpenOptions::default());
+    assert!(matches!(result, Err(OpenError::WrongKey { .. })), "{result:?}");
+    assert_eq!(mapping_status(NAME).unwrap(), MappingStatus::Absent);
+}
+
+fn read_only_is_read_only() {
+    let device = Loop::new(4, 512);
+    let container = format(device.path());
+    let options = OpenOptions { read_only: true, no_read_workqueue: true, ..OpenOptions::default() };
+    let opened = Opened::new(&container, NAME, &options).unwrap();
+    let written =
+        File::options().write(true).open(opened.path()).and_then(|mut file| file.write_all(&[1; SECTOR]));
+    assert!(written.is_err());
+    opened.read_sector();
+}
+
+fn an_open_container_is_not_formatted() {
+    let device = Loop::new(4, 512);
+    let container = format(device.path());
+    let _opened = open(&container);
+    for path in [device.path(), device.file()] {
+        let result = Container::format(path, &small(), &key(2), SecretKind::KeyFile, KeySlot::ONE);
+        assert!(matches!(result, Err(FormatError::InUse { .. })), "{result:?}");
+    }
+    assert_eq!(container.test_key(&key(1)).unwrap(), KeySlot::ONE);
+}
+
+fn a_held_mapping_closes_deferred() {
+    let device = Loop::new(4, 512);
+    let container = format(device.path());
+    let opened = open(&container);
+    let mut holder = File::open(opened.path()).unwrap();
+    assert!(matches!(mapping_status(NAME).unwrap(), MappingStatus::Active { in_use: true, .. }));
+    let result = close(NAME, CloseMode::Now);
+    assert!(matches!(result, Err(CloseError::Busy { .. })), "{result:?}");
+    assert_eq!(close(NAME, CloseMode::Deferred).unwrap(), Closed::WhenReleased);
+    holder.read_exact(&mut [0; SECTOR]).unwrap();
+    drop(holder);
+    wait_until_absent(NAME);
+}
+
+fn a_held_mapping_closes_by_force() {
+    let device = Loop::new(4, 512);
+    let container = format(device.path());
+    let opened = open(&container);
+    let mut holder = File::options().read(true).write(true).open(opened.path()).unwrap();
+    let started = Instant::now();
+    assert_eq!(close(NAME, CloseMode::Force).unwrap(), Closed::WhenReleased);
+    assert!(started.elapsed() < Duration::from_secs(3), "closing by force took {:?}", started.elapsed());
+    let written = holder.write_all(&[1; SECTOR]).and_then(|()| holder.sync_all());
+    assert!(written.is_err(), "writes go through a mapping that was closed by force");
+    let (major, minor) = device.number();
+    assert!(!mapping_status(NAME).unwrap().is_backed_by(major, minor));
+    // The device is free again although the holder lives.
+    let second = Opened::new(&container, "luks-core-test-2", &OpenOptions::default()).unwrap();
+    second.read_sector();
+    drop(holder);
+    wait_until_absent(NAME);
+}
+
+fn a_file_opens_through_a_loop_device() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("drive");
+    File::create(&file).unwrap().set_len(4 << 20).unwrap();
+    let container = format(&file);
+    let opened = open(&container);
+    opened.write_sector(3);
+    let result = Container::format(&file, &small(), &key(2), SecretKind::KeyFile, KeySlot::ONE);
+    assert!(matches!(result, Err(FormatError::InUse { .. })), "{result:?}");
+    assert_eq!(close(NAME, CloseMode::Now).unwrap(), Closed::Gone);
+}
+
+fn a_pulled_drive_comes_back() {
+    let mut disk = ScsiDisk::plug();
+    let container = format(&disk.path());
+    let opened = open(&container);
+    opened.write_sector(0x11);
+    let (major, minor) = disk.number();
+    assert!(mapping_status(NAME).unwrap().is_backed_by(major, minor));
+    disk.unplug();
+    let status = mapping_status(NAME).unwrap();
+    assert!(!status.is_backed_by(major, minor), "{status:?}");
+    assert_eq!(close(NAME, CloseMode::Force).unwrap(), Closed::Gone);
+    disk.replug();
+    let container = Container::load(&disk.path()).unwrap();
+    let again = open(&container);
+    assert_eq!(again.read_sector(), [0x11; SECTOR]);
+}
+
+fn a_pulled_drive_in_use_comes_back() {
+    let mut disk = ScsiDisk::plug();
+    let container = format(&disk.path());
+    let opened = open(&container);
+    let mut holder = File::options().read(true).write(true).open(opened.path()).unwrap();
+    holder.write_all(&[0x22; SECTOR]).unwrap();
+    holder.sync_all().unwrap();
+    let old = disk.path();
+    disk.unplug();
+    let written = holder.write_all(&[0x33; SECTOR]).and_then(|()| holder.sync_all());
+    assert!(written.is_err(), "a write to a drive that is gone succeeded");
+    assert_eq!(close(NAME, CloseMode::Force).unwrap(), Closed::WhenReleased);
+    disk.replug();
+    println!("{} came back as {}", old.display(), disk.path().display());
+    let container = Container::load(&disk.path()).unwrap();
+    let taken = container.open(NAME, &key(1), &OpenOptions::default());
+    assert!(matches!(taken, Err(OpenError::Stale { .. })), "{taken:?}");
+    let second = Opened::new(&container, "luks-core-test-2", &OpenOptions::default()).unwrap();
+    assert_eq!(second.read_sector(), [0x22; SECTOR]);
+    drop(holder);
+    wait_until_absent(NAME);
+    assert!(fs::metadata(second.path()).is_ok());
+}
