@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use crate::secret::hide_password;
 use crate::text::{Position, Span};
 
 /// A configuration text that can't be read.
@@ -105,7 +106,7 @@ impl ParseError {
 /// A title, the place, the line with carets, and a hint.
 pub(crate) fn render(title: &str, file: &str, text: &str, span: Span, hint: Option<&str>) -> String {
     let Position { line, column } = Position::of(text, span.start);
-    let source = text.lines().nth(line - 1).unwrap_or("").replace('\t', " ");
+    let source = hide_password(text.lines().nth(line - 1).unwrap_or("")).replace('\t', " ");
     let number = line.to_string();
     let margin = " ".repeat(number.len());
     let marked = text.get(span.range(text.len())).unwrap_or("").lines().next().unwrap_or("").chars().count();

@@ -2,6 +2,8 @@
 
 use similar::TextDiff;
 
+use crate::secret::hide_password;
+
 /// A unified diff from `old` to `new` with three lines of context, empty when they are equal; passwords are hidden.
 pub fn difference(old: &str, new: &str, old_name: &str, new_name: &str) -> String {
     if old == new {
@@ -14,16 +16,6 @@ pub fn difference(old: &str, new: &str, old_name: &str, new_name: &str) -> Strin
         shown.push('\n');
         shown
     })
-}
-
-/// Cuts a line off behind `Password =`.
-fn hide_password(line: &str) -> String {
-    let lower = line.to_ascii_lowercase();
-    let Some(key) = lower.find("password") else { return line.to_owned() };
-    match line.get(key..).and_then(|rest| rest.find('=')) {
-        Some(equals) => format!("{} (hidden)", line.get(..=key + equals).unwrap_or("")),
-        None => line.to_owned(),
-    }
 }
 
 #[cfg(test)]

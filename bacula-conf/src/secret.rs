@@ -47,6 +47,16 @@ pub struct Passwords {
     pub console: Password,
 }
 
+/// Cuts a line of a configuration file off behind `Password =`, to be shown.
+pub(crate) fn hide_password(line: &str) -> String {
+    let lower = line.to_ascii_lowercase();
+    let Some(key) = lower.find("password") else { return line.to_owned() };
+    match line.get(key..).and_then(|rest| rest.find('=')) {
+        Some(equals) => format!("{} (hidden)", line.get(..=key + equals).unwrap_or("")),
+        None => line.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,5 +67,12 @@ mod tests {
         for text in ["", "a\nb", "ü", &"x".repeat(128)] {
             assert!(Password::new(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn no_shown_line_holds_a_password() {
+        assert_eq!(hide_password("  Password = \"x\""), "  Password = (hidden)");
+        assert_eq!(hide_password("Name = a; PassWord=x"), "Name = a; PassWord= (hidden)");
+        assert_eq!(hide_password("  Media Type = File"), "  Media Type = File");
     }
 }

@@ -1,0 +1,110 @@
+//! Every name that is used has to be there, once.
+
+use crate::check::resources::{Reader, Resource, Set};
+use crate::check::{Place, Report};
+use crate::suggest::nearest;
+
+/// Which directive of which resource of the Director names which resource.
+const REFERENCES: [(&str, &str, &[&str]); 22] = [
+    ("Job", "Client", &["Client"]),
+    ("Job", "FileSet", &["FileSet"]),
+    ("Job", "Schedule", &["Schedule"]),
+    ("Job", "Storage", &["Storage", "Autochanger"]),
+    ("Job", "Pool", &["Pool"]),
+    ("Job", "Full Backup Pool", &["Pool"]),
+    ("Job", "Incremental Backup Pool", &["Pool"]),
+    ("Job", "Differential Backup Pool", &["Pool"]),
+    ("Job", "Messages", &["Messages"]),
+    ("Job", "JobDefs", &["JobDefs"]),
+    ("JobDefs", "Client", &["Client"]),
+    ("JobDefs", "FileSet", &["FileSet"]),
+    ("JobDefs", "Schedule", &["Schedule"]),
+    ("JobDefs", "Storage", &["Storage", "Autochanger"]),
+    ("JobDefs", "Pool", &["Pool"]),
+    ("JobDefs", "Messages", &["Messages"]),
+    ("Pool", "Storage", &["Storage", "Autochanger"]),
+    ("Pool", "Scratch Pool", &["Pool"]),
+    ("Pool", "Recycle Pool", &["Pool"]),
+    ("Pool", "Next Pool", &["Pool"]),
+    ("Client", "Catalog", &["Catalog"]),
+    ("Director", "Messages", &["Messages"]),
+];
+
+pub(super) fn check(set: &Set<'_>, report: &mut Report<'_>) {
+    duplicates(set, report);
+    for changer in set.all(Reader::Storage, "Autochanger") {
+        resolve(set, report, changer, "Device", &["Device"]);
+    }
+    // An included file alone names much that stands elsewhere.
+    if set.director().is_none() {
+        return;
+    }
+    for (kind, key, targets) in REFERENCES {
+        for resource in set.all(Reader::Director, kind) {
+            resolve(set, report, resource, key, targets);
+        }
+    }
+    director_is_known(set, report);
+}
+
+fn resolve(set: &Set<'_>, report: &mut Report<'_>, resource: &Resource<'_>, key: &str, targets: &[&str]) {
+    let Some(directive) = resource.block.directive(key) else { return };
+    for name in directive.value().list() {
+        let candidates =
+            || targets.iter().flat_map(|kind| set.all(resource.reader, kind)).map(Resource::name);
+        if candidates().any(|candidate| candidate == name) {
+            continue;
+        }
+        let target = targets.first().copied().unwrap_or(key);
+        let message = format!(
+            "{} {} names {target} {name:?}, which does not exist",
+            resource.block.name(),
+            resource.name()
+        );
+        let remedy = if name.eq_ignore_ascii_case("none") {
+            format!("\"None\" is no keyword: add a {target} resource with that name, which is never used")
+        } else if let Some(similar) = nearest(name, candidates()) {
+            format!("did you mean {similar:?}?")
+        } else {
+            format!("add a {target} resource with that name, or name another")
+        };
+        report.error("unknown-name", Place::value(resource, key), message, remedy);
+    }
+}
+
+fn duplicates(set: &Set<'_>, report: &mut Report<'_>) {
+    for (index, resource) in set.resources.iter().enumerate() {
+        let twin = set.resources.iter().take(index).any(|other| {
+            other.reader == resource.reader
+                && other.block.is(resource.block.name())
+                && other.name() == resource.name()
+                // Consoles and file daemons may have files of several machines.
+                && (other.file == resource.file || matches!(resource.reader, Reader::Director | Reader::Storage))
+        });
+        if twin && !resource.name().is_empty() {
+            report.error(
+                "duplicate-name",
+                Place::value(resource, "Name"),
+                format!("there are two {} resources called {}", resource.block.name(), resource.name()),
+                "rename one of them; check whether a file is included twice",
+            );
+        }
+    }
+}
+
+/// Storage and file daemons talk only to Directors that they know by name.
+fn director_is_known(set: &Set<'_>, report: &mut Report<'_>) {
+    let Some(director) = set.director() else { return };
+    for (reader, daemon) in [(Reader::Storage, "storage"), (Reader::Client, "file")] {
+        let mut known = set.all(reader, "Director").peekable();
+        let Some(first) = known.peek().copied() else { continue };
+        if !known.any(|known| known.name() == director.name()) {
+            report.error(
+                "unknown-director",
+                Place::value(first, "Name"),
+                format!("the {daemon} daemon knows no Director called {}, and refuses it", director.name()),
+                format!("add `Director {{ Name = {}; Password = ... }}`", director.name()),
+            );
+        }
+    }
+}

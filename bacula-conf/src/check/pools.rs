@@ -1,0 +1,96 @@
+//! Pools of volumes that travel.
+
+use crate::check::resources::{Reader, Resource, Set};
+use crate::check::{Place, Report};
+use crate::rotation::Rotation;
+use crate::units::Period;
+
+/// Bacula's default for a pool that says nothing (`src/dird/dird_conf.c`).
+const RETENTION: Period = Period::days(365);
+
+pub(super) fn check(set: &Set<'_>, report: &mut Report<'_>) {
+    for pool in changer_pools(set) {
+        let unlimited =
+            ["Maximum Volume Bytes", "Max Volume Bytes"].into_iter().all(|key| pool.text(key).is_none());
+        if unlimited {
+            report.warning(
+                "volume-size",
+                Place::of(pool),
+                format!(
+                    "volumes of pool {} have no size limit: the first one fills its whole drive",
+                    pool.name()
+                ),
+                "set `Maximum Volume Bytes`, e.g. to 10737418240",
+            );
+        }
+    }
+}
+
+pub(super) fn check_rotation(set: &Set<'_>, rotation: &Rotation, report: &mut Report<'_>) {
+    for pool in changer_pools(set) {
+        let retention = match pool.block.directive("Volume Retention") {
+            None => RETENTION,
+            Some(directive) => match Period::from_bacula(&directive.value().line()) {
+                Some(period) => period,
+                // Bacula itself refuses it.
+                None => continue,
+            },
+        };
+        let place = Place::value(pool, "Volume Retention");
+        let (cycle, least) = (rotation.cycle(), rotation.minimum_retention());
+        let arithmetic = format!(
+            "{} drives swapped every {} make a cycle of {cycle}",
+            rotation.drives, rotation.swap_every
+        );
+        let remedy = format!("set `Volume Retention = {least}` or longer");
+        if retention < cycle {
+            report.error(
+                "retention",
+                place,
+                format!(
+                    "pool {} keeps volumes for {retention}, but {arithmetic}: history that lies in the safe is pruned and recycled {} before its drive returns",
+                    pool.name(),
+                    Period::seconds(cycle.as_seconds() - retention.as_seconds())
+                ),
+                remedy,
+            );
+        } else if retention < least {
+            report.warning(
+                "retention",
+                place,
+                format!(
+                    "pool {} keeps volumes for {retention}; {arithmetic}, and one late swap ({}) is not covered",
+                    pool.name(),
+                    rotation.slack
+                ),
+                remedy,
+            );
+        }
+    }
+}
+
+/// The pools whose volumes are in an autochanger of the storage daemon, by the pool's own storage or a job's.
+fn changer_pools<'s, 'a>(set: &'s Set<'a>) -> impl Iterator<Item = &'s Resource<'a>> {
+    let of_changer = |name: &str| {
+        let mut storages = set.storages();
+        storages.any(|storage| {
+            storage.name() == name
+                && storage
+                    .text("Device")
+                    .is_some_and(|device| set.autochangers().any(|changer| changer.name() == device))
+        })
+    };
+    set.all(Reader::Director, "Pool").filter(move |pool| {
+        let by_job = || {
+            set.all(Reader::Director, "Job").any(|job| {
+                set.job_text(job, "Type").is_some_and(|kind| kind.eq_ignore_ascii_case("Backup"))
+                    && set.job_text(job, "Pool") == Some(pool.name())
+                    && set.job_text(job, "Storage").is_some_and(of_changer)
+            })
+        };
+        match pool.text("Storage") {
+            Some(storage) => of_changer(storage),
+            None => by_job(),
+        }
+    })
+}

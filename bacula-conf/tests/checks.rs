@@ -1,0 +1,175 @@
+//! Each trap is sprung in a configuration that is otherwise right, and found there and nowhere else.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+
+use bacula_conf::{
+    Bacula, ChangerInput, Input, Layout, Password, Passwords, Period, Rotation, Severity, check,
+    check_rotation, generate,
+};
+
+type Files = Vec<(PathBuf, String)>;
+
+fn generated(bacula: &Bacula) -> Files {
+    let password = |text: &str| Password::new(text).expect("a good password");
+    let passwords = Passwords {
+        director: password("secret-one"),
+        storage: password("secret-two"),
+        client: password("secret-three"),
+        console: password("secret-four"),
+    };
+    let changer = ChangerInput::new(vec!["/mnt/offsite/one".into(), "/mnt/offsite/two".into()]);
+    let source = Path::new("/etc/offsite/site.toml");
+    let files =
+        generate(&Input { source, bacula, passwords: &passwords, changer: &changer }).expect("generated");
+    files.into_iter().map(|file| (file.path, file.text)).collect()
+}
+
+fn two_drives() -> Files {
+    let mut bacula = Bacula::default();
+    bacula.autochanger.drives = 2;
+    generated(&bacula)
+}
+
+fn fixtures(directory: &str, installed: &str) -> Files {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(directory);
+    let mut files: Files = std::fs::read_dir(directory)
+        .expect("fixtures")
+        .map(|entry| {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().expect("a name");
+            let place =
+                if path.extension().is_some() { Path::new("/etc/bacula") } else { Path::new(installed) };
+            (place.join(name), std::fs::read_to_string(&path).expect("text"))
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+/// Replaces a text in a file; the text has to be there.
+fn with(mut files: Files, file: &str, from: &str, to: &str) -> Files {
+    let (_, text) = files.iter_mut().find(|(path, _)| path.ends_with(file)).expect("the file");
+    assert!(text.contains(from), "{file} does not hold {from:?}");
+    *text = text.replacen(from, to, 1);
+    files
+}
+
+#[test]
+fn what_is_generated_has_no_findings() {
+    assert_eq!(check(&two_drives()), []);
+    assert_eq!(check(&generated(&Bacula::default())), []);
+    assert_eq!(check(&generated(&Bacula { layout: Layout::Include, ..Bacula::default() })), []);
+}
+
+#[test]
+fn each_trap_is_found() {
+    let (dir, sd, fd) = ("bacula-dir.conf", "bacula-sd.conf", "bacula-fd.conf");
+    let traps: &[(&str, &str, &str, &[&str])] = &[
+        (dir, "  Autochanger = yes\n", "", &["storage-autochanger"]),
+        (dir, "Media Type = Offsite-File", "Media Type = File", &["media-type"]),
+        (dir, "Device = eSATA-Changer", "Device = eSATA-1", &["storage-device"]),
+        (dir, "\n  Maximum Concurrent Jobs = 2\n", "\n", &["concurrent-jobs"]),
+        (dir, "secret-one", "other", &["password"]),
+        (dir, "secret-two", "other", &["password"]),
+        (dir, "secret-three", "other", &["password"]),
+        (dir, "secret-four", "other", &["password"]),
+        (dir, "Name = offsite\n", "Name = offside\n", &["unknown-console"]),
+        (dir, "    RunsOnClient = no\n", "", &["runs-on-client"]),
+        (dir, "  AutoPrune = no\n", "", &["placeholder-prune"]),
+        (dir, "slots storage=c0 drive=0", "slots storage=c0", &["update-slots"]),
+        (dir, "Priority = 8\n", "Priority = 10\n", &["admin-priority"]),
+        (dir, "make_catalog_backup.pl MyCatalog", "true", &["catalog-backup"]),
+        (dir, "Client = None", "Client = Nobody", &["unknown-name"]),
+        (dir, "FileSet = BackupServer-files", "FileSet = BackupServer-file", &["unknown-name"]),
+        (dir, "Volume Retention = 7 weeks", "Volume Retention = 2 m", &["month-for-minute"]),
+        (dir, "  Maximum Volume Bytes = 10737418240\n", "", &["volume-size"]),
+        (dir, "Run = Level=Full sun at 23:05\n", "Run = Level=Full sun at 23:05 }\n", &["run-brace"]),
+        (
+            dir,
+            "Name = backup-fd\n  Address = 127.0.0.1",
+            "Name = backup-fd\n  Address = far.example.org",
+            &["loopback"],
+        ),
+        (dir, "Name = MyCatalog\n", "Name = MyCatalog; DB Socket = a-b c\n", &["ignored-words"]),
+        (sd, "Drive Index = 1", "Drive Index = 0", &["archive-device", "drive-index"]),
+        (sd, "  Autochanger = yes\n", "", &["device-autochanger"]),
+        (sd, "Device Type = File", "Device Type = Tape", &["device-type"]),
+        (sd, "Label Media = no", "Label Media = yes", &["label-media"]),
+        (sd, "Poll Interval = 1 minute", "Poll Interval = 5", &["poll-interval"]),
+        (
+            sd,
+            "Archive Device = /var/lib/offsite/c0/1",
+            "Archive Device = /var/lib/offsite/c0/0",
+            &["archive-device"],
+        ),
+        (sd, "%S %a %d", "%s %a %d", &["changer-command"]),
+        (sd, "Device = eSATA-1, eSATA-2", "Device = eSATA-1, eSATA-3", &["unknown-name"]),
+        (
+            sd,
+            "Name = eSATA-2",
+            "Name = eSATA-1",
+            &["archive-device", "duplicate-name", "drive-index", "unknown-name"],
+        ),
+        (sd, "Name = backup-dir", "Name = backup-director", &["unknown-director"]),
+        (fd, "Name = backup-dir", "Name = backup-director", &["unknown-director"]),
+        (fd, "secret-three", "other", &["password"]),
+        ("bconsole.conf", "secret-one", "other", &["password"]),
+        ("bconsole-offsite.conf", "secret-four", "other", &["password"]),
+        ("vchanger.conf", "\"c0\"", "\"c1\"", &["changer-storage"]),
+        (sd, "}\n\nDevice", "\n\nDevice", &["syntax"]),
+    ];
+    for (file, from, to, expected) in traps {
+        let files = with(two_drives(), file, from, to);
+        let findings = check(&files);
+        let found: Vec<_> = findings.iter().map(|finding| finding.check).collect();
+        let shown: Vec<_> = findings.iter().map(ToString::to_string).collect();
+        let (all_found, none_else) = (
+            expected.iter().all(|check| found.contains(check)),
+            found.iter().all(|check| expected.contains(check)),
+        );
+        assert!(!found.is_empty() && all_found && none_else, "{file}: {from:?} -> {to:?}: {shown:#?}");
+        for finding in &findings {
+            assert!(!finding.message.contains("secret") && !finding.remedy.is_empty(), "{finding}");
+            let (_, text) = files.iter().find(|(path, _)| *path == finding.file).expect("the file");
+            let rendered = finding.render(text);
+            assert!(!rendered.contains("secret-") && rendered.contains("hint: "), "{rendered}");
+        }
+    }
+}
+
+#[test]
+fn a_changer_command_of_128_bytes_is_too_long() {
+    let long = format!("/{}", "x".repeat(128 - " %c %o %S %a %d".len() - 1));
+    let files = with(two_drives(), "bacula-sd.conf", "/usr/bin/vchanger", &long);
+    assert_eq!(check(&files).iter().map(|finding| finding.check).collect::<Vec<_>>(), ["too-long"]);
+    let files = with(files, "bacula-sd.conf", "/x", "/");
+    assert_eq!(check(&files), []);
+}
+
+#[test]
+fn the_tutorials_configuration_lacks_what_its_readers_found_out() {
+    let files = fixtures("tutorial", "/etc/bacula/include");
+    let shown: Vec<_> = check(&files).iter().map(ToString::to_string).collect();
+    insta::assert_snapshot!(shown.join("\n"));
+}
+
+#[test]
+fn the_tutorials_retention_is_shorter_than_its_rotation() {
+    let files = fixtures("tutorial", "/etc/bacula/include");
+    let findings = check_rotation(&files, &Rotation::new(6, Period::weeks(1)));
+    assert_eq!(findings.len(), 1);
+    assert_eq!(findings[0].severity, Severity::Error);
+    let (_, text) = files.iter().find(|(path, _)| *path == findings[0].file).expect("the file");
+    insta::assert_snapshot!(findings[0].render(text));
+    assert_eq!(check_rotation(&files, &Rotation::new(3, Period::weeks(1))), []);
+    let late = check_rotation(&files, &Rotation::new(4, Period::weeks(1)));
+    assert_eq!(late.iter().map(|finding| finding.severity).collect::<Vec<_>>(), [Severity::Warning]);
+}
+
+#[test]
+fn the_default_outlasts_six_drives_swapped_weekly() {
+    assert_eq!(check_rotation(&two_drives(), &Rotation::new(6, Period::weeks(1))), []);
+    assert_eq!(check_rotation(&two_drives(), &Rotation::new(7, Period::weeks(1))).len(), 1);
+}
