@@ -106,12 +106,7 @@ fn each_trap_is_found() {
         ),
         (sd, "%S %a %d", "%s %a %d", &["changer-command"]),
         (sd, "Device = eSATA-1, eSATA-2", "Device = eSATA-1, eSATA-3", &["unknown-name"]),
-        (
-            sd,
-            "Name = eSATA-2",
-            "Name = eSATA-1",
-            &["archive-device", "duplicate-name", "drive-index", "unknown-name"],
-        ),
+        (sd, "Name = eSATA-2", "Name = eSATA-1", &["duplicate-name", "unknown-name"]),
         (sd, "Name = backup-dir", "Name = backup-director", &["unknown-director"]),
         (fd, "Name = backup-dir", "Name = backup-director", &["unknown-director"]),
         (fd, "secret-three", "other", &["password"]),
