@@ -25,9 +25,13 @@ fn main() -> ExitCode {
         ("a_device_that_udevd_has_not_seen_has_no_tag", a_device_that_udevd_has_not_seen_has_no_tag),
         ("what_udevd_says_is_confirmed", what_udevd_says_is_confirmed),
         ("events_come_from_udevd_with_tags", events_come_from_udevd_with_tags),
+        ("an_overflow_of_udevds_messages_is_told", an_overflow_is_told),
         ("messages_that_are_not_udevds_are_ignored", messages_that_are_not_udevds_are_ignored),
     ];
-    libtest_mimic::run(&libtest_mimic::Arguments::from_args(), sandbox::trials(lacking, tests)).exit_code()
+    // One after the other, since each hears the messages of all.
+    let arguments =
+        libtest_mimic::Arguments { test_threads: Some(1), ..libtest_mimic::Arguments::from_args() };
+    libtest_mimic::run(&arguments, sandbox::trials(lacking, tests)).exit_code()
 }
 
 /// Covers /run by an empty directory with the signs of a running udevd.
@@ -194,4 +198,21 @@ fn messages_that_are_not_udevds_are_ignored() {
     bound[0] = ("ACTION", "bind");
     send(&udevd_message(*b"libudev\0", &bound));
     assert_eq!(hotplug.next(Some(Duration::from_millis(300))).unwrap(), None);
+}
+
+fn an_overflow_is_told() {
+    let mut hotplug = Hotplug::listen(&system()).unwrap();
+    // As small as the kernel allows.
+    nix::sys::socket::setsockopt(&hotplug, nix::sys::socket::sockopt::RcvBuf, &1).unwrap();
+    for _ in 0..50 {
+        send(&udevd_message(*b"libudev\0", &ADD));
+    }
+    let mut overflowed = false;
+    while let Some(event) = hotplug.next(Some(Duration::from_millis(200))).unwrap() {
+        overflowed |= event == Event::Overflow;
+    }
+    assert!(overflowed);
+    send(&udevd_message(*b"libudev\0", &ADD));
+    let next = hotplug.next(Some(Duration::from_secs(5))).unwrap();
+    assert!(matches!(next, Some(Event::Added { .. })), "{next:?}");
 }

@@ -21,7 +21,8 @@ pub trait Keeper: Send + Sync {
     /// Flushes and unmounts `name` at `at`, and locks what is behind it, or leaves it as it is.
     ///
     /// Called when the name was idle, or by [`Automount::unmount_now`](crate::Automount::unmount_now), or to clean up
-    /// when someone else has unmounted it: that it isn't mounted (any more) is not an error.
+    /// when someone else has unmounted it: that it isn't mounted (any more) is not an error. Meanwhile the name can
+    /// be used as long as it is mounted, and whoever comes after that waits and has it mounted again.
     ///
     /// # Errors
     /// [`Refusal::Busy`] when it is in use, in which case it is tried again after the idle time.

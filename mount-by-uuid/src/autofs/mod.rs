@@ -266,7 +266,8 @@ impl Automount {
     /// Tears a name out of the directory tree because its device is gone: lazily unmounts every mount of that device,
     /// bind mounts elsewhere included, and returns where they were.
     ///
-    /// The keeper isn't asked and work on the name that hangs isn't waited for, so this ends at once.
+    /// The keeper isn't asked and work on the name that hangs isn't waited for, so this ends at once. Whoever waits for
+    /// the name gets `ENOENT`.
     ///
     /// # Errors
     /// [`NameError::Detach`].

@@ -103,6 +103,12 @@ impl<A> Names<A> {
         Finished { answers, next }
     }
 
+    /// Removes and returns all requests for a name. Its job goes on.
+    pub(super) fn release(&mut self, name: &OsStr) -> Vec<A> {
+        let waiters = self.names.get_mut(name).map(|entry| std::mem::take(&mut entry.waiters));
+        waiters.into_iter().flatten().map(|waiter| waiter.answer).collect()
+    }
+
     /// Takes note that a name at rest is no longer mounted.
     pub(super) fn forget(&mut self, name: &OsStr) {
         if self.is_at_rest(name) {
@@ -195,6 +201,18 @@ mod tests {
         assert_eq!(names.next_deadline(), None);
         assert!(!names.ask(name, waiter(Want::Mounted, 2)));
         assert_eq!(names.finished(name, Want::Mounted, true).answers, [2]);
+    }
+
+    #[test]
+    fn released_requests_are_not_answered_again() {
+        let mut names = Names::new();
+        let name = OsStr::new("a");
+        assert!(names.release(name).is_empty());
+        assert!(names.ask(name, waiter(Want::Mounted, 1)));
+        assert!(!names.ask(name, waiter(Want::Unmounted, 2)));
+        assert_eq!(names.release(name), [1, 2]);
+        assert_eq!(names.finished(name, Want::Mounted, true), Finished { answers: Vec::new(), next: None });
+        assert!(names.is_at_rest(name));
     }
 
     #[test]

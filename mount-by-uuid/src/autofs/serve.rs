@@ -1,8 +1,8 @@
 //! The threads that serve an automount.
 //!
 //! The reader takes requests from the pipe and never does anything slow. Workers, one to a name, call the keeper. The
-//! expirer asks the kernel every second for idle names while anything is mounted; the kernel answers by a request
-//! through the pipe and lets the expirer wait until that is answered, hence a thread of its own.
+//! expirer asks the kernel every second for idle names while anything is mounted; the kernel tells them by requests
+//! through the pipe and lets the expirer wait until those are answered, hence a thread of its own.
 //!
 //! One lock guards the state. It is never held while the keeper or the kernel is called.
 
@@ -178,14 +178,16 @@ impl Service {
         receiver
     }
 
-    /// Takes note that a name was torn away.
+    /// Takes note that a name was torn away, and releases whoever waits for it.
     pub(super) fn forget(&self, name: &OsStr) {
         let mut state = lock(&self.state);
+        let released = state.names.release(name);
         if state.names.is_at_rest(name) {
-            // If it can't be removed, it is empty and mounting on it works as well.
-            let _ = self.kernel.remove_directory(name);
+            self.clear(name);
             state.names.forget(name);
         }
+        drop(state);
+        self.answer_all(released, &Err(Refusal::Absent));
     }
 
     /// Mounts nothing new from now on. Returns the phase for [`Service::go_on`], none if it is over already.
@@ -300,10 +302,7 @@ impl Service {
                 return self.lose();
             }
             let overdue = lock(&self.state).names.overdue(Instant::now());
-            let late = Outcome { mounted: true, result: Err(Refusal::TimedOut) };
-            for answer in overdue {
-                self.answer(answer, Want::Mounted, &late);
-            }
+            self.answer_all(overdue, &Err(Refusal::TimedOut));
         }
     }
 
@@ -323,34 +322,37 @@ impl Service {
     }
 
     fn take(self: &Arc<Service>, packet: Result<Packet, Unserved>) {
-        let refused = match packet {
+        match packet {
             Ok(Packet::Missing { token, name }) => {
                 let mut state = lock(&self.state);
-                let serving = state.phase == Phase::Serving;
-                if serving {
-                    self.ask_for_kernel(&mut state, &name, Want::Mounted, token);
+                if state.phase == Phase::Serving {
+                    let deadline = Instant::now().checked_add(self.answer_within);
+                    let waiter = Waiter { want: Want::Mounted, answer: Answer::Kernel(token), deadline };
+                    if state.names.ask(&name, waiter) {
+                        self.line_up(&mut state, &name, Want::Mounted);
+                    }
+                } else {
+                    drop(state);
+                    self.fail(token, Errno::ENOENT);
                 }
-                (!serving).then_some((token, Errno::ENOENT))
             }
             Ok(Packet::Expire { token, name }) => {
-                let mut state = lock(&self.state);
-                let at_rest = state.names.is_at_rest(&name);
-                if at_rest {
-                    self.ask_for_kernel(&mut state, &name, Want::Unmounted, token);
-                }
-                (!at_rest).then_some((token, Errno::EBUSY))
+                // Until it has an answer the kernel lets everyone who looks at the name wait, beyond the reach of
+                // signals. So it is told at once that the name is in use, which leaves it mounted for now, and the
+                // unmounting is done like an eject: it fails if someone came meanwhile.
+                self.fail(token, Errno::EBUSY);
+                self.unmount_at_rest(&name);
             }
-            Err(Unserved(token)) => token.map(|token| (token, Errno::EINVAL)),
-        };
-        if let Some((token, errno)) = refused {
-            self.fail(token, errno);
+            Err(Unserved(Some(token))) => self.fail(token, Errno::EINVAL),
+            Err(Unserved(None)) => {}
         }
     }
 
-    fn ask_for_kernel(self: &Arc<Service>, state: &mut State, name: &OsStr, want: Want, token: Token) {
-        let deadline = Instant::now().checked_add(self.answer_within);
-        if state.names.ask(name, Waiter { want, answer: Answer::Kernel(token), deadline }) {
-            self.line_up(state, name, want);
+    /// Has a name unmounted without anyone waiting for it, unless something is under way.
+    fn unmount_at_rest(self: &Arc<Service>, name: &OsStr) {
+        let mut state = lock(&self.state);
+        if state.names.is_at_rest(name) && state.names.begin(name, Want::Unmounted) {
+            self.line_up(&mut state, name, Want::Unmounted);
         }
     }
 
@@ -361,22 +363,22 @@ impl Service {
         let _ = self.kernel.fail(token, errno);
     }
 
-    fn answer(&self, answer: Answer, done: Want, outcome: &Outcome) {
-        match answer {
-            Answer::Local(sender) => {
+    fn answer(&self, answer: Answer, result: &Result<(), Refusal>) {
+        match (answer, result) {
+            (Answer::Local(sender), result) => {
                 // The thread that asked may have given up.
-                let _ = sender.send(outcome.result.clone());
+                let _ = sender.send(result.clone());
             }
-            Answer::Kernel(token) => {
-                // For the kernel an expired name is done when it is unmounted, whatever else went wrong.
-                let unmounted = done == Want::Unmounted && !outcome.mounted;
-                match &outcome.result {
-                    Err(refusal) if !unmounted => self.fail(token, refusal.errno()),
-                    _ => {
-                        let _ = self.kernel.ready(token);
-                    }
-                }
+            (Answer::Kernel(token), Err(refusal)) => self.fail(token, refusal.errno()),
+            (Answer::Kernel(token), Ok(())) => {
+                let _ = self.kernel.ready(token);
             }
+        }
+    }
+
+    fn answer_all(&self, answers: Vec<Answer>, result: &Result<(), Refusal>) {
+        for answer in answers {
+            self.answer(answer, result);
         }
     }
 
@@ -402,8 +404,7 @@ impl Service {
         while let Some((name, want)) = state.line.pop_front() {
             let mounted = want == Want::Unmounted;
             let finished = state.names.finished(&name, want, mounted);
-            let outcome = Outcome { mounted, result: Err(no_thread()) };
-            finished.answers.into_iter().for_each(|answer| self.answer(answer, want, &outcome));
+            self.answer_all(finished.answers, &Err(no_thread()));
             state.line.extend(finished.next.map(|next| (name, next)));
         }
     }
@@ -421,7 +422,7 @@ impl Service {
             let finished = state.names.finished(&name, want, outcome.mounted);
             state.line.extend(finished.next.map(|next| (name, next)));
             drop(state);
-            finished.answers.into_iter().for_each(|answer| self.answer(answer, want, &outcome));
+            self.answer_all(finished.answers, &outcome.result);
             self.changed.notify_all();
             state = lock(&self.state);
         }
@@ -481,8 +482,8 @@ impl Service {
     fn expire(self: Arc<Service>) {
         while self.wait_for_expire_time() {
             self.clean_up_after_others();
-            // Each call unmounts one name or fails for one that won't, which the kernel then leaves alone for the idle
-            // time; the limit is only against a kernel that doesn't.
+            // Each call finds one name, which the kernel then leaves alone for the idle time; the limit is only against
+            // a kernel that doesn't.
             for _ in 0..=self.mounted().len() {
                 if self.kernel.expire() == Err(Errno::EAGAIN) {
                     break;
@@ -513,10 +514,7 @@ impl Service {
         let names = lock(&self.state).names.mounted();
         let gone = names.into_iter().filter(|name| !self.kernel.is_mounted(name));
         for name in gone {
-            let mut state = lock(&self.state);
-            if state.names.is_at_rest(&name) && state.names.begin(&name, Want::Unmounted) {
-                self.line_up(&mut state, &name, Want::Unmounted);
-            }
+            self.unmount_at_rest(&name);
         }
     }
 }

@@ -19,6 +19,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("a_visitor_finds_the_drive_mounted", a_visitor_finds_the_drive_mounted),
     ("an_absent_drive_fails_at_once_and_is_there_once_plugged", an_absent_drive_fails_at_once),
     ("an_idle_drive_is_unmounted_and_its_directory_gone", an_idle_drive_is_unmounted),
+    ("idle_drives_are_unmounted_at_the_same_time", idle_drives_are_unmounted_together),
     ("a_file_held_open_keeps_the_drive", a_file_held_open_keeps_the_drive),
     ("many_waiters_on_one_name_share_one_mount", many_waiters_share_one_mount),
     ("a_failing_keeper_is_an_io_error", a_failing_keeper_is_an_io_error),
@@ -31,6 +32,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("a_visitor_during_an_eject_gets_the_drive_after_it", a_visitor_during_an_eject),
     ("someone_elses_umount_is_cleaned_up", someone_elses_umount_is_cleaned_up),
     ("a_torn_out_drive_leaves_a_clean_mount_point", a_torn_out_drive_leaves_a_clean_mount_point),
+    ("tearing_out_releases_those_who_wait", tearing_out_releases_those_who_wait),
     ("hundreds_of_names", hundreds_of_names),
     ("a_clean_stop_leaves_nothing", a_clean_stop_leaves_nothing),
     ("a_busy_stop_is_refused_and_service_goes_on", a_busy_stop_is_refused),
@@ -143,6 +145,25 @@ fn an_idle_drive_is_unmounted() {
     assert_eq!((drives.mounts(), drives.unmounts()), (1, 1));
     assert!(stage.automount.mounted().is_empty());
     assert!(cat(&stage.path(FIRST).join("hello")).ok, "it is mounted again for the next visitor");
+}
+
+fn idle_drives_are_unmounted_together() {
+    /// Each unmount waits for the other to be under way.
+    struct Together(Barrier);
+    impl Keeper for Together {
+        fn mount(&self, name: &std::ffi::OsStr, at: &Path) -> Result<(), Refusal> {
+            Blanks.mount(name, at)
+        }
+        fn unmount(&self, name: &std::ffi::OsStr, at: &Path) -> Result<(), Refusal> {
+            self.0.wait();
+            Blanks.unmount(name, at)
+        }
+    }
+    let stage = Stage::new(Duration::from_secs(1), Arc::new(Together(Barrier::new(2))));
+    for name in ["a", "b"] {
+        stage.automount.touch_mount(name).unwrap();
+    }
+    wait_for("both to be unmounted", Duration::from_secs(8), || stage.automount.mounted().is_empty());
 }
 
 fn a_file_held_open_keeps_the_drive() {
@@ -348,6 +369,21 @@ fn a_torn_out_drive_leaves_a_clean_mount_point() {
     assert_eq!(cat(&stage.path(FIRST).join("hello")).output, FIRST);
     assert_eq!(drives.unmounts(), 0, "the keeper was not asked");
     holder.finish();
+}
+
+fn tearing_out_releases_those_who_wait() {
+    let keeper = Scripted(|name: &std::ffi::OsStr, at: &Path| {
+        std::thread::sleep(Duration::from_secs(3));
+        Blanks.mount(name, at)
+    });
+    let stage = Stage::new(LONG, Arc::new(keeper));
+    let mut visitor = Visitor::start("exec cat \"$1\"", &stage.path("a").join("x"));
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(visitor.is_waiting());
+    stage.automount.detach("a").unwrap();
+    let visit = visitor.finish();
+    assert!(visit.error.contains("No such file or directory"), "{visit:?}");
+    assert!(visit.took < Duration::from_secs(2), "{visit:?}");
 }
 
 fn hundreds_of_names() {
