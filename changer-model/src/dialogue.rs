@@ -38,46 +38,145 @@ pub(crate) fn mount(storage: &str, slot: Slot, drive: DriveIndex) -> String {
     format!("mount storage=\"{storage}\" slot={slot} drive={drive}\n")
 }
 
-/// Whether the Director asked the storage daemon for its slots and got them.
-pub(crate) fn slots_were_updated(output: &str) -> bool {
-    let asked = output.contains("3306 Issuing autochanger \"slots\" command")
-        || output.contains("Device \"") && output.contains("has ");
-    asked && !failure(output)
+/// Whether the Director read the changer's list and dealt with every volume that it should have found there.
+pub(crate) fn slots_were_updated(output: &str, storage: &str, shown: &BTreeSet<VolumeName>) -> bool {
+    // without this line it would have taken another storage in silence
+    let other = output.contains(&format!("Storage resource \"{storage}\": not found"));
+    let listed = output.contains("3306 Issuing autochanger \"list\" command");
+    let named: BTreeSet<&str> = output.lines().filter_map(|line| between(line, "Volume \"", "\"")).collect();
+    listed && !other && shown.iter().all(|name| named.contains(name.as_str()))
 }
 
-/// Whether every volume was found and changed.
+/// Whether every volume was changed in the catalog, or is not in it.
 pub(crate) fn volumes_were_updated(output: &str, names: &BTreeSet<VolumeName>) -> bool {
-    !failure(output) && output.matches("New InChanger flag is").count() >= names.len()
+    let changed = output.matches("New InChanger flag is: no").count();
+    let unknown = output.matches("Media record for Volume name \"").count();
+    changed + unknown >= names.len()
 }
 
 /// The volumes the Director will not label because the catalog has them.
-pub(crate) fn refused_labels(_output: &str) -> BTreeSet<VolumeName> {
-    BTreeSet::new()
-}
-
-/// What says that nothing reached the storage daemon.
-pub(crate) fn failure(output: &str) -> bool {
-    const SIGNS: [&str; 8] = [
-        "Connection refused",
-        "Failed to connect",
-        "Could not open",
-        "Could not find",
-        "authorization problem",
-        "not found",
-        "ERROR",
-        "is an invalid command",
-    ];
-    SIGNS.iter().any(|sign| output.contains(sign))
+pub(crate) fn refused_labels(output: &str) -> BTreeSet<VolumeName> {
+    let refused = output
+        .lines()
+        .filter(|line| line.starts_with("Media record for Slot ") && line.ends_with("already exists."));
+    refused.filter_map(|line| VolumeName::new(between(line, "Volume \"", "\"")?).ok()).collect()
 }
 
 /// A drive that waits for a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Waiting {
     pub(crate) drive: DriveIndex,
-    pub(crate) volume: VolumeName,
+    /// The volume asked for; none when any new one would do.
+    pub(crate) volume: Option<VolumeName>,
+    /// A restore waits for its one volume; a backup takes another one when it is asked again.
+    pub(crate) reading: bool,
 }
 
-/// Reads `status storage` for drives that wait.
-pub(crate) fn waiting(_output: &str) -> Vec<Waiting> {
-    Vec::new()
+/// Reads `status storage` for drives that wait for an operator.
+pub(crate) fn waiting(output: &str) -> Vec<Waiting> {
+    let reading = output.lines().any(|line| line.starts_with("Reading: "));
+    let mut found = Vec::new();
+    let mut blocked = None;
+    for line in output.lines().map(str::trim) {
+        if line.starts_with("Device File:") || line == "==" {
+            blocked = None;
+        } else if line.starts_with("Device is BLOCKED waiting ") {
+            let volume = between(line, "volume \"", "\"").and_then(|name| VolumeName::new(name).ok());
+            blocked = Some(volume);
+        } else if let Some(drive) = drive_of(line)
+            && let Some(volume) = blocked.take()
+        {
+            found.push(Waiting { drive, volume, reading });
+        }
+    }
+    found
+}
+
+/// The drive in "Drive 1 is not loaded." and "Slot 5 was last loaded in drive 1."
+fn drive_of(line: &str) -> Option<DriveIndex> {
+    let number = match line.strip_prefix("Drive ") {
+        Some(rest) => rest.split(' ').next()?,
+        None => line.strip_prefix("Slot ")?.split_once(" in drive ")?.1.trim_end_matches('.'),
+    };
+    DriveIndex::new(number.parse().ok()?)
+}
+
+fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(before)?;
+    rest.split_once(after).map(|(inside, _)| inside)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(list: &[&str]) -> BTreeSet<VolumeName> {
+        list.iter().map(|name| VolumeName::new(*name).expect("legal")).collect()
+    }
+
+    /// Bacula 9.6.7, as are the texts below.
+    const UPDATED: &str = "Connecting to Director 127.0.0.1:9101\n1000 OK: 103 d Version: 9.6.7 (10 December 2020)\n\
+        update slots storage=\"c0\" drive=0\nConnecting to Storage daemon c0 at 127.0.0.1:9103 ...\n\
+        3306 Issuing autochanger \"slots\" command.\nDevice \"AC\" has 10 slots.\n\
+        Connecting to Storage daemon c0 at 127.0.0.1:9103 ...\n3306 Issuing autochanger \"list\" command.\n\
+        Catalog record for Volume \"a\" updated to reference slot 1.\nCatalog record for Volume \"b\" is up to date.\n\
+        Volume \"c\" not found in catalog. Slot=3 InChanger set to zero.\n";
+
+    #[test]
+    fn only_an_answer_that_names_every_volume_counts() {
+        assert!(slots_were_updated(UPDATED, "c0", &names(&["a", "b", "c"])));
+        assert!(!slots_were_updated(UPDATED, "c0", &names(&["a", "d"])));
+        let other =
+            format!("Storage resource \"c0\": not found\nAutomatically selected Storage: c1\n{UPDATED}");
+        assert!(!slots_were_updated(&other, "c0", &names(&["a"])));
+        let no_daemon = "Connecting to Storage daemon c0 at 127.0.0.1:9103 ...\n";
+        assert!(!slots_were_updated(no_daemon, "c0", &names(&[])));
+        let nothing =
+            "3306 Issuing autochanger \"list\" command.\nNo Volumes found to label, or no barcodes.\n";
+        assert!(!slots_were_updated(nothing, "c0", &names(&["a"])));
+        assert!(slots_were_updated(nothing, "c0", &names(&[])));
+    }
+
+    #[test]
+    fn volumes_that_left_are_confirmed_one_by_one() {
+        let output = "update volume=\"a\" inchanger=no\nNew InChanger flag is: no\nupdate volume=\"b\" inchanger=no\n\
+            sql_get.c:1266 Media record for Volume name \"b\" not found.\n";
+        assert!(volumes_were_updated(output, &names(&["a", "b"])));
+        assert!(!volumes_were_updated(output, &names(&["a", "b", "c"])));
+    }
+
+    #[test]
+    fn known_volumes_are_not_labelled_again() {
+        let output = "Media record for Slot 2 Volume \"b\" already exists.\nSending label command for Volume \"a\" Slot 1 ...\n";
+        assert_eq!(refused_labels(output), names(&["b"]));
+    }
+
+    #[test]
+    fn waiting_drives_are_found() {
+        let output = "Device File: \"D0\" (/w/0) is not open.\n   Drive 0 is not loaded.\n==\n\n\
+            Device File: \"D1\" (/w/1) is not open.\n   Device is BLOCKED waiting for mount of volume \"c0_1\",\n       \
+            Pool:        P\n       Media type:  F\n   Drive 1 is not loaded.\n==\n\
+            Device File: \"D2\" (/w/2) is not open.\n   Device is BLOCKED waiting to create a volume for:\n       \
+            Pool:        P\n   Slot 5 was last loaded in drive 2.\n==\n\
+            Device File: \"D3\" (/w/3) is not open.\n   Device is BLOCKED. User unmounted.\n   Drive 3 is not loaded.\n==\n";
+        let drive = |number| DriveIndex::new(number).expect("small");
+        let volume = VolumeName::new("c0_1").ok();
+        let expected = [
+            Waiting { drive: drive(1), volume, reading: false },
+            Waiting { drive: drive(2), volume: None, reading: false },
+        ];
+        assert_eq!(waiting(output), expected);
+        assert!(waiting(&format!("Reading: Full Restore job R\n{output}")).iter().all(|w| w.reading));
+        assert_eq!(waiting("nonsense \"\nDevice is BLOCKED waiting for mount of volume \"\n"), []);
+    }
+
+    #[test]
+    fn commands_are_quoted() {
+        let slots: Places = [1, 2, 3, 7].into_iter().collect();
+        assert_eq!(
+            label("c0", "My Pool", &slots),
+            "label storage=\"c0\" pool=\"My Pool\" drive=0 slots=1-3,7 barcodes\nyes\n"
+        );
+        assert_eq!(out_of_changer(&names(&["a"])), "update volume=\"a\" inchanger=no\n");
+    }
 }

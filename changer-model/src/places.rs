@@ -56,6 +56,14 @@ impl Places {
         self.ranges.iter().map(|(first, last)| (*first, *last))
     }
 
+    /// The same set in parts of a few ranges each: the console takes lines of some hundred characters only.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = Self> + '_ {
+        let all: Vec<(u32, u32)> = self.ranges().collect();
+        let parts: Vec<Self> =
+            all.chunks(10).map(|part| Self { ranges: part.iter().copied().collect() }).collect();
+        parts.into_iter()
+    }
+
     /// The members, ascending.
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.ranges().flat_map(|(first, last)| first..=last)

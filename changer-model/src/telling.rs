@@ -11,12 +11,11 @@ use std::time::Duration;
 use crate::changer::{Changer, ChangerError, Scan, View};
 use crate::console::{Console, ConsoleError, is_installed};
 use crate::dialogue;
-use crate::identifiers::{MagazineId, VolumeName};
+use crate::identifiers::{MagazineId, Slot, VolumeName};
 use crate::lock::Lock;
 use crate::magazine::MagazineError;
 use crate::model;
 use crate::places::Places;
-use crate::presence::Presence;
 use crate::state::Volumes;
 
 /// Why `refresh` did not do all of its work.
@@ -84,7 +83,7 @@ impl Changer {
             if view.debt().is_none() && !forced {
                 break;
             }
-            self.tell_once(&console, &view)?;
+            self.tell_once(&console, &view, forced)?;
             forced = false;
         }
         // from here on the catalog knows; a job that could not be woken goes on at its next poll
@@ -92,28 +91,39 @@ impl Changer {
         Ok(())
     }
 
-    fn tell_once(&self, console: &Console, view: &View) -> Result<(), RefreshError> {
+    fn tell_once(&self, console: &Console, view: &View, forced: bool) -> Result<(), RefreshError> {
         let debt = view.debt();
-        let storage = self.config.storage();
-        let mut script = dialogue::update_slots(storage);
         if debt.empty {
+            // `update slots` does nothing when there is no volume, so each one is said to have left
             let gone = self.told_volumes(view)?;
-            script = dialogue::out_of_changer(&gone);
             if !gone.is_empty() {
-                let output = console.run(&script, self.console_limit(gone.len()))?;
+                let output = console.run(&dialogue::out_of_changer(&gone), self.console_limit(gone.len()))?;
                 if !dialogue::volumes_were_updated(&output, &gone) {
                     return Err(unconfirmed("update volume", output).into());
                 }
             }
-        } else if !debt.changed.is_empty() || debt.blank.is_empty() || !view.present.is_empty() {
+        }
+        if !debt.empty || forced {
+            let shown = self.shown_volumes(view)?;
+            let script = dialogue::update_slots(self.config.storage());
             let output = console.run(&script, self.console_limit(0))?;
-            if !dialogue::slots_were_updated(&output) {
+            if !dialogue::slots_were_updated(&output, self.config.storage(), &shown) {
                 return Err(unconfirmed(&script, output).into());
             }
         }
         self.confirm(view)?;
-        let blank: Vec<MagazineId> = debt.blank;
-        if blank.is_empty() { Ok(()) } else { self.label(console, &blank) }
+        if debt.blank.is_empty() { Ok(()) } else { self.label(console, &debt.blank) }
+    }
+
+    /// What the Director must find in the changer's list.
+    fn shown_volumes(&self, view: &View) -> Result<BTreeSet<VolumeName>, ChangerError> {
+        let mut names = BTreeSet::new();
+        for (id, record) in &view.state.magazines {
+            if model::shown_revision(&view.state, id, &view.present).is_some() {
+                names.extend(self.store.volumes(id, record)?.into_values().map(|v| v.name));
+            }
+        }
+        Ok(names)
     }
 
     fn console_limit(&self, volumes: usize) -> Duration {
@@ -125,7 +135,7 @@ impl Changer {
     fn told_volumes(&self, view: &View) -> Result<BTreeSet<VolumeName>, ChangerError> {
         let mut names = BTreeSet::new();
         for (id, record) in view.state.magazines.iter().filter(|(_, record)| record.told.is_some()) {
-            names.extend(self.store.volumes(id, record)?.into_values().filter(|v| !v.blank).map(|v| v.name));
+            names.extend(self.store.volumes(id, record)?.into_values().map(|v| v.name));
             names.extend(record.departed.iter().cloned());
         }
         Ok(names)
@@ -152,8 +162,8 @@ impl Changer {
     fn label(&self, console: &Console, ids: &[MagazineId]) -> Result<(), RefreshError> {
         let wanted = self.unlabelled(ids)?;
         let mut output = String::new();
-        for (pool, slots) in &wanted {
-            let script = dialogue::label(self.config.storage(), pool, slots);
+        for (pool, slots) in wanted.iter().flat_map(|(pool, slots)| slots.parts().map(move |s| (pool, s))) {
+            let script = dialogue::label(self.config.storage(), pool, &slots);
             let limit = self.console_limit(usize::try_from(slots.len()).unwrap_or(usize::MAX));
             output = console.run(&script, limit)?;
             self.note_refusals(ids, &dialogue::refused_labels(&output))?;
@@ -214,26 +224,37 @@ impl Changer {
         Ok(())
     }
 
-    /// Ends the waiting of drives whose volume is here now; it would else last until the next poll.
+    /// Ends the waiting of drives, which would else last until the next poll. A drive whose volume is here gets
+    /// it; for a backup any other slot will do, for the storage daemon then asks the Director anew.
     fn wake_waiting(&self, console: &Console) -> Result<(), RefreshError> {
         let storage = self.config.storage();
         let output = console.run(&dialogue::status(storage), self.console_limit(0))?;
-        for waiting in dialogue::waiting(&output) {
-            let view = self.look()?;
-            for id in &view.present {
-                let Some(record) = view.state.magazines.get(id) else { continue };
-                if matches!(view.presence(id), Presence::Absent) {
-                    continue;
-                }
-                let volumes = self.store.volumes(id, record).map_err(ChangerError::from)?;
-                let place = volumes.iter().find(|(_, v)| v.name == waiting.volume).map(|(place, _)| *place);
-                if let Some(slot) = place.and_then(|p| model::slot_of(view.state.manner, record, p)) {
-                    console.run(&dialogue::mount(storage, slot, waiting.drive), self.console_limit(1))?;
-                    break;
+        let waiting = dialogue::waiting(&output);
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let slots = self.slots_by_name()?;
+        let any = slots.values().min().copied();
+        for drive in waiting {
+            let its_own = drive.volume.as_ref().and_then(|name| slots.get(name)).copied();
+            let Some(slot) = its_own.or(any.filter(|_| !drive.reading)) else { continue };
+            console.run(&dialogue::mount(storage, slot, drive.drive), self.console_limit(1))?;
+        }
+        Ok(())
+    }
+
+    fn slots_by_name(&self) -> Result<BTreeMap<VolumeName, Slot>, ChangerError> {
+        let view = self.look()?;
+        let mut slots = BTreeMap::new();
+        for id in &view.present {
+            let Some(record) = view.state.magazines.get(id) else { continue };
+            for (place, volume) in self.store.volumes(id, record)? {
+                if let Some(slot) = model::slot_of(view.state.manner, record, place) {
+                    slots.insert(volume.name, slot);
                 }
             }
         }
-        Ok(())
+        Ok(slots)
     }
 }
 

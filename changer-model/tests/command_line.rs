@@ -11,8 +11,7 @@ use site::{Site, label_block};
 fn an_empty_library_has_ten_empty_slots() {
     let site = Site::new("m0");
     assert_eq!(site.answer("slots"), "10\n");
-    let expected: String = (1..=10).map(|n| format!("{n}:\n")).collect();
-    assert_eq!(site.answer("LIST"), expected);
+    assert_eq!(site.answer("LIST"), "1:\n2:\n3:\n4:\n5:\n6:\n7:\n8:\n9:\n10:\n");
     assert_eq!(site.answer("listmags"), format!("0:0:0:{}\n", site.path("m0").display()));
     assert_eq!(site.answer("loaded 1 dev 5"), "0\n");
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "a test's surroundings fail by panicking")]
 
+use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -32,7 +33,7 @@ impl Site {
         let mut text = format!("Storage Resource = c0\nWork Dir = {}\n", site.path("work").display());
         for name in magazines.split_whitespace() {
             fs::create_dir_all(site.path(name)).expect("makes a magazine");
-            text += &format!("Magazine = {}\n", site.path(name).display());
+            writeln!(text, "Magazine = {}", site.path(name).display()).expect("writes to memory");
         }
         text.push_str(&lines.replace("ROOT", &path.to_string_lossy()));
         fs::write(site.path("c.conf"), text).expect("writes the configuration");

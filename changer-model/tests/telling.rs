@@ -1,0 +1,170 @@
+//! Telling Bacula, with a console that is a script.
+
+mod site;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use site::{Site, label_block};
+
+const CONSOLE: &str = "bconsole = ROOT/bconsole\nbconsole config = ROOT/bconsole.conf\nDefault Pool = P\n";
+
+/// Answers as Bacula 9.6.7 does; labels what it is told to by writing into the magazine `m0`.
+const DIRECTOR: &str = r#"
+echo "$*" >> $root/arguments
+echo 'Connecting to Director 127.0.0.1:9101'
+echo '1000 OK: 103 d Version: 9.6.7 (10 December 2020)'
+while read -r line; do
+  echo "$line" | tee -a $root/said
+  case "$line" in
+  'update slots storage="c0" drive=0')
+    echo '3306 Issuing autochanger "list" command.'
+    for file in $root/m*/*; do echo "Catalog record for Volume \"${file##*/}\" is up to date."; done;;
+  'update volume='*) echo 'New InChanger flag is: no';;
+  'label '*) for file in $root/m*/*; do test -s $file || cp $root/labels/${file##*/} $file; done;;
+  'status storage="c0"') cat $root/status 2>/dev/null;;
+  esac
+done
+"#;
+
+fn label_of(site: &Site, names: &[&str]) {
+    fs::create_dir_all(site.path("labels")).expect("makes a directory");
+    for name in names {
+        fs::write(site.path("labels").join(name), label_block(name)).expect("writes");
+    }
+}
+
+#[test]
+fn a_change_is_told_once() {
+    let site = Site::with("m0 m1", CONSOLE);
+    site.console(DIRECTOR);
+    site.volume("m0/a");
+    site.answer("refresh");
+    let update = "update slots storage=\"c0\" drive=0\n";
+    assert_eq!(site.said(), format!("{update}status storage=\"c0\"\n"));
+    let arguments = fs::read_to_string(site.path("arguments")).expect("was called");
+    let config = site.path("bconsole.conf");
+    assert!(arguments.starts_with(&format!("-c {} -n -u 30\n", config.display())), "{arguments}");
+    site.answer("refresh");
+    assert_eq!(site.said().matches(update).count(), 1, "nothing changed");
+    // the same count of volumes, but others
+    fs::rename(site.path("m0/a"), site.path("m0/x")).expect("renames");
+    fs::write(site.path("m0/x"), label_block("x")).expect("writes");
+    site.answer("refresh");
+    assert_eq!(site.said().matches(update).count(), 2);
+    site.answer("refresh --force");
+    assert_eq!(site.said().matches(update).count(), 3);
+    for question in ["list", "slots", "listall", "load 2 dev 0", "unload 2 dev 0", "loaded 2 dev 0"] {
+        site.volume("m1/b");
+        site.answer(question);
+    }
+    assert_eq!(site.said().matches(update).count(), 3, "what bacula-sd calls never runs the console");
+    let pending = site.changer().pending_catalog().expect("reads").expect("is owed");
+    assert_eq!(pending.changed, [site.path("m1").display().to_string()]);
+    site.answer("refresh");
+    assert_eq!(site.changer().pending_catalog().expect("reads"), None);
+}
+
+#[test]
+fn the_last_magazine_leaves_volume_by_volume() {
+    let site = Site::with("m0", CONSOLE);
+    site.console(DIRECTOR);
+    site.volume("m0/a");
+    site.volume("m0/b");
+    site.answer("refresh");
+    fs::remove_file(site.path("m0/b")).expect("removes");
+    site.answer("list");
+    fs::rename(site.path("m0"), site.path("away")).expect("renames");
+    fs::remove_file(site.path("said")).expect("removes");
+    site.answer("refresh");
+    let expected = "update volume=\"a\" inchanger=no\nupdate volume=\"b\" inchanger=no\n";
+    assert!(site.said().starts_with(expected), "{}", site.said());
+    fs::remove_file(site.path("said")).expect("removes");
+    site.answer("refresh");
+    assert_eq!(site.said(), "");
+}
+
+#[test]
+fn new_volumes_are_labelled_by_their_slots() {
+    let site = Site::with("m0", CONSOLE);
+    site.console(DIRECTOR);
+    site.volume("m0/a");
+    label_of(&site, &["new0000", "new0001"]);
+    let made = site.answer("createvols 0 2 -l new --pool=Other");
+    assert!(made.ends_with("Created 2 volume files on magazine 0\n"));
+    let said = site.said();
+    assert!(said.contains("label storage=\"c0\" pool=\"Other\" drive=0 slots=2-3 barcodes\nyes\n"), "{said}");
+    assert_eq!(site.changer().pending_catalog().expect("reads"), None);
+    let status = site.changer().status().expect("reads");
+    let states = serde_json::to_value(&status.magazines[0].volumes).expect("serialises");
+    assert_eq!(
+        states[1],
+        serde_json::json!({"slot": 2, "label": "new0000", "state": "labelled", "in_drive": null})
+    );
+}
+
+#[test]
+fn what_was_not_confirmed_stays_owed() {
+    let site = Site::with("m0", CONSOLE);
+    site.volume("m0/a");
+    let failures = [
+        ("echo 'Connection refused'; exit 1", "failed (exit status: 1): Connection refused"),
+        ("cat > /dev/null", "did not confirm"),
+        ("cat; echo 'Connecting to Storage daemon c0 at 127.0.0.1:9103 ...'", "did not confirm"),
+    ];
+    for (console, expected) in failures {
+        site.console(console);
+        let outcome = site.run("refresh");
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (1, ""));
+        assert!(outcome.stderr.contains(expected), "{}", outcome.stderr);
+        assert!(site.changer().pending_catalog().expect("reads").is_some());
+    }
+    fs::remove_file(site.path("bconsole")).expect("removes");
+    assert!(site.run("refresh").stderr.contains("cannot start Bacula's console"));
+    let made = site.run("createvols 0 1");
+    assert_eq!(made.code, 0, "the volumes are there");
+    assert!(made.stdout.ends_with("Created 1 volume files on magazine 0\n"));
+    assert!(made.stderr.contains("will be at the next refresh"), "{}", made.stderr);
+    label_of(&site, &["c0_0000_0000"]);
+    site.console(DIRECTOR);
+    site.answer("refresh");
+    assert_eq!(site.changer().pending_catalog().expect("reads"), None);
+}
+
+#[test]
+fn long_output_does_not_block_and_a_silent_console_is_ended() {
+    let mut site = Site::with("m0", CONSOLE);
+    site.volume("m0/a");
+    site.console(&format!(
+        "i=0; while [ $i -lt 20000 ]; do echo \"line $i of much more\"; i=$((i+1)); done\n{DIRECTOR}"
+    ));
+    site.answer("refresh");
+    site.volume("m0/b");
+    site.console("sleep 30 & sleep 30");
+    site.env.console_limit = Duration::from_millis(300);
+    let begun = Instant::now();
+    let outcome = site.run("refresh");
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert!(outcome.stderr.contains("did not end within"), "{}", outcome.stderr);
+    assert_eq!(site.run("list").code, 0, "the changer's lock is free meanwhile");
+}
+
+#[test]
+fn a_waiting_drive_is_woken() {
+    let site = Site::with("m0", CONSOLE);
+    site.console(DIRECTOR);
+    site.volume("m0/a");
+    site.volume("m0/b");
+    let status = "Device File: \"D1\" (/w/1) is not open.\n   Device is BLOCKED waiting for mount of volume \"b\",\n   Drive 1 is not loaded.\n==\n";
+    fs::write(site.path("status"), status).expect("writes");
+    site.answer("refresh");
+    assert!(site.said().ends_with("mount storage=\"c0\" slot=2 drive=1\n"), "{}", site.said());
+}
+
+#[test]
+fn without_an_explicit_console_nothing_is_owed_where_there_is_none() {
+    let site = Site::with("m0", "");
+    site.volume("m0/a");
+    site.answer("refresh");
+    assert_eq!(site.changer().pending_catalog().expect("reads"), None);
+}
