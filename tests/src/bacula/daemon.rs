@@ -1,7 +1,6 @@
 //! One daemon, ended when it is dropped.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -53,9 +52,8 @@ impl Daemon {
     }
 
     fn wait_for_port(&mut self, port: u16) -> anyhow::Result<()> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let deadline = Instant::now() + START_LIMIT;
-        while TcpStream::connect_timeout(&address, POLL).is_err() {
+        while !listens(port)? {
             if let Some(status) = self.child.try_wait()? {
                 bail!("{} ended with {status}: {}", self.program, self.said());
             }
@@ -102,6 +100,17 @@ impl Daemon {
     fn said(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
+}
+
+/// Whether somebody listens on a port of 127.0.0.1, without a connection that the daemon would take for an attack.
+fn listens(port: u16) -> anyhow::Result<bool> {
+    // proc(5), /proc/net/tcp: local address and port in hexadecimal, remote address, state; 0A is listening.
+    let local = format!("0100007F:{port:04X}");
+    let table = fs::read_to_string("/proc/net/tcp").context("read /proc/net/tcp")?;
+    Ok(table.lines().any(|line| {
+        let fields: Vec<_> = line.split_ascii_whitespace().collect();
+        fields.get(1) == Some(&local.as_str()) && fields.get(3) == Some(&"0A")
+    }))
 }
 
 impl Drop for Daemon {
