@@ -56,6 +56,7 @@ mod mapping;
 mod mapping_status;
 mod new_file;
 mod pbkdf;
+mod recovery_key;
 mod repair;
 mod secret;
 mod session;
@@ -79,6 +80,7 @@ pub use mapping_status::{
     DeviceNumber, MappingStatus, StatusError, has_device_mapper, mapping_status, mapping_status_in,
 };
 pub use pbkdf::SecretKind;
+pub use recovery_key::{RecoveryKey, RecoveryKeyError};
 pub use repair::{HeaderRepair, RepairError};
 pub use secret::{Secret, SecretError};
 pub use session::CryptsetupError;

@@ -10,8 +10,8 @@ use std::process::{Command, ExitCode, Stdio};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use luks_core::{
-    Container, FormatOptions, HeaderCopy, KeySlot, LoadError, LuksVersion, Secret, SecretKind, SlotPbkdf,
-    SlotState, TestKeyError, load_key_file,
+    Container, FormatOptions, HeaderCopy, KeySlot, LoadError, LuksVersion, RecoveryKey, Secret, SecretKind,
+    SlotPbkdf, SlotState, TestKeyError, load_key_file,
 };
 use tempfile::TempDir;
 
@@ -39,6 +39,7 @@ fn main() -> ExitCode {
         trial("header_backups_are_interchangeable", header_backups_are_interchangeable),
         trial("cryptsetup_repairs_what_we_call_damaged", damage_is_judged_alike),
         trial("slots_that_cryptsetup_changes_are_seen", slots_that_cryptsetup_changes_are_seen),
+        trial("a_recovery_key_opens_at_cryptsetups_prompt", recovery_key_at_the_prompt),
         trial("null_ciphers_are_refused", null_ciphers_are_refused),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
@@ -369,6 +370,19 @@ fn slots_that_cryptsetup_changes_are_seen() {
         try_cryptsetup(&device, &["open", "--test-passphrase", "--key-file", key_file, "DEVICE"], b"")
             .is_err()
     );
+}
+
+fn recovery_key_at_the_prompt() {
+    let bench = Bench::new();
+    let device = bench.drive("two", 20);
+    let container = bench.format(&device, &FormatOptions::default());
+    let recovery = RecoveryKey::generate().unwrap();
+    container.add_key(&bench.key(), recovery.secret(), SecretKind::KeyFile, Some(KeySlot::TWO)).unwrap();
+    let typed = format!("{}\n", recovery.expose_text());
+    let opened = cryptsetup(&device, &["-v", "open", "--test-passphrase", "DEVICE"], typed.as_bytes());
+    assert!(opened.contains("Key slot 2 unlocked"), "{opened}");
+    let sloppy = RecoveryKey::parse(&recovery.expose_text().to_lowercase().replace('-', " ")).unwrap();
+    assert_eq!(container.test_key(sloppy.secret()).unwrap(), KeySlot::TWO);
 }
 
 fn null_ciphers_are_refused() {

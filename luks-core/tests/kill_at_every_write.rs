@@ -1,0 +1,144 @@
+//! Each operation is killed before each of its system calls that changes a file, and what is left must be good.
+//!
+//! Between two such calls the disk doesn't change, so this covers a kill between any two system calls. (A power cut may
+//! lose writes that were not flushed as well; that needs a device that forgets.)
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod tracer;
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use luks_core::{
+    Container, FormatOptions, KeySlot, LuksVersion, Secret, SecretKind, generate_key_file, load_key_file,
+};
+use tracer::{End, kill_before};
+
+const CHILD: &str = "--be-the-child";
+const MOST_CALLS: usize = 500;
+
+fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    if words.next().as_deref() == Some(CHILD) {
+        let (operation, directory) = (words.next().unwrap(), words.next().unwrap());
+        operate(&operation, Path::new(&directory));
+        return ExitCode::SUCCESS;
+    }
+    let arguments = Arguments::from_args();
+    let possible = tracer::possible();
+    let trial = |name: &str, test: fn()| {
+        let run = move || {
+            test();
+            Ok::<(), Failed>(())
+        };
+        let trial = Trial::test(name, run).with_ignored_flag(!possible);
+        if possible { trial } else { trial.with_kind("no-ptrace") }
+    };
+    let trials = vec![
+        trial("adding_a_key_luks1", || matrix("add", &luks1(), |directory| opens(directory, 1))),
+        trial("adding_a_key_luks2", || matrix("add", &luks2(), |directory| opens(directory, 1))),
+        trial("removing_a_key_luks1", || matrix("kill", &luks1(), |directory| opens(directory, 2))),
+        trial("removing_a_key_luks2", || matrix("kill", &luks2(), |directory| opens(directory, 2))),
+        trial("mending_a_header", || matrix("repair", &luks2(), |directory| opens(directory, 1))),
+        trial("backing_a_header_up", || matrix("backup", &luks2(), backup_is_whole_or_absent)),
+        trial("generating_a_key_file", || matrix("generate", &luks2(), key_file_is_whole_or_absent)),
+    ];
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn key(byte: u8) -> Secret {
+    Secret::from_bytes(vec![byte; 64])
+}
+
+fn luks1() -> FormatOptions {
+    FormatOptions { version: LuksVersion::Luks1, ..FormatOptions::default() }
+}
+
+fn luks2() -> FormatOptions {
+    FormatOptions { keyslots_area_bytes: Some(0x10_0000), ..FormatOptions::default() }
+}
+
+const THREE: Option<KeySlot> = KeySlot::new(3);
+
+/// What the child does, on `drive` in a directory.
+fn operate(operation: &str, directory: &Path) {
+    let drive = directory.join("drive");
+    match operation {
+        "add" => {
+            Container::load(&drive).unwrap().add_key(&key(1), &key(3), SecretKind::KeyFile, THREE).unwrap();
+        }
+        "kill" => Container::load(&drive).unwrap().kill_slot(KeySlot::ONE, &key(2)).unwrap(),
+        "repair" => {
+            Container::load_repairing(&drive).unwrap();
+        }
+        "backup" => Container::load(&drive).unwrap().backup_header(&directory.join("backup")).unwrap(),
+        "generate" => {
+            generate_key_file(&directory.join("key"), 4096).unwrap();
+        }
+        other => panic!("no operation {other}"),
+    }
+}
+
+/// A container with keys 1 and 2 in slots 1 and 2; damaged when it is to be mended.
+fn image(operation: &str, options: &FormatOptions) -> Vec<u8> {
+    let directory = tempfile::tempdir().unwrap();
+    let drive = directory.path().join("drive");
+    File::create(&drive).unwrap().set_len(3 << 20).unwrap();
+    let container = Container::format(&drive, options, &key(1), SecretKind::KeyFile, KeySlot::ONE).unwrap();
+    container.add_key(&key(1), &key(2), SecretKind::KeyFile, Some(KeySlot::TWO)).unwrap();
+    let mut bytes = fs::read(&drive).unwrap();
+    if operation == "repair" {
+        bytes.iter_mut().take(8192).for_each(|byte| *byte = 0xa5);
+    }
+    bytes
+}
+
+fn matrix(operation: &str, options: &FormatOptions, good: fn(&Path) -> Result<(), String>) {
+    let image = image(operation, options);
+    for n in 1..MOST_CALLS {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("drive"), &image).unwrap();
+        let mut command = Command::new("/proc/self/exe");
+        command.arg(CHILD).arg(operation).arg(directory.path());
+        let end = kill_before(command, n).unwrap();
+        good(directory.path()).unwrap_or_else(|harm| panic!("killed before change {n}: {harm}"));
+        match end {
+            End::Killed => {}
+            End::Exited(status) => {
+                assert_eq!(status, 0, "{operation} failed by itself");
+                println!("{operation}: {} states", n - 1);
+                assert!(n > 3, "only {n} changing calls: the tracer misses something");
+                return;
+            }
+        }
+    }
+    panic!("{operation} makes more than {MOST_CALLS} changing calls");
+}
+
+fn opens(directory: &Path, byte: u8) -> Result<(), String> {
+    let (container, _mended) =
+        Container::load_repairing(&directory.join("drive")).map_err(|error| error.to_string())?;
+    container.test_key(&key(byte)).map_err(|error| error.to_string())?;
+    Ok(())
+}
+
+fn backup_is_whole_or_absent(directory: &Path) -> Result<(), String> {
+    opens(directory, 1)?;
+    let backup = directory.join("backup");
+    if !backup.exists() {
+        return Ok(());
+    }
+    let copy = Container::load(&backup).map_err(|error| error.to_string())?;
+    copy.test_key(&key(1)).map(|_slot| ()).map_err(|error| error.to_string())
+}
+
+fn key_file_is_whole_or_absent(directory: &Path) -> Result<(), String> {
+    let path = directory.join("key");
+    if !path.exists() {
+        return Ok(());
+    }
+    let len = load_key_file(&path).map_err(|error| error.to_string())?.len();
+    if len == 4096 { Ok(()) } else { Err(format!("the key file has {len} bytes")) }
+}
