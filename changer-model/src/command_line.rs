@@ -98,7 +98,7 @@ fn run(invocation: &Invocation, env: &Environment) -> Outcome {
     };
     if env.privileges == Privileges::Drop {
         let (user, group) = (invocation.user.as_deref(), invocation.group.as_deref());
-        if let Err(error) = identity::assume(&config, user, group) {
+        if let Err(error) = identity::assume(&config, env, user, group) {
             return failed(&error, FAILED);
         }
     }

@@ -1,10 +1,17 @@
 //! Becoming the user that Bacula's storage daemon is, when root started the changer.
 
 use std::ffi::CString;
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, fchown};
+use std::path::Path;
 
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Group, Uid, User, initgroups, setgid, setuid};
 
 use crate::config::{Account, Config};
+use crate::environment::Environment;
 
 /// Why the identity was not changed. The changer then does nothing at all.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +42,12 @@ pub enum IdentityError {
 
 /// Becomes the configured user for good; `user` and `group` from the command line come first. Does nothing unless
 /// root asks.
-pub(crate) fn assume(config: &Config, user: Option<&str>, group: Option<&str>) -> Result<(), IdentityError> {
+pub(crate) fn assume(
+    config: &Config,
+    env: &Environment,
+    user: Option<&str>,
+    group: Option<&str>,
+) -> Result<(), IdentityError> {
     if !Uid::effective().is_root() {
         return Ok(());
     }
@@ -44,11 +56,21 @@ pub(crate) fn assume(config: &Config, user: Option<&str>, group: Option<&str>) -
         None => configured.clone(),
     };
     let (user, gid) = resolve(&asked(user, &config.user), &asked(group, &config.group))?;
+    // the user could not make it in a directory of root's; if this fails, using it will say why
+    let _ = prepare_work_dir(&env.path(config.work_dir()), user.uid, gid);
     let refused = |source| IdentityError::Refused { user: user.name.clone(), source };
     let name = CString::new(user.name.as_str()).map_err(|_| refused(nix::Error::EINVAL))?;
     initgroups(&name, gid).map_err(refused)?;
     setgid(gid).map_err(refused)?;
     setuid(user.uid).map_err(refused)
+}
+
+/// Makes the work directory for the user, where it is missing.
+fn prepare_work_dir(path: &Path, user: Uid, group: Gid) -> io::Result<()> {
+    DirBuilder::new().mode(0o750).create(path)?;
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let handle = open(path, flags, Mode::empty())?;
+    fchown(handle, Some(user.as_raw()), Some(group.as_raw()))
 }
 
 /// Finds the accounts. Only the default group may be missing: the user's own then takes its place.

@@ -27,13 +27,6 @@ while read -r line; do
 done
 "#;
 
-fn label_of(site: &Site, names: &[&str]) {
-    fs::create_dir_all(site.path("labels")).expect("makes a directory");
-    for name in names {
-        fs::write(site.path("labels").join(name), label_block(name)).expect("writes");
-    }
-}
-
 #[test]
 fn a_change_is_told_once() {
     let site = Site::with("m0 m1", CONSOLE);
@@ -89,16 +82,16 @@ fn new_volumes_are_labelled_by_their_slots() {
     let site = Site::with("m0", CONSOLE);
     site.console(DIRECTOR);
     site.volume("m0/a");
-    label_of(&site, &["new0000", "new0001"]);
+    site.labels(&["new0000", "new0001"]);
     let made = site.answer("createvols 0 2 -l new --pool=Other");
     assert!(made.ends_with("Created 2 volume files on magazine 0\n"));
     let said = site.said();
     assert!(said.contains("label storage=\"c0\" pool=\"Other\" drive=0 slots=2-3 barcodes\nyes\n"), "{said}");
     assert_eq!(site.changer().pending_catalog().expect("reads"), None);
     let status = site.changer().status().expect("reads");
-    let states = serde_json::to_value(&status.magazines[0].volumes).expect("serialises");
+    let volumes = serde_json::to_value(&status.magazines[0].volumes).expect("serialises");
     assert_eq!(
-        states[1],
+        volumes[1],
         serde_json::json!({"slot": 2, "label": "new0000", "state": "labelled", "in_drive": null})
     );
 }
@@ -125,7 +118,7 @@ fn what_was_not_confirmed_stays_owed() {
     assert_eq!(made.code, 0, "the volumes are there");
     assert!(made.stdout.ends_with("Created 1 volume files on magazine 0\n"));
     assert!(made.stderr.contains("will be at the next refresh"), "{}", made.stderr);
-    label_of(&site, &["c0_0000_0000"]);
+    site.labels(&["c0_0000_0000"]);
     site.console(DIRECTOR);
     site.answer("refresh");
     assert_eq!(site.changer().pending_catalog().expect("reads"), None);

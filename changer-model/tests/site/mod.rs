@@ -78,6 +78,14 @@ impl Site {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("makes it executable");
     }
 
+    /// The labels that the console writes into new volumes.
+    pub(crate) fn labels(&self, names: &[&str]) {
+        fs::create_dir_all(self.path("labels")).expect("makes a directory");
+        for name in names {
+            self.volume(&format!("labels/{name}"));
+        }
+    }
+
     pub(crate) fn said(&self) -> String {
         fs::read_to_string(self.path("said")).unwrap_or_default()
     }
