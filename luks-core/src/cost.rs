@@ -65,3 +65,46 @@ fn absurd_derivation(kdf: &Value) -> Option<String> {
 fn iterations_are_absurd(iterations: u64) -> bool {
     iterations > MAX_ITERATIONS
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn slot(kdf: &Value) -> Option<String> {
+        luks2(&json!({"keyslots": {"3": {"kdf": kdf}}}))
+    }
+
+    #[test]
+    fn what_cryptsetup_chooses_is_not_absurd() {
+        for kdf in [
+            json!({"type": "pbkdf2", "hash": "sha256", "iterations": 1000}),
+            json!({"type": "pbkdf2", "hash": "sha512", "iterations": 30_000_000}),
+            json!({"type": "argon2id", "time": 4, "memory": 1_048_576, "cpus": 4}),
+            json!({"type": "argon2id", "time": 64, "memory": 4_194_304, "cpus": 4}),
+            json!({"type": "unknown"}),
+        ] {
+            assert_eq!(slot(&kdf), None);
+        }
+        assert_eq!(luks2(&json!({})), None);
+        assert_eq!(luks2(&json!({"keyslots": [], "digests": 1})), None);
+    }
+
+    #[test]
+    fn hours_and_negative_numbers_are() {
+        for kdf in [
+            json!({"iterations": 200_000_001_u64}),
+            json!({"iterations": -1}),
+            json!({"iterations": "1000"}),
+            json!({"iterations": 1e30}),
+            json!({"time": 65, "memory": 4_194_304}),
+            json!({"time": -1, "memory": 32}),
+            json!({"time": u64::MAX, "memory": u64::MAX}),
+        ] {
+            assert!(slot(&kdf).is_some_and(|text| text.starts_with("slot 3 asks for ")), "{kdf}");
+        }
+        let digest = json!({"digests": {"0": {"iterations": 4_294_967_295_u64}}});
+        assert_eq!(luks2(&digest).unwrap(), "its digest asks for 4294967295 iterations");
+    }
+}

@@ -58,6 +58,7 @@ mod new_file;
 mod pbkdf;
 mod recovery_key;
 mod repair;
+mod restore;
 mod secret;
 mod session;
 mod slot_info;
@@ -82,6 +83,7 @@ pub use mapping_status::{
 pub use pbkdf::SecretKind;
 pub use recovery_key::{RecoveryKey, RecoveryKeyError};
 pub use repair::{HeaderRepair, RepairError};
+pub use restore::RestoreError;
 pub use secret::{Secret, SecretError};
 pub use session::CryptsetupError;
 pub use slot_info::{SlotInfo, SlotPbkdf, SlotState};

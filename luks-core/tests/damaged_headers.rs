@@ -3,10 +3,11 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use luks_core::{
-    Container, FormatOptions, HeaderCopy, KeySlot, LoadError, RepairError, Secret, SecretKind, is_luks,
+    Container, FormatOptions, HeaderCopy, KeySlot, LoadError, LuksUuid, LuksVersion, RepairError,
+    RestoreError, Secret, SecretKind, TestKeyError, is_luks,
 };
 use tempfile::TempDir;
 
@@ -112,4 +113,56 @@ fn a_filesystem_over_an_old_container_is_not_taken_for_a_damaged_one() {
     let result = Container::load_repairing(&device);
     assert!(matches!(result, Err(RepairError::NotRepaired { .. })), "{result:?}");
     assert!(fs::read(&device).unwrap() == before, "the new filesystem was overwritten");
+}
+
+fn restore(device: &Path, backup: &Path, uuid: LuksUuid, key: &Secret) -> Result<Container, RestoreError> {
+    Container::restore_header(Path::new("/"), device, backup, uuid, key)
+}
+
+#[test]
+fn a_ruined_header_is_restored_from_its_backup() {
+    let luks1 = FormatOptions { version: LuksVersion::Luks1, ..FormatOptions::default() };
+    let luks2 = FormatOptions { keyslots_area_bytes: Some(MIB), ..FormatOptions::default() };
+    for options in [luks1, luks2] {
+        let directory = tempfile::tempdir().unwrap();
+        let (device, backup) = (directory.path().join("drive"), directory.path().join("backup"));
+        File::create(&device).unwrap().set_len(4 * MIB).unwrap();
+        let made = Container::format(&device, &options, &key(), SecretKind::KeyFile, KeySlot::ONE).unwrap();
+        overwrite(&device, 3 * MIB, b"the data");
+        made.backup_header(&backup).unwrap();
+        let sound = fs::read(&device).unwrap();
+        // What a careless installer does.
+        overwrite(&device, 0, &vec![0; 1 << 20]);
+        assert!(matches!(Container::load(&device), Err(LoadError::NotLuks { .. })));
+        let restored = restore(&device, &backup, made.uuid(), &key()).unwrap();
+        assert_eq!(restored, made);
+        assert!(fs::read(&device).unwrap() == sound, "something else than before");
+    }
+}
+
+#[test]
+fn restoring_refuses_the_wrong_backup_key_and_drive() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (device, other) = (container(&here), container(&there));
+    let backup = here.path().join("backup");
+    let made = Container::load(&device).unwrap();
+    made.backup_header(&backup).unwrap();
+    let before = fs::read(&other).unwrap();
+
+    let result = restore(&other, &backup, Container::load(&other).unwrap().uuid(), &key());
+    assert!(matches!(result, Err(RestoreError::WrongBackup { .. })), "{result:?}");
+    let result = restore(&other, &backup, made.uuid(), &key());
+    assert!(matches!(result, Err(RestoreError::OtherContainer { .. })), "{result:?}");
+    let stranger = Secret::from_bytes(b"stranger".to_vec());
+    let result = restore(&device, &backup, made.uuid(), &stranger);
+    assert!(matches!(result, Err(RestoreError::Key { source: TestKeyError::WrongKey { .. } })), "{result:?}");
+    let damaged = here.path().join("damaged");
+    fs::write(&damaged, &fs::read(&backup).unwrap()[..5000]).unwrap();
+    let result = restore(&device, &damaged, made.uuid(), &key());
+    assert!(matches!(result, Err(RestoreError::Backup { .. })), "{result:?}");
+    let tiny = here.path().join("tiny");
+    File::create(&tiny).unwrap().set_len(MIB).unwrap();
+    let result = restore(&tiny, &backup, made.uuid(), &key());
+    assert!(matches!(result, Err(RestoreError::TooSmall { .. })), "{result:?}");
+    assert!(fs::read(&other).unwrap() == before, "a refused restore wrote");
 }
