@@ -1,22 +1,18 @@
 //! The Bacula harness itself, with the disk changer of Bacula's own packages in the changer's place.
 
-use std::fmt::Write;
 use std::fs;
-use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
-use nix::unistd::{User, geteuid};
-use offsite_tests::bacula::{Bacula, Plan, missing_program};
+use nix::unistd::geteuid;
+use offsite_tests::bacula::{Bacula, DiskChanger, Plan, missing_program};
 use tempfile::TempDir;
-
-const DISK_CHANGER: &str = "/etc/bacula/scripts/disk-changer";
 
 fn main() {
     let arguments = Arguments::from_args();
     let missing = missing_program().or_else(|| {
-        let changer = Path::new(DISK_CHANGER);
+        let changer = Path::new(DiskChanger::PROGRAM);
         (!changer.exists()).then_some(changer)
     });
     let reason = missing.map(|path| format!("no {} here", path.display())).or_else(|| {
@@ -51,23 +47,8 @@ fn tree() -> anyhow::Result<TempDir> {
 }
 
 fn start(tree: &Path) -> anyhow::Result<Bacula> {
-    let bacula = Bacula::start(Plan::new(DISK_CHANGER, ["/mnt"], [tree]))?;
-    // The disk changer's configuration is a shell script, and its volumes are kept beside its drives.
-    fs::write(bacula.file("vchanger.conf")?, "maxslot=4\n")?;
-    let directory = bacula.changer_dir();
-    let user = User::from_name("bacula")?.context("no user bacula")?;
-    let write = |name: String, text: &str| {
-        let path = directory.join(name);
-        fs::write(&path, text)?;
-        chown(&path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
-    };
-    let mut barcodes = String::new();
-    for slot in 1..=4 {
-        writeln!(barcodes, "{slot}:vol{slot}")?;
-        write(format!("volslot{slot}"), &format!("vol{slot}\n"))?;
-        write(format!("vol{slot}"), "")?;
-    }
-    write("barcodes".to_owned(), &barcodes)?;
+    let bacula = Bacula::start(Plan::new(DiskChanger::PROGRAM, ["/mnt"], [tree]))?;
+    DiskChanger::new(&bacula, 4)?;
     Ok(bacula)
 }
 

@@ -20,6 +20,7 @@
 mod catalog;
 mod console;
 mod daemon;
+mod disk_changer;
 mod plan;
 mod program;
 
@@ -30,6 +31,7 @@ use anyhow::{Context, bail};
 use tempfile::TempDir;
 
 pub use catalog::{JobId, JobResult, Volume};
+pub use disk_changer::DiskChanger;
 pub use plan::{Account, Plan};
 pub use program::missing_program;
 
@@ -40,6 +42,12 @@ use plan::Installed;
 
 /// How long a job may take unless a test says otherwise.
 const JOB_LIMIT: Duration = Duration::from_mins(5);
+
+/// How long the Director may take to ask for a volume.
+const QUESTION_LIMIT: Duration = Duration::from_mins(1);
+
+/// How often the catalog is looked at.
+const POLL: Duration = Duration::from_millis(100);
 
 /// Running daemons; dropped without [`Bacula::stop`], they end and their directory with the logs stays.
 pub struct Bacula {
@@ -194,6 +202,34 @@ impl Bacula {
         digits.parse().map(JobId).with_context(|| format!("{command:?} started no job: {answer}"))
     }
 
+    /// Waits until the Director asks for a volume in a job's messages, and returns the question.
+    ///
+    /// # Errors
+    /// The job has ended, or a minute has passed.
+    pub fn wait_for_question(&self, job: JobId) -> anyhow::Result<String> {
+        let deadline = Instant::now() + QUESTION_LIMIT;
+        loop {
+            let result =
+                self.catalog.job(job)?.with_context(|| format!("job {} is not in the catalog", job.0))?;
+            if let Some((_, question)) = result.log.split_once("Please mount") {
+                return Ok(format!("Please mount{question}"));
+            }
+            if result.has_ended() || Instant::now() > deadline {
+                bail!("job {} asked for no volume: {result:?}", job.0);
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// Cancels a job and waits until it has ended.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub fn cancel(&self, job: JobId) -> anyhow::Result<JobResult> {
+        self.console(&format!("cancel jobid={} yes", job.0))?;
+        self.wait_job(job)
+    }
+
     /// Waits until a job has ended, five minutes at most.
     ///
     /// # Errors
@@ -217,7 +253,7 @@ impl Bacula {
                     self.console(&format!("status dir\nstatus storage={}\nmessages", self.storage()))?;
                 bail!("job {} has not ended after {limit:?}: {status}", job.0);
             }
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(POLL);
         }
     }
 
