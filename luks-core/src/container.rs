@@ -121,17 +121,15 @@ pub enum LoadError {
     },
 }
 
-/// Whether a device or file begins with a LUKS header (version 1 or 2), sound or not.
+/// Whether there is a LUKS header (version 1 or 2) on a device or in a file, sound or not.
+///
+/// Also true when only the second of LUKS2's two copies is left: that is a container whose start was overwritten, or
+/// what a new filesystem has left of an older container. [`Container::load`] tells what state it is in.
 ///
 /// # Errors
 /// When it can't be read, or is neither a block device nor a regular file.
 pub fn is_luks(device: &Path) -> Result<bool, LoadError> {
-    Ok(match read_header(device)? {
-        DiskHeader::Luks1(_) | DiskHeader::Sound(_) | DiskHeader::Ruined { .. } => true,
-        // A lone secondary copy is what a new filesystem leaves of an older container.
-        DiskHeader::OneDamaged { damaged, .. } => damaged == HeaderCopy::Secondary,
-        DiskHeader::NotLuks => false,
-    })
+    Ok(read_header(device)? != DiskHeader::NotLuks)
 }
 
 pub(crate) fn read_header(device: &Path) -> Result<DiskHeader, LoadError> {

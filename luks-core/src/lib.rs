@@ -79,6 +79,7 @@ pub use luks2_copy::HeaderCopy;
 pub use mapping::{CloseError, CloseMode, Closed, Mapping, OpenError, OpenOptions, close};
 pub use mapping_status::{
     DeviceNumber, MappingStatus, StatusError, has_device_mapper, mapping_status, mapping_status_in,
+    mappings_of,
 };
 pub use pbkdf::SecretKind;
 pub use recovery_key::{RecoveryKey, RecoveryKeyError};

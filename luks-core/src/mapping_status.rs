@@ -64,7 +64,7 @@ impl MappingStatus {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read the state of mapping '{name}' from {}: {source}", path.display())]
 pub struct StatusError {
-    /// The mapping.
+    /// The mapping, or the UUID that was looked for.
     pub name: String,
     /// What could not be read.
     pub path: PathBuf,
@@ -109,26 +109,45 @@ pub(crate) fn sectors(root: &Path, name: &str) -> Result<Option<u64>, StatusErro
     size.trim().parse().map(Some).map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))
 }
 
+/// The names of all mappings that were opened from a container, whoever opened them, in alphabetical order.
+///
+/// # Errors
+/// When sysfs can't be read.
+pub fn mappings_of(uuid: LuksUuid) -> Result<Vec<String>, StatusError> {
+    mappings_of_in(Path::new("/"), uuid)
+}
+
+fn mappings_of_in(root: &Path, uuid: LuksUuid) -> Result<Vec<String>, StatusError> {
+    let of_container = |block: &Path| {
+        fs::read_to_string(block.join("dm/uuid")).is_ok_and(|text| luks_uuid(text.trim_end()) == Some(uuid))
+    };
+    let all = all(root).map_err(|(path, source)| StatusError { name: uuid.to_string(), path, source })?;
+    let mut names: Vec<_> =
+        all.into_iter().filter(|(_, block)| of_container(block)).map(|(name, _)| name).collect();
+    names.sort();
+    Ok(names)
+}
+
 /// The sysfs directory of the mapping.
 fn find(root: &Path, name: &str) -> Result<Option<PathBuf>, StatusError> {
+    let all = all(root).map_err(|(path, source)| StatusError { name: name.to_owned(), path, source })?;
+    Ok(all.into_iter().find(|(found, _)| found == name).map(|(_, block)| block))
+}
+
+/// Names and sysfs directories of all mappings; the error names what could not be read.
+fn all(root: &Path) -> Result<Vec<(String, PathBuf)>, (PathBuf, io::Error)> {
     let blocks = root.join("sys/class/block");
-    let entries = match fs::read_dir(&blocks) {
+    let entries = match fs::read_dir(&blocks).and_then(Iterator::collect::<io::Result<Vec<_>>>) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(StatusError { name: name.to_owned(), path: blocks, source }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err((blocks, source)),
     };
-    for entry in entries {
-        let entry = match entry {
-            Ok(entry) => entry,
-            Err(source) => return Err(StatusError { name: name.to_owned(), path: blocks, source }),
-        };
-        // Devices come and go while the directory is read: one without a name is not the one.
-        let Ok(found) = fs::read_to_string(entry.path().join("dm/name")) else { continue };
-        if found.strip_suffix('\n').unwrap_or(&found) == name {
-            return Ok(Some(entry.path()));
-        }
-    }
-    Ok(None)
+    // Devices come and go while the directory is read: what has no name is no mapping, or none any more.
+    let named = entries.into_iter().filter_map(|entry| {
+        let name = fs::read_to_string(entry.path().join("dm/name")).ok()?;
+        Some((name.strip_suffix('\n').unwrap_or(&name).to_owned(), entry.path()))
+    });
+    Ok(named.collect())
 }
 
 /// The single device below a mapping, when it is still there.
@@ -205,6 +224,8 @@ mod tests {
             assert!(status.is_backed_by(8, 16));
             assert!(!status.is_backed_by(8, 32));
             assert_eq!(mapping_status_in(root.path(), "blu").unwrap(), MappingStatus::Absent);
+            assert_eq!(mappings_of_in(root.path(), UUID.parse().unwrap()).unwrap(), ["blue"]);
+            assert!(mappings_of_in(root.path(), LuksUuid::random()).unwrap().is_empty());
         }
     }
 

@@ -109,7 +109,7 @@ fn a_filesystem_over_an_old_container_is_not_taken_for_a_damaged_one() {
     superblock[96..100].copy_from_slice(&0x42_u32.to_le_bytes());
     overwrite(&device, 1024, &superblock);
     let before = fs::read(&device).unwrap();
-    assert!(!is_luks(&device).unwrap());
+    assert!(is_luks(&device).unwrap(), "the remains of a container are not seen");
     let result = Container::load_repairing(&device);
     assert!(matches!(result, Err(RepairError::NotRepaired { .. })), "{result:?}");
     assert!(fs::read(&device).unwrap() == before, "the new filesystem was overwritten");

@@ -17,7 +17,7 @@ use devices::{Loop, ScsiDisk};
 use libtest_mimic::{Arguments, Failed, Trial};
 use luks_core::{
     CloseError, CloseMode, Closed, Container, FormatError, FormatOptions, KeySlot, MappingStatus, OpenError,
-    OpenOptions, Secret, SecretKind, close, has_device_mapper, mapping_status,
+    OpenOptions, Secret, SecretKind, close, has_device_mapper, mapping_status, mappings_of,
 };
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -41,6 +41,7 @@ fn main() -> ExitCode {
     };
     let mapping = block.or((!has_device_mapper(Path::new("/"))).then_some("no-device-mapper"));
     let scsi = mapping.or((!ScsiDisk::possible()).then_some("no-scsi-debug"));
+    let udevd = mapping.or((!Path::new("/run/udev/control").exists()).then_some("no-udevd"));
     let trial = |name: &str, missing: Option<&str>, test: fn()| {
         let run = move || {
             test();
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         trial("an_open_container_is_not_formatted", mapping, an_open_container_is_not_formatted),
         trial("a_held_mapping_closes_deferred", mapping, a_held_mapping_closes_deferred),
         trial("a_held_mapping_closes_by_force", mapping, a_held_mapping_closes_by_force),
+        trial("waiting_for_udev_gives_its_links_too", udevd, waiting_for_udev_gives_its_links_too),
         trial("a_file_opens_through_a_loop_device", mapping, a_file_opens_through_a_loop_device),
         trial("a_pulled_drive_leaves_nothing_and_comes_back", scsi, a_pulled_drive_comes_back),
         trial("a_pulled_drive_in_use_comes_back_too", scsi, a_pulled_drive_in_use_comes_back),
@@ -166,6 +168,7 @@ fn data_goes_through_the_mapping_encrypted() {
     let opened = open(&container);
     assert_eq!(opened.path(), Path::new("/dev/mapper").join(NAME));
     let status = mapping_status(NAME).unwrap();
+    assert_eq!(mappings_of(container.uuid()).unwrap(), [NAME]);
     let (major, minor) = device.number();
     assert!(status.is_backed_by(major, minor), "{status:?}");
     assert!(
@@ -273,6 +276,20 @@ fn a_held_mapping_closes_by_force() {
     let second = Opened::new(&container, "luks-core-test-2", &OpenOptions::default()).unwrap();
     second.read_sector();
     drop(holder);
+    wait_until_absent(NAME);
+}
+
+fn waiting_for_udev_gives_its_links_too() {
+    let device = Loop::new(4, 512);
+    let container = format(device.path());
+    let options = OpenOptions { wait_for_udev: true, ..OpenOptions::default() };
+    let opened = Opened::new(&container, NAME, &options).unwrap();
+    let link = fs::read_link(opened.path()).unwrap();
+    assert!(link.starts_with("../"), "{} is no link of udev's: {}", opened.path().display(), link.display());
+    assert!(Path::new("/dev/disk/by-id").join(format!("dm-name-{NAME}")).exists());
+    opened.write_sector(1);
+    // Closing doesn't wait, so udev may still look at what was written.
+    close(NAME, CloseMode::Deferred).unwrap();
     wait_until_absent(NAME);
 }
 
