@@ -299,7 +299,10 @@ impl Changer {
         let manner_changed = view.state.manner != self.manner();
         let any_changed =
             view.presences.iter().any(|(id, presence)| self.looks_changed(&view.state, id, presence));
-        if !any_changed && !manner_changed {
+        // a drive must not keep a volume that was away, even if it came back before anyone looked again
+        let absent = |loaded: &crate::state::Loaded| !view.present.contains(&loaded.magazine);
+        let any_left = self.store.drives()?.loaded.values().any(absent);
+        if !any_changed && !manner_changed && !any_left {
             return Ok(view);
         }
         Ok(self.update(Scan::Changed)?.view)
@@ -337,6 +340,7 @@ impl Changer {
             }
             model::change_manner(&mut state, self.manner(), &self.order(), &mut volumes);
         }
+        let converted: BTreeSet<MagazineId> = volumes.keys().cloned().collect();
         let mut view = self.view_of(state);
         let mut unusable = Vec::new();
         let mut listings = Vec::new();
@@ -371,7 +375,7 @@ impl Changer {
                 record.stamp = listing.stamp;
                 record.seen = true;
                 record.mount_point |= mount_point;
-                if old.get(&id) != Some(&known) || record.volumes_file.is_none() {
+                if old.get(&id) != Some(&known) || record.volumes_file.is_none() || converted.contains(&id) {
                     volumes.insert(id.clone(), known);
                 }
             }

@@ -150,6 +150,7 @@ pub(crate) fn check_load<'s>(
 pub(crate) fn absorb(state: &mut State, mut scans: Vec<Scanned<'_>>) -> BTreeSet<MagazineId> {
     let mut changed = BTreeSet::new();
     let mut freed: BTreeMap<VolumeName, u32> = BTreeMap::new();
+    let mut just_freed = Places::default();
     let mut news: Vec<(usize, Vec<Found>)> = Vec::new();
     for (index, scan) in scans.iter_mut().enumerate() {
         let record = state.magazines.entry(scan.id.clone()).or_default();
@@ -169,6 +170,7 @@ pub(crate) fn absorb(state: &mut State, mut scans: Vec<Scanned<'_>>) -> BTreeSet
         for place in gone {
             if let Some(volume) = scan.volumes.remove(&place) {
                 freed.insert(volume.name.clone(), place);
+                just_freed.insert(place);
                 if record.told.is_some() && !record.departed.contains(&volume.name) {
                     record.departed.push(volume.name);
                 }
@@ -179,24 +181,15 @@ pub(crate) fn absorb(state: &mut State, mut scans: Vec<Scanned<'_>>) -> BTreeSet
         news.push((index, found.into_values().collect()));
     }
     let manner = state.manner;
-    let mut library = FreePlaces::beside(state.magazines.values().map(|r| &r.places));
     // a place that was just freed gets no other volume yet, so that no call loads what its caller did not mean
-    let just_freed: Places = freed.values().copied().collect();
+    let mut library = FreePlaces::beside(state.magazines.values().map(|r| &r.places).chain([&just_freed]));
     for (index, new) in news {
         let Some(scan) = scans.get_mut(index) else { continue };
         let Some(record) = state.magazines.get_mut(scan.id) else { continue };
         let mut bay = FreePlaces::beside([&record.places, &just_freed]);
         for found in new {
             let place = match manner {
-                Manner::ByVolume => match freed.get(&found.name).copied().filter(|p| library.take(*p)) {
-                    Some(place) => place,
-                    None => loop {
-                        let place = library.lowest();
-                        if !just_freed.contains(place) {
-                            break place;
-                        }
-                    },
-                },
+                Manner::ByVolume => freed.remove(&found.name).unwrap_or_else(|| library.lowest()),
                 Manner::ByBay { .. } => bay.lowest(),
             };
             let limit = match manner {

@@ -1,0 +1,97 @@
+//! The 0.8 generation: bays with a fixed number of slots, drives at `WORK/N/driveN`, `initmag`.
+
+mod site;
+
+use std::fs;
+
+use site::Site;
+
+/// Two bays of three slots for three magazines.
+fn old_site() -> Site {
+    let site = Site::new("m0 m1 m2");
+    let mut text = format!(
+        "changer_name = \"c0\"\nwork_dir = {}\nvirtual_drives = 2\nslots_per_magazine = 3\nmagazine_bays = 2\n",
+        site.path("work").display()
+    );
+    for name in ["m0", "m1", "m2"] {
+        text.push_str("magazine = \"");
+        text.push_str(&site.path(name).to_string_lossy());
+        text.push_str("\"\n");
+    }
+    fs::write(site.path("c.conf"), text).unwrap_or_default();
+    site
+}
+
+fn swap(site: &Site, from: &str, to: &str) {
+    assert!(fs::rename(site.path(from), site.path(to)).is_ok(), "{from} -> {to}");
+}
+
+#[test]
+fn magazines_take_bays_and_the_surplus_waits() {
+    let site = old_site();
+    for name in ["m0/a", "m1/b", "m2/c"] {
+        site.volume(name);
+    }
+    assert_eq!(site.answer("slots"), "6\n");
+    assert_eq!(site.answer("list"), "1:a\n2:\n3:\n4:b\n5:\n6:\n");
+    swap(&site, "m0", "away-m0");
+    assert_eq!(site.answer("list"), "1:c\n2:\n3:\n4:b\n5:\n6:\n", "the waiting one takes the free bay");
+    swap(&site, "away-m0", "m0");
+    assert_eq!(site.answer("list"), "1:c\n2:\n3:\n4:b\n5:\n6:\n", "who stands in a bay stays");
+    swap(&site, "m1", "away-m1");
+    assert_eq!(site.answer("list"), "1:c\n2:\n3:\n4:a\n5:\n6:\n");
+    assert_eq!(site.answer("slots"), "6\n");
+}
+
+#[test]
+fn a_drive_is_a_link_in_a_directory() {
+    let site = old_site();
+    site.volume("m1/b");
+    assert_eq!(site.answer("list"), "1:\n2:\n3:\n4:b\n5:\n6:\n");
+    // what the old program left behind: a link to the mount point
+    assert!(std::os::unix::fs::symlink(site.path("m1"), site.path("work/1")).is_ok());
+    assert_eq!(site.answer("load 4 dev 1"), "");
+    assert_eq!(fs::read_link(site.path("work/1/drive1")).ok(), Some(site.path("m1/b")));
+    assert_eq!(site.answer("loaded 4 dev 1"), "4\n");
+    assert_eq!(site.run("loaded 4 dev 2").code, 1, "there are two drives");
+    assert_eq!(site.answer("unload 4 dev 1"), "");
+    assert!(site.path("work/1").is_dir());
+    assert!(!site.path("work/1/drive1").is_symlink());
+    assert_eq!(
+        fs::read_dir(site.path("m1")).map(Iterator::count).ok(),
+        Some(1),
+        "nothing is written on the magazine"
+    );
+}
+
+#[test]
+fn a_magazine_is_initialised_once() {
+    let site = old_site();
+    let line = format!("created magazine 2 in bay 2 [{}]\n", site.path("m1").display());
+    assert_eq!(site.answer("initmag 2"), line);
+    assert!(site.answer("list").ends_with("4:c0_0002_0001\n5:c0_0002_0002\n6:c0_0002_0003\n"));
+    let again = site.run("INITMAG 2");
+    assert_eq!((again.code, again.stdout.as_str()), (255, ""));
+    assert!(again.stderr.contains("is initialised already"), "{}", again.stderr);
+    assert_eq!(site.run("initmag 3").code, 255);
+    assert!(site.answer("initmag 1 -m 7").starts_with("created magazine 7 in bay 1"));
+    assert_eq!(site.run("createvols 0 1").code, 255, "the bay is full");
+}
+
+#[test]
+fn a_site_can_change_to_the_new_generation() {
+    let site = old_site();
+    site.volume("m0/a");
+    site.volume("m1/b");
+    site.answer("list");
+    let text = format!(
+        "Storage Resource = c0\nWork Dir = {}\nbconsole = \"\"\nMagazine = {}\nMagazine = {}\n",
+        site.path("work").display(),
+        site.path("m0").display(),
+        site.path("m1").display()
+    );
+    assert!(fs::write(site.path("c.conf"), text).is_ok());
+    assert!(site.answer("list").starts_with("1:a\n2:b\n3:\n"));
+    assert_eq!(site.answer("slots"), "10\n");
+    assert_eq!(site.run("initmag 1").code, 1);
+}
