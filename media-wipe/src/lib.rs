@@ -1,1 +1,86 @@
-//! Fill a block device with a verifiable random stream, safely
+//! Fill a block device with a verifiable random stream, safely.
+//!
+//! Before an encrypted container is made on a drive, the drive is filled with random data, so that nobody can tell used
+//! from unused blocks, and nothing is left of what was there. This crate does that as fast as the device takes it:
+//! - [`identify`] tells which drive it is, what is on it, and what speaks against overwriting it;
+//! - [`Target::open`] refuses what is mounted, used, the system's own, or unexplained, and wants the drive's serial number
+//!   confirmed; then it holds the drive exclusively;
+//! - [`Wipe`] writes a random stream past the page cache, flushes, reads everything back and compares it,
+//!   with progress, cancellation, and a journal to resume from.
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use media_wipe::{System, Target, Verify, Wipe};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let system = System::new(Path::new("/"));
+//! let target = Target::open(&system, Path::new("/dev/sdx"), "WX21A8C4")?;
+//! let report = Wipe::new(target)
+//!     .verify(Verify::Full)
+//!     .progress(|progress| eprintln!("{} of {} bytes", progress.done_bytes, progress.total_bytes))
+//!     .run()?;
+//! println!("{}", report.to_text());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What the stream is
+//! AES-256 in counter mode with the processor's AES instructions, or ChaCha20 where there are none. The key comes from
+//! the kernel, is used for one wipe, and is wiped from memory. A position in the stream is a position on the drive, so every
+//! byte can be made again to compare it, and nothing repeats within 2^64 bytes.
+//!
+//! # What resuming guarantees
+//! With [`Wipe::journal`], a checkpoint every few seconds flushes the drive and then notes how far it is.
+//! - The key never lies on a disk: it is kept below `/run` while the wipe lasts, and only where that is a memory filesystem
+//!   and nothing swaps. So after the process died, the wipe goes on with the same stream, and all is compared with it.
+//! - After a power cut the key is gone. The wipe goes on with a new key from the last checkpoint; what lies before
+//!   is read back too, but compared with checksums (CRC-32 for each request of some 4 MiB) that lie beside the journal. They
+//!   find every flaw of a drive that isn't made to deceive this check. Until the wipe is over and they are removed, they
+//!   would show somebody who has both the journal and the drive which requests were never overwritten since.
+//! - What was written since the last checkpoint is written again.
+//!
+//! # Failure model
+//! A failed flush is a failure. A region that can't be written is named, and the wipe never counts as a success. A drive
+//! that loses writes, flips bits, or shows more space than it has, is found by reading back, since that
+//! begins only after everything was written. What a drive remapped or keeps in spare cells is out of reach of any writer: an
+//! SSD's own secure erase is the complement. Mounts in other mount namespaces are found by opening exclusively.
+//!
+//! # Needs
+//! Linux, root for block devices, `/proc` and `/sys`; libblkid. Memory: some 4 MiB for each request in flight.
+
+mod contents;
+mod device_io;
+mod fill;
+mod identity;
+mod ioctl;
+mod journal;
+mod mount_table;
+mod pass;
+mod progress;
+mod readback;
+mod refusal;
+mod report;
+mod run;
+mod safety;
+mod serial;
+mod stream;
+mod sysfs;
+mod system;
+mod target;
+mod verify;
+mod wipe;
+
+#[cfg(test)]
+mod faults;
+
+pub use fill::BadRegions;
+pub use identity::{IdentifyError, Identity, identify};
+pub use journal::JournalError;
+pub use progress::{Phase, Progress, ProgressSink};
+pub use refusal::Refusal;
+pub use report::{Outcome, Region, Report, Verification, Zone};
+pub use stream::Generator;
+pub use system::{DisksError, System};
+pub use target::{Target, TargetError};
+pub use verify::Verify;
+pub use wipe::{Wipe, WipeError};

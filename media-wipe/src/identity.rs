@@ -1,0 +1,245 @@
+//! Which device this is, what is on it, and whether it may be overwritten.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Seek, SeekFrom};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::contents;
+use crate::refusal::Refusal;
+use crate::safety;
+use crate::serial;
+use crate::sysfs::{BlockDevice, DeviceNumber};
+use crate::system::System;
+
+/// What is known about a device or file before it is overwritten.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Identity {
+    /// The device node or file, links resolved.
+    pub device: PathBuf,
+    /// What has to be confirmed: the serial number of a drive, the backing file's path of a loop device, the path
+    /// of a regular file; empty where there is none, which is a refusal.
+    pub id: String,
+    /// The link in `/dev/disk/by-id` that names the drive.
+    pub by_id: Option<PathBuf>,
+    /// Maker and model.
+    pub model: Option<String>,
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// What lies on it now, in words: `blank`, `ext4 filesystem "label"`, `LUKS2 container UUID`,
+    /// `gpt partition table with 2 partitions`.
+    pub contents: String,
+    /// Bytes of a logical sector: 512 or 4096; 1 for a regular file.
+    pub logical_sector: u32,
+    /// The size in bytes of requests that the drive likes best, where it says so.
+    pub optimal_io: Option<u64>,
+    /// Whether the kernel calls the medium removable; drives in USB docks often are not.
+    pub removable: Option<bool>,
+    /// Why it must not be overwritten; empty if it may be.
+    pub refusals: Vec<Refusal>,
+    /// Tells one node or file from another while this system runs.
+    #[serde(skip)]
+    pub(crate) node: Node,
+}
+
+/// What the kernel calls the thing behind a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Node {
+    Block(DeviceNumber),
+    File { filesystem: u64, inode: u64 },
+}
+
+impl Node {
+    pub(crate) fn of(meta: &fs::Metadata) -> Option<Self> {
+        if meta.file_type().is_block_device() {
+            Some(Self::Block(DeviceNumber::from_rdev(meta.rdev())))
+        } else if meta.is_file() {
+            Some(Self::File { filesystem: meta.dev(), inode: meta.ino() })
+        } else {
+            None
+        }
+    }
+}
+
+/// Why a device could not be identified.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IdentifyError {
+    /// There is nothing at the path.
+    #[error("{} isn't there; is the drive plugged in?", device.display())]
+    Absent {
+        /// The path.
+        device: PathBuf,
+        /// What the kernel answered.
+        #[source]
+        source: io::Error,
+    },
+    /// The path leads to something that can't be filled.
+    #[error("{} is neither a block device nor a regular file; name a whole drive", device.display())]
+    NotStorage {
+        /// The path.
+        device: PathBuf,
+    },
+    /// The device could not be opened for reading.
+    #[error("can't open {}; run as root", device.display())]
+    Open {
+        /// The path.
+        device: PathBuf,
+        /// What the kernel answered.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Whether the exclusive use of the device is still to be tried, or held by ourselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Claim {
+    Try,
+    Held,
+}
+
+/// Finds out which device this is, what is on it, and what speaks against overwriting it.
+///
+/// Nothing is written, and a device that is in use isn't disturbed. What could not be found out is a refusal.
+pub fn identify(system: &System, device: &Path) -> Result<Identity, IdentifyError> {
+    examine(system, device, Claim::Try)
+}
+
+pub(crate) fn examine(system: &System, device: &Path, claim: Claim) -> Result<Identity, IdentifyError> {
+    let absent = |source| IdentifyError::Absent { device: device.to_path_buf(), source };
+    let path = fs::canonicalize(device).map_err(absent)?;
+    let meta = fs::metadata(&path).map_err(absent)?;
+    let Some(node) = Node::of(&meta) else {
+        return Err(IdentifyError::NotStorage { device: path });
+    };
+    match node {
+        Node::Block(number) => examine_block(system, path, number, claim),
+        Node::File { .. } => examine_file(system, path, node),
+    }
+}
+
+fn examine_block(
+    system: &System,
+    path: PathBuf,
+    number: DeviceNumber,
+    claim: Claim,
+) -> Result<Identity, IdentifyError> {
+    let mut refusals = Vec::new();
+    // A reader without a medium can't be opened: that is a refusal, not a failure to look.
+    let opened = open_to_read(&path);
+    let no_medium = opened.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::ENOMEDIUM));
+    let file = match opened {
+        Ok(file) => Some(file),
+        Err(_) if no_medium => None,
+        Err(source) => return Err(IdentifyError::Open { device: path, source }),
+    };
+    let (size_bytes, contents) = look_inside(file.as_ref(), &mut refusals);
+
+    let mut identity = Identity {
+        id: String::new(),
+        by_id: serial::by_id_link(system, number),
+        model: None,
+        size_bytes,
+        contents,
+        logical_sector: 512,
+        optimal_io: None,
+        removable: None,
+        refusals: Vec::new(),
+        node: Node::Block(number),
+        device: path,
+    };
+    match BlockDevice::by_number(system, number) {
+        Ok(device) => {
+            identity.id = serial::stable_id(system, &device).unwrap_or_default();
+            identity.model = serial::model(system, &device);
+            identity.removable = device.number_attribute("removable").ok().flatten().map(|flag| flag == 1);
+            match device.number_attribute("queue/logical_block_size").map(|size| size.map(u32::try_from)) {
+                Ok(Some(Ok(size))) if size.is_power_of_two() => identity.logical_sector = size,
+                // A partition has no queue of its own, and is refused in any case.
+                Ok(None) if matches!(device.disk(), Ok(Some(_))) => {}
+                other => refusals.push(Refusal::Unexplained {
+                    what: "the size of its sectors".into(),
+                    reason: format!("sysfs shows {other:?}"),
+                }),
+            }
+            identity.optimal_io =
+                device.number_attribute("queue/optimal_io_size").ok().flatten().filter(|size| *size > 0);
+            refusals.extend(safety::block_refusals(system, &device, &identity.id));
+        }
+        Err(error) => refusals
+            .push(Refusal::Unexplained { what: "what it is in sysfs".into(), reason: error.to_string() }),
+    }
+    if claim == Claim::Try
+        && !no_medium
+        && !refusals.iter().any(|refusal| {
+            matches!(refusal, Refusal::Mounted { .. } | Refusal::Swap { .. } | Refusal::Held { .. })
+        })
+    {
+        refusals.extend(exclusive_refusal(&identity.device));
+    }
+    identity.refusals = refusals;
+    Ok(identity)
+}
+
+fn examine_file(system: &System, path: PathBuf, node: Node) -> Result<Identity, IdentifyError> {
+    let mut refusals = Vec::new();
+    let file = match open_to_read(&path) {
+        Ok(file) => file,
+        Err(source) => return Err(IdentifyError::Open { device: path, source }),
+    };
+    let (size_bytes, contents) = look_inside(Some(&file), &mut refusals);
+    refusals.extend(safety::file_refusals(system, &path, node));
+    Ok(Identity {
+        id: path.to_string_lossy().into_owned(),
+        by_id: None,
+        model: None,
+        size_bytes,
+        contents,
+        logical_sector: 1,
+        optimal_io: None,
+        removable: None,
+        refusals,
+        node,
+        device: path,
+    })
+}
+
+fn open_to_read(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
+}
+
+/// The size and the contents, as far as they can be read.
+fn look_inside(file: Option<&File>, refusals: &mut Vec<Refusal>) -> (u64, String) {
+    let Some(mut file) = file else {
+        refusals.push(Refusal::Empty);
+        return (0, "no medium".into());
+    };
+    let size = match file.seek(SeekFrom::End(0)) {
+        Ok(0) => {
+            refusals.push(Refusal::Empty);
+            0
+        }
+        Ok(size) => size,
+        Err(error) => {
+            refusals.push(Refusal::Unexplained { what: "its size".into(), reason: error.to_string() });
+            0
+        }
+    };
+    // A drive with an unreadable start is no drive to refuse: to overwrite it is what may heal it.
+    let contents = contents::describe(file, size).unwrap_or_else(|error| format!("unreadable: {error}"));
+    (size, contents)
+}
+
+fn exclusive_refusal(path: &Path) -> Option<Refusal> {
+    let error = OpenOptions::new().read(true).custom_flags(libc::O_EXCL).open(path).err()?;
+    Some(match error.raw_os_error() {
+        Some(libc::EBUSY) => Refusal::Busy,
+        _ => Refusal::Unexplained {
+            what: "whether it is free, by opening it exclusively".into(),
+            reason: error.to_string(),
+        },
+    })
+}

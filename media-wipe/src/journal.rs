@@ -1,0 +1,295 @@
+//! What a wipe leaves behind to be resumed from: how far it is, never the key.
+//!
+//! Three files:
+//! - the journal (JSON): identity, offset that is flushed, offset that is verified;
+//! - beside it, `.sums`: a CRC-32 of each chunk, four bytes each, so that what was written stays verifiable when the
+//!   key is lost;
+//! - below `/run`, in memory: the key itself, readable by its owner only. It survives the death of the process,
+//!   not a power cut. It isn't kept where `/run` isn't a memory filesystem, or where the system swaps.
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use nix::sys::statfs::{FsType, TMPFS_MAGIC, fstatfs};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroize;
+
+use crate::identity::Identity;
+use crate::report::Region;
+use crate::safety;
+use crate::stream::{Generator, Key};
+use crate::system::System;
+
+/// Why a journal could not be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JournalError {
+    /// A file of the journal could not be read.
+    #[error("can't read the journal {}; wipe again without resuming", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel answered.
+        #[source]
+        source: io::Error,
+    },
+    /// The journal isn't one.
+    #[error("{} is not a journal of this program's version; wipe again without resuming", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The journal tells of another drive.
+    #[error("the journal {} is of the drive \"{journal}\", not of \"{found}\"; plug that one in, or wipe without resuming", path.display())]
+    OtherDevice {
+        /// The file.
+        path: PathBuf,
+        /// The id and size in the journal.
+        journal: String,
+        /// The id and size of the drive.
+        found: String,
+    },
+    /// A file of the journal could not be written.
+    #[error("can't write the journal {}; look for space and permissions, then resume", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel answered.
+        #[source]
+        source: io::Error,
+    },
+    /// The key could not be made.
+    #[error("the system gives no random numbers")]
+    Random(#[source] getrandom::Error),
+}
+
+/// What is in the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Record {
+    version: u32,
+    pub(crate) id: String,
+    pub(crate) size_bytes: u64,
+    pub(crate) generator: Generator,
+    pub(crate) chunk_bytes: usize,
+    /// Names the file with the key.
+    token: String,
+    /// What lies before was written with a key that is lost.
+    pub(crate) key_start: u64,
+    /// All before was written and flushed.
+    pub(crate) written: u64,
+    /// All before was read back and agreed.
+    pub(crate) verified: u64,
+    pub(crate) unwritable: Vec<Region>,
+    pub(crate) started: Timestamp,
+}
+
+const VERSION: u32 = 1;
+
+/// The open files of a journal.
+pub(crate) struct Journal {
+    path: PathBuf,
+    sums: File,
+    sums_path: PathBuf,
+    key_path: PathBuf,
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn key_path(system: &System, token: &str) -> PathBuf {
+    system.path("/run/media-wipe").join(format!("{token}.key"))
+}
+
+impl Journal {
+    /// Begins a journal, in place of one that may be there.
+    pub(crate) fn start(
+        path: &Path,
+        system: &System,
+        identity: &Identity,
+        generator: Generator,
+        chunk: usize,
+        key: &Key,
+    ) -> Result<(Self, Record), JournalError> {
+        if let Ok(old) = read_record(path) {
+            let _ = fs::remove_file(key_path(system, &old.token));
+        }
+        let token = new_token()?;
+        let record = Record {
+            version: VERSION,
+            id: identity.id.clone(),
+            size_bytes: identity.size_bytes,
+            generator,
+            chunk_bytes: chunk,
+            token,
+            key_start: 0,
+            written: 0,
+            verified: 0,
+            unwritable: Vec::new(),
+            started: Timestamp::now(),
+        };
+        let sums_path = with_suffix(path, ".sums");
+        let sums = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&sums_path)
+            .map_err(|source| JournalError::Write { path: sums_path.clone(), source })?;
+        let journal =
+            Self { path: path.to_path_buf(), sums, sums_path, key_path: key_path(system, &record.token) };
+        journal.save(&record)?;
+        journal.keep_key(system, key);
+        Ok((journal, record))
+    }
+
+    /// Takes an earlier run's journal up, with its key where that is still there; `None` if there is no journal.
+    ///
+    /// Without the key a fresh one is made, and what was written stays verifiable by its checksums.
+    pub(crate) fn resume(
+        path: &Path,
+        system: &System,
+        identity: &Identity,
+    ) -> Result<Option<(Self, Record, Key)>, JournalError> {
+        let mut record = match read_record(path) {
+            Err(JournalError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            other => other?,
+        };
+        let sound = record.version == VERSION
+            && record.chunk_bytes > 0
+            && record.written <= record.size_bytes
+            && record.verified <= record.written;
+        if !sound || record.id != identity.id || record.size_bytes != identity.size_bytes {
+            return Err(JournalError::OtherDevice {
+                path: path.to_path_buf(),
+                journal: format!("{} of {} bytes", record.id, record.size_bytes),
+                found: format!("{} of {} bytes", identity.id, identity.size_bytes),
+            });
+        }
+        let sums_path = with_suffix(path, ".sums");
+        let sums = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&sums_path)
+            .map_err(|source| JournalError::Read { path: sums_path.clone(), source })?;
+        let found = read_key(&key_path(system, &record.token));
+        let lost = found.is_none();
+        let key = match found {
+            Some(key) => key,
+            None => Key::random().map_err(JournalError::Random)?,
+        };
+        if lost {
+            record.token = new_token()?;
+            record.key_start = record.written;
+        }
+        let journal =
+            Self { path: path.to_path_buf(), sums, sums_path, key_path: key_path(system, &record.token) };
+        if lost {
+            journal.save(&record)?;
+            journal.keep_key(system, &key);
+        }
+        Ok(Some((journal, record, key)))
+    }
+
+    /// Notes the checksum of a chunk; it counts once it is saved.
+    pub(crate) fn note_sum(&self, chunk: u64, sum: u32) -> Result<(), JournalError> {
+        self.sums
+            .write_all_at(&sum.to_le_bytes(), chunk * 4)
+            .map_err(|source| JournalError::Write { path: self.sums_path.clone(), source })
+    }
+
+    pub(crate) fn sum(&self, chunk: u64) -> Result<u32, JournalError> {
+        let mut bytes = [0; 4];
+        self.sums
+            .read_exact_at(&mut bytes, chunk * 4)
+            .map_err(|source| JournalError::Read { path: self.sums_path.clone(), source })?;
+        Ok(u32::from_le_bytes(bytes))
+    }
+
+    /// Puts the record on disk whole or not at all, after the checksums that it vouches for.
+    pub(crate) fn save(&self, record: &Record) -> Result<(), JournalError> {
+        self.sums
+            .sync_data()
+            .map_err(|source| JournalError::Write { path: self.sums_path.clone(), source })?;
+        self.replace(record).map_err(|source| JournalError::Write { path: self.path.clone(), source })
+    }
+
+    fn replace(&self, record: &Record) -> io::Result<()> {
+        let temporary = with_suffix(&self.path, ".new");
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        file.write_all(serde_json::to_string_pretty(record)?.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&temporary, &self.path)?;
+        let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+    }
+
+    /// Keeps the key in memory below `/run`; where that can't be done, it is lost with the process.
+    fn keep_key(&self, system: &System, key: &Key) {
+        if store_key(system, &self.key_path, key).is_err() {
+            let _ = fs::remove_file(&self.key_path);
+        }
+    }
+
+    /// Removes all three files: the wipe is over.
+    pub(crate) fn remove(self) -> Result<(), JournalError> {
+        for path in [&self.key_path, &self.path, &self.sums_path] {
+            match fs::remove_file(path) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(JournalError::Write { path: path.clone(), source }),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read_record(path: &Path) -> Result<Record, JournalError> {
+    let text =
+        fs::read_to_string(path).map_err(|source| JournalError::Read { path: path.to_path_buf(), source })?;
+    serde_json::from_str(&text).map_err(|source| JournalError::Parse { path: path.to_path_buf(), source })
+}
+
+fn new_token() -> Result<String, JournalError> {
+    let number = getrandom::u64().map_err(JournalError::Random)?;
+    Ok(format!("{number:016x}"))
+}
+
+/// Linux's number for ramfs (linux/magic.h), which nix doesn't name.
+const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
+
+fn store_key(system: &System, path: &Path, key: &Key) -> io::Result<()> {
+    if safety::swaps_at_all(system)? {
+        return Err(io::Error::other("the system swaps"));
+    }
+    let parent = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+    let kind = fstatfs(File::open(parent)?)?.filesystem_type();
+    if kind != TMPFS_MAGIC && kind != RAMFS_MAGIC {
+        return Err(io::Error::other("not a memory filesystem"));
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(key.bytes())
+}
+
+fn read_key(path: &Path) -> Option<Key> {
+    let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path).ok()?;
+    let mut bytes = [0; Key::LENGTH];
+    let key = file.read_exact(&mut bytes).is_ok().then(|| Key::from_bytes(bytes));
+    bytes.zeroize();
+    key
+}

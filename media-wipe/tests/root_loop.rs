@@ -1,0 +1,295 @@
+//! Wipes of loop devices: what only the kernel can show.
+//!
+//! Needs root, loop devices and a mount namespace of its own; where they are missing, each test is reported as ignored.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use media_wipe::{Refusal, System, Target, TargetError, Verify, Wipe, WipeError, identify};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::Uid;
+
+type Outcome = Result<(), Failed>;
+
+/// Loop devices are found by being free, so two tests must not look at the same time.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn tool(program: &str, arguments: &[&str]) -> Result<String, Failed> {
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output()?;
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    } else {
+        Err(format!("{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr)).into())
+    }
+}
+
+/// A loop device over a new file, detached when it is dropped.
+struct Loop {
+    device: PathBuf,
+    file: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl Loop {
+    fn new(size: u64, options: &[&str]) -> Result<Self, Failed> {
+        let dir = tempfile::tempdir()?;
+        let file = dir.path().canonicalize()?.join("disk");
+        fs::File::create(&file)?.set_len(size)?;
+        let file_name = file.to_string_lossy().into_owned();
+        let arguments = [&["-f", "--show"], options, &[file_name.as_str()]].concat();
+        let device = PathBuf::from(tool("losetup", &arguments)?);
+        Ok(Self { device, file, _dir: dir })
+    }
+
+    fn id(&self) -> String {
+        self.file.to_string_lossy().into_owned()
+    }
+
+    fn open(&self) -> Result<Target, TargetError> {
+        Target::open(&system(), &self.device, &self.id())
+    }
+
+    fn kinds(&self) -> Result<Vec<&'static str>, Failed> {
+        Ok(identify(&system(), &self.device)?.refusals.iter().map(Refusal::kind).collect())
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        if let Err(error) = tool("losetup", &["-d", &self.device.to_string_lossy()]) {
+            eprintln!("left behind: {}: {error:?}", self.device.display());
+        }
+    }
+}
+
+/// A mount, undone when it is dropped.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn ext4(device: &Path, at: &Path) -> Result<Self, Failed> {
+        mount(Some(device), at, Some("ext4"), MsFlags::empty(), None::<&str>)?;
+        Ok(Self(at.to_path_buf()))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if let Err(error) = umount2(&self.0, MntFlags::empty()) {
+            eprintln!("left mounted: {}: {error}", self.0.display());
+        }
+    }
+}
+
+fn system() -> System {
+    System::new(Path::new("/"))
+}
+
+fn check(condition: bool, what: &str) -> Outcome {
+    if condition { Ok(()) } else { Err(what.into()) }
+}
+
+fn a_loop_device_is_filled_and_verified() -> Outcome {
+    // An odd number of sectors, so that the last request is a short one.
+    for (sector, size) in [("512", (9 << 20) + 512 * 3), ("4096", (9 << 20) + 4096 * 3)] {
+        let device = Loop::new(size, &["-b", sector])?;
+        let target = device.open()?;
+        let identity = target.identity().clone();
+        check(identity.id == device.id() && identity.size_bytes == size, "identity")?;
+        check(
+            identity.logical_sector.to_string() == sector && identity.contents == "blank",
+            "sector and contents",
+        )?;
+        let report = Wipe::new(target).run()?;
+        check(report.direct, "past the page cache")?;
+        check(report.verification.is_some_and(|verification| verification.ok), "verified")?;
+        let bytes = fs::read(&device.file)?;
+        let zeros = bytes.chunks(16).filter(|block| block.iter().all(|byte| *byte == 0)).count();
+        check(bytes.len() as u64 == size && zeros == 0, "every block is filled")?;
+    }
+    Ok(())
+}
+
+fn a_mounted_device_is_refused() -> Outcome {
+    let device = Loop::new(16 << 20, &[])?;
+    tool("mkfs.ext4", &["-q", "-L", "photos", &device.device.to_string_lossy()])?;
+    check(identify(&system(), &device.device)?.contents == "ext4 filesystem \"photos\"", "contents")?;
+    let at = tempfile::tempdir()?;
+    let mounted = Mounted::ext4(&device.device, at.path())?;
+    let error = device.open().err().ok_or("a mounted device was opened")?;
+    check(matches!(error, TargetError::Refused { .. }), "refused")?;
+    check(error.to_string().contains(&at.path().to_string_lossy().into_owned()), "the mount point is named")?;
+    check(device.kinds()? == ["mounted"], "nothing but mounted")?;
+    drop(mounted);
+    check(device.kinds()?.is_empty(), "free after unmounting")?;
+    // A filesystem alone is no refusal: it is shown, and the id has to be confirmed.
+    Wipe::new(device.open()?).verify(Verify::None).run()?;
+    Ok(())
+}
+
+fn a_wrong_id_is_refused() -> Outcome {
+    let device = Loop::new(1 << 20, &[])?;
+    let error = Target::open(&system(), &device.device, "WX1").err().ok_or("opened with a wrong id")?;
+    check(matches!(error, TargetError::WrongId { .. }), "wrong id")?;
+    check(fs::read(&device.file)?.iter().all(|byte| *byte == 0), "nothing was written")
+}
+
+fn a_read_only_device_is_refused() -> Outcome {
+    let device = Loop::new(1 << 20, &["-r"])?;
+    check(device.kinds()?.contains(&"read-only"), "read-only")
+}
+
+fn a_device_opened_exclusively_is_refused() -> Outcome {
+    let device = Loop::new(1 << 20, &[])?;
+    let target = device.open()?;
+    check(device.kinds()? == ["busy"], "busy while it is held")?;
+    check(matches!(device.open(), Err(TargetError::Refused { .. })), "not opened twice")?;
+    drop(target);
+    check(device.kinds()?.is_empty(), "free afterwards")
+}
+
+fn a_partition_and_a_partitioned_disk() -> Outcome {
+    let device = Loop::new(16 << 20, &["-P"])?;
+    let script = "label: gpt\nsize=4MiB\nsize=4MiB\n";
+    let mut child = Command::new("sfdisk")
+        .args(["-q", &device.device.to_string_lossy()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()?;
+    io::Write::write_all(&mut child.stdin.take().ok_or("no stdin")?, script.as_bytes())?;
+    check(child.wait()?.success(), "sfdisk")?;
+    let identity = identify(&system(), &device.device)?;
+    check(identity.contents == "gpt partition table with 2 partitions", &identity.contents)?;
+    let partition = PathBuf::from(format!("{}p1", device.device.display()));
+    for _ in 0..50 {
+        if partition.exists() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let kinds: Vec<_> = identify(&system(), &partition)?.refusals.iter().map(Refusal::kind).collect();
+    check(kinds.contains(&"partition"), "a partition is refused")?;
+    tool("mkfs.ext4", &["-q", &partition.to_string_lossy()])?;
+    let at = tempfile::tempdir()?;
+    let _mounted = Mounted::ext4(&partition, at.path())?;
+    check(device.kinds()? == ["mounted"], "a mounted partition keeps its disk")
+}
+
+fn the_systems_disk_is_refused() -> Outcome {
+    // Whatever disk carries the root of this system, if one does.
+    for disk in system().disks()? {
+        let identity = identify(&system(), &disk)?;
+        let mounted = identity.refusals.iter().any(|refusal| refusal.kind() == "mounted");
+        let ours = identity.refusals.iter().any(|refusal| refusal.kind() == "system-disk");
+        let root = fs::read_to_string("/proc/self/mountinfo")?;
+        let carries = root.lines().any(|line| {
+            let fields: Vec<&str> = line.split(' ').collect();
+            fields.get(4) == Some(&"/") && line.contains(&format!(" {} ", disk.display()))
+        });
+        check(!carries || (mounted && ours), "the root's disk is refused")?;
+    }
+    Ok(())
+}
+
+fn a_flipped_bit_on_the_device_is_found() -> Outcome {
+    let device = Loop::new(8 << 20, &[])?;
+    let backing = fs::OpenOptions::new().read(true).write(true).open(&device.file)?;
+    let mut flipped = false;
+    let result = Wipe::new(device.open()?)
+        .progress(|progress| {
+            if progress.phase == media_wipe::Phase::Flushing && !flipped {
+                let mut byte = [0];
+                let done = backing.read_exact_at(&mut byte, 5_000_000);
+                flipped = done.and_then(|()| backing.write_all_at(&[byte[0] ^ 0x10], 5_000_000)).is_ok();
+            }
+        })
+        .run();
+    let Err(WipeError::Verification { report, .. }) = result else { return Err("not found".into()) };
+    let found =
+        report.verification.as_ref().and_then(|verification| verification.mismatches.first().copied());
+    check(found.is_some_and(|region| (region.offset, region.length) == (5_000_000, 1)), "its offset is named")
+}
+
+fn a_device_that_shrinks_under_the_wipe() -> Outcome {
+    let device = Loop::new(32 << 20, &[])?;
+    let backing = fs::OpenOptions::new().write(true).open(&device.file)?;
+    let target = device.open()?;
+    backing.set_len(8 << 20)?;
+    tool("losetup", &["-c", &device.device.to_string_lossy()])?;
+    let error = Wipe::new(target).run().err().ok_or("a short device passed")?;
+    check(matches!(error, WipeError::Write { .. } | WipeError::Verification { .. }), &error.to_string())
+}
+
+fn several_devices_at_once() -> Outcome {
+    let devices = [Loop::new(8 << 20, &[])?, Loop::new(12 << 20, &[])?, Loop::new(4 << 20, &[])?];
+    let targets = devices.iter().map(Loop::open).collect::<Result<Vec<_>, _>>()?;
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            targets.into_iter().map(|target| scope.spawn(move || Wipe::new(target).run())).collect();
+        threads.into_iter().map(|thread| thread.join().map_err(|_| "a thread died")).collect()
+    });
+    for result in results {
+        check(result??.is_complete(), "complete")?;
+    }
+    Ok(())
+}
+
+const TESTS: [(&str, fn() -> Outcome); 10] = [
+    ("a_loop_device_is_filled_and_verified", a_loop_device_is_filled_and_verified),
+    ("a_mounted_device_is_refused", a_mounted_device_is_refused),
+    ("a_wrong_id_is_refused", a_wrong_id_is_refused),
+    ("a_read_only_device_is_refused", a_read_only_device_is_refused),
+    ("a_device_opened_exclusively_is_refused", a_device_opened_exclusively_is_refused),
+    ("a_partition_and_a_partitioned_disk", a_partition_and_a_partitioned_disk),
+    ("the_systems_disk_is_refused", the_systems_disk_is_refused),
+    ("a_flipped_bit_on_the_device_is_found", a_flipped_bit_on_the_device_is_found),
+    ("a_device_that_shrinks_under_the_wipe", a_device_that_shrinks_under_the_wipe),
+    ("several_devices_at_once", several_devices_at_once),
+];
+
+/// Why the tests can't run here; `None` if they can.
+fn obstacle() -> Option<&'static str> {
+    if !Uid::effective().is_root() {
+        return Some("needs root");
+    }
+    if !Path::new("/dev/loop-control").exists() {
+        return Some("needs loop devices");
+    }
+    if unshare(CloneFlags::CLONE_NEWNS).is_err()
+        || mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+            .is_err()
+    {
+        return Some("needs a mount namespace");
+    }
+    ["losetup", "mkfs.ext4", "sfdisk"]
+        .into_iter()
+        .any(|program| {
+            Command::new(program).arg("--version").output().is_err() && tool(program, &["-V"]).is_err()
+        })
+        .then_some("needs losetup, mkfs.ext4 and sfdisk")
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let obstacle = obstacle();
+    let trials = TESTS
+        .into_iter()
+        .map(|(name, test)| {
+            let run = move || {
+                let _one = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                test()
+            };
+            match obstacle {
+                None => Trial::test(name, run),
+                Some(reason) => Trial::test(name, run).with_kind(reason).with_ignored_flag(true),
+            }
+        })
+        .collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
