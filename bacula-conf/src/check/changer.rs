@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use crate::check::resources::{Reader, Resource, Set, is_yes};
 use crate::check::{Place, Report};
+use crate::resources::{Reader, Resource, Set, is_yes};
 use crate::tree::Document;
 use crate::units::Period;
 

@@ -1,7 +1,7 @@
 //! The Admin job that updates the slots, and what else jobs get wrong in silence.
 
-use crate::check::resources::{Reader, Resource, Set};
 use crate::check::{Place, Report};
+use crate::resources::{Reader, Resource, Set};
 use crate::tree::Block;
 
 /// Bacula's default.

@@ -1,9 +1,9 @@
 //! Traps of single lines.
 
-use crate::check::resources::Set;
 use crate::check::{Place, Report};
 use crate::lexer::WordKind;
 use crate::name::MAX_LENGTH;
+use crate::resources::Set;
 use crate::tree::{Block, Directive, Item};
 
 /// What Bacula cuts off or refuses beyond 127 bytes, each with what may make it shorter.

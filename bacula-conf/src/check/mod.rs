@@ -6,7 +6,6 @@ mod lines;
 mod names;
 mod passwords;
 mod pools;
-mod resources;
 
 use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
@@ -14,10 +13,10 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::diagnostic;
+use crate::resources::{Resource, Set};
 use crate::rotation::Rotation;
 use crate::text::{Position, Span};
 use crate::tree::Document;
-use resources::{Resource, Set};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]

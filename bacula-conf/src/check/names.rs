@@ -1,7 +1,7 @@
 //! Every name that is used has to be there, once.
 
-use crate::check::resources::{Reader, Resource, Set};
 use crate::check::{Place, Report};
+use crate::resources::{Reader, Resource, Set};
 use crate::suggest::nearest;
 
 /// Which directive of which resource of the Director names which resource.

@@ -1,7 +1,7 @@
 //! Passwords stand in two files each; a difference shows only when the daemons talk.
 
-use crate::check::resources::{Reader, Resource, Set};
 use crate::check::{Place, Report};
+use crate::resources::{Reader, Resource, Set};
 
 pub(super) fn check(set: &Set<'_>, report: &mut Report<'_>) {
     let Some(director) = set.director() else { return };

@@ -1,7 +1,7 @@
 //! Pools of volumes that travel.
 
-use crate::check::resources::{Reader, Resource, Set};
 use crate::check::{Place, Report};
+use crate::resources::{Reader, Resource, Set};
 use crate::rotation::Rotation;
 use crate::units::Period;
 

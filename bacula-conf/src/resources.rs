@@ -6,7 +6,7 @@ use crate::tree::{Block, Document, same_key};
 
 /// Which program reads a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reader {
+pub(crate) enum Reader {
     Director,
     Storage,
     Client,
@@ -16,41 +16,41 @@ pub(super) enum Reader {
 
 /// A resource and where it stands.
 #[derive(Clone, Copy)]
-pub(super) struct Resource<'a> {
-    pub(super) reader: Reader,
-    pub(super) file: usize,
-    pub(super) block: &'a Block,
+pub(crate) struct Resource<'a> {
+    pub(crate) reader: Reader,
+    pub(crate) file: usize,
+    pub(crate) block: &'a Block,
 }
 
 impl<'a> Resource<'a> {
-    pub(super) fn name(&self) -> &'a str {
+    pub(crate) fn name(&self) -> &'a str {
         self.block.text("Name").unwrap_or("")
     }
 
-    pub(super) fn text(&self, key: &str) -> Option<&'a str> {
+    pub(crate) fn text(&self, key: &str) -> Option<&'a str> {
         self.block.text(key)
     }
 
-    pub(super) fn is_yes(&self, key: &str) -> bool {
+    pub(crate) fn is_yes(&self, key: &str) -> bool {
         self.text(key).is_some_and(is_yes)
     }
 }
 
 /// Bacula takes `yes` and `true`.
-pub(super) fn is_yes(text: &str) -> bool {
+pub(crate) fn is_yes(text: &str) -> bool {
     text.eq_ignore_ascii_case("yes") || text.eq_ignore_ascii_case("true")
 }
 
 /// The files of one site.
-pub(super) struct Set<'a> {
-    pub(super) resources: Vec<Resource<'a>>,
+pub(crate) struct Set<'a> {
+    pub(crate) resources: Vec<Resource<'a>>,
     /// The changer's own files.
-    pub(super) changers: Vec<(usize, &'a Document)>,
-    pub(super) paths: Vec<&'a Path>,
+    pub(crate) changers: Vec<(usize, &'a Document)>,
+    pub(crate) paths: Vec<&'a Path>,
 }
 
 impl<'a> Set<'a> {
-    pub(super) fn new(files: &'a [(PathBuf, String)], parsed: &'a [Option<Document>]) -> Self {
+    pub(crate) fn new(files: &'a [(PathBuf, String)], parsed: &'a [Option<Document>]) -> Self {
         let paths: Vec<&Path> = files.iter().map(|(path, _)| path.as_path()).collect();
         let mut readers: Vec<_> =
             parsed.iter().map(|document| document.as_ref().and_then(reader_of)).collect();
@@ -80,26 +80,26 @@ impl<'a> Set<'a> {
     }
 
     /// All resources of one type that a program reads.
-    pub(super) fn all(&self, reader: Reader, kind: &str) -> impl Iterator<Item = &Resource<'a>> {
+    pub(crate) fn all(&self, reader: Reader, kind: &str) -> impl Iterator<Item = &Resource<'a>> {
         self.resources.iter().filter(move |resource| resource.reader == reader && resource.block.is(kind))
     }
 
-    pub(super) fn named(&self, reader: Reader, kind: &str, name: &str) -> Option<&Resource<'a>> {
+    pub(crate) fn named(&self, reader: Reader, kind: &str, name: &str) -> Option<&Resource<'a>> {
         self.all(reader, kind).find(|resource| resource.name() == name)
     }
 
     /// The Director's own resource: without it the Director's files are not all there.
-    pub(super) fn director(&self) -> Option<&Resource<'a>> {
+    pub(crate) fn director(&self) -> Option<&Resource<'a>> {
         self.all(Reader::Director, "Director").next()
     }
 
     /// The Director's storages; Bacula 9 takes `Autochanger` as another name for them.
-    pub(super) fn storages(&self) -> impl Iterator<Item = &Resource<'a>> {
+    pub(crate) fn storages(&self) -> impl Iterator<Item = &Resource<'a>> {
         self.all(Reader::Director, "Storage").chain(self.all(Reader::Director, "Autochanger"))
     }
 
     /// The drives of an autochanger, as far as they are there.
-    pub(super) fn drives(&self, changer: &Resource<'a>) -> Vec<&Resource<'a>> {
+    pub(crate) fn drives(&self, changer: &Resource<'a>) -> Vec<&Resource<'a>> {
         let list = changer.block.directive("Device");
         list.into_iter()
             .flat_map(|directive| directive.value().list())
@@ -108,13 +108,13 @@ impl<'a> Set<'a> {
     }
 
     /// The autochangers that have a command; one without is a plain group of devices.
-    pub(super) fn autochangers(&self) -> impl Iterator<Item = &Resource<'a>> {
+    pub(crate) fn autochangers(&self) -> impl Iterator<Item = &Resource<'a>> {
         self.all(Reader::Storage, "Autochanger")
             .filter(|changer| changer.text("Changer Command").is_some_and(|command| !command.is_empty()))
     }
 
     /// A directive of a job, or of the defaults that it names.
-    pub(super) fn job_text(&self, job: &Resource<'a>, key: &str) -> Option<&'a str> {
+    pub(crate) fn job_text(&self, job: &Resource<'a>, key: &str) -> Option<&'a str> {
         let defaults = || self.named(Reader::Director, "JobDefs", job.text("JobDefs")?)?.text(key);
         job.text(key).or_else(defaults)
     }
