@@ -56,6 +56,7 @@ mod mapping;
 mod mapping_status;
 mod new_file;
 mod pbkdf;
+mod qr_code;
 mod recovery_key;
 mod repair;
 mod restore;
@@ -82,6 +83,7 @@ pub use mapping_status::{
     mappings_of,
 };
 pub use pbkdf::SecretKind;
+pub use qr_code::RecoveryKeyPicture;
 pub use recovery_key::{RecoveryKey, RecoveryKeyError};
 pub use repair::{HeaderRepair, RepairError};
 pub use restore::RestoreError;
