@@ -1,0 +1,223 @@
+//! The VM harness itself: a guest that boots, drives that come and go, files both ways, nothing left behind.
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::{Arguments, Trial};
+use offsite_tests::vm::{Flaky, Image, Size, Vm};
+
+type Test = fn(&Image) -> Result<()>;
+
+const SOON: Duration = Duration::from_secs(20);
+
+fn main() -> ExitCode {
+    let tests: &[(&str, Test)] = &[
+        ("a_guest_starts_with_the_hosts_time", a_guest_starts_with_the_hosts_time),
+        ("two_drives_come_and_go", two_drives_come_and_go),
+        ("a_drive_comes_back_under_another_name", a_drive_comes_back_under_another_name),
+        ("a_luks_container_opens_on_a_plugged_drive", a_luks_container_opens_on_a_plugged_drive),
+        ("a_mounted_drive_torn_out_gives_errors", a_mounted_drive_torn_out_gives_errors),
+        ("a_usb_bridge_hides_the_serial", a_usb_bridge_hides_the_serial),
+        ("files_are_the_same_after_both_ways", files_are_the_same_after_both_ways),
+        ("commands_run_side_by_side_and_have_a_limit", commands_run_side_by_side_and_have_a_limit),
+        ("a_failing_command_is_told_with_its_output", a_failing_command_is_told_with_its_output),
+        ("a_flaky_drive_fails_and_heals", a_flaky_drive_fails_and_heals),
+        ("nothing_is_left_after_a_machine", nothing_is_left_after_a_machine),
+    ];
+    let lacking = Image::lacking();
+    let mut arguments = Arguments::from_args();
+    // Each machine wants two processors and more than a gigabyte.
+    arguments.test_threads.get_or_insert(2);
+    let trials = tests.iter().map(|&(name, test)| match &lacking {
+        None => Trial::test(name, move || Ok(test(&image()?).map_err(|error| format!("{error:#}"))?)),
+        Some(why) => Trial::test(name, || Ok(())).with_ignored_flag(true).with_kind(why.clone()),
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
+
+fn image() -> Result<Image, String> {
+    Image::ready(|line| eprintln!("{line}")).map_err(|error| format!("{error:#}"))
+}
+
+/// What a call that must fail said.
+fn refusal<T>(result: Result<T>) -> Result<String> {
+    result.err().map(|error| format!("{error:#}")).context("it succeeded")
+}
+
+fn a_guest_starts_with_the_hosts_time(image: &Image) -> Result<()> {
+    let vm = Vm::start(image)?;
+    let host = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+    let apart = vm.now()?.abs_diff(host);
+    ensure!(apart < Duration::from_secs(5), "the clocks are {apart:?} apart");
+    let failed = vm.sh("systemctl --failed --no-legend --plain")?;
+    ensure!(failed.trim().is_empty(), "failed units: {failed}");
+    Ok(())
+}
+
+fn two_drives_come_and_go(image: &Image) -> Result<()> {
+    let vm = Vm::start(image)?;
+    let a = vm.blank_drive("OFFSITE-A", Size::mib(64))?;
+    let b = vm.blank_drive("OFFSITE-B", Size::mib(32))?;
+    for drive in [&a, &b] {
+        vm.plug(drive)?;
+        vm.wait_for("udev's name of the drive", SOON, &format!("test -b {}", drive.by_id()))?;
+    }
+    let sizes = vm.sh(&format!("blockdev --getsize64 {} {}", a.by_id(), b.by_id()))?;
+    ensure!(sizes == "67108864\n33554432\n", "sizes are {sizes:?}");
+    let serial =
+        vm.sh(&format!("udevadm info -q property --value --property=ID_SCSI_SERIAL {}", a.by_id()))?;
+    ensure!(serial.trim() == "OFFSITE-A", "udev tells the serial {serial:?}");
+    ensure!(vm.plug(&a).is_err(), "a drive can't be plugged twice");
+    vm.unplug(&a)?;
+    vm.wait_for("the name to go", SOON, &format!("! test -e {}", a.by_id()))?;
+    vm.sh(&format!("test -b {}", b.by_id()))?;
+    ensure!(vm.unplug(&a).is_err(), "a drive that is away can't be unplugged");
+    Ok(())
+}
+
+fn a_drive_comes_back_under_another_name(image: &Image) -> Result<()> {
+    let vm = Vm::start(image)?;
+    let a = vm.blank_drive("OFFSITE-A", Size::mib(32))?;
+    let b = vm.blank_drive("OFFSITE-B", Size::mib(32))?;
+    let name = || vm.sh(&format!("udevadm settle; readlink -f {}", a.by_id()));
+    vm.plug_into(&a, 3)?;
+    vm.wait_for("drive A", SOON, &format!("test -b {}", a.by_id()))?;
+    let first = name()?;
+    vm.sh(&format!("echo kept | dd of={} conv=fsync status=none", a.by_id()))?;
+    vm.unplug(&a)?;
+    vm.plug_into(&b, 3)?;
+    vm.wait_for("drive B", SOON, &format!("test -b {}", b.by_id()))?;
+    vm.plug_into(&a, 4)?;
+    vm.wait_for("drive A", SOON, &format!("test -b {}", a.by_id()))?;
+    let second = name()?;
+    ensure!(first != second, "{first} both times");
+    let kept = vm.sh(&format!("head -c 5 {}", a.by_id()))?;
+    ensure!(kept == "kept\n", "the drive lost its contents: {kept:?}");
+    Ok(())
+}
+
+fn a_luks_container_opens_on_a_plugged_drive(image: &Image) -> Result<()> {
+    let vm = Vm::start(image)?;
+    let a = vm.blank_drive("OFFSITE-A", Size::mib(64))?;
+    vm.plug(&a)?;
+    vm.wait_for("the drive", SOON, &format!("test -b {}", a.by_id()))?;
+    vm.sh("head -c 4096 /dev/urandom >/root/key")?;
+    let quick = "--pbkdf pbkdf2 --pbkdf-force-iterations 1000";
+    vm.sh(&format!("cryptsetup luksFormat -q {quick} {} /root/key", a.by_id()))?;
+    vm.sh(&format!(
+        "cryptsetup open --key-file /root/key {} inside && mkfs.ext4 -q /dev/mapper/inside",
+        a.by_id()
+    ))?;
+    vm.sh("mount /dev/mapper/inside /mnt && echo here >/mnt/file && umount /mnt && cryptsetup close inside")?;
+    vm.unplug(&a)?;
+    let header = fs::read(a.file())?;
+    ensure!(header.starts_with(b"LUKS\xba\xbe"), "the host sees no LUKS header in the drive's file");
+    Ok(())
+}
+
+fn a_mounted_drive_torn_out_gives_errors(image: &Image) -> Result<()> {
+    let vm = Vm::start(image)?;
+    let a = vm.blank_drive("OFFSITE-A", Size::mib(64))?;
+    vm.plug(&a)?;
+    vm.wait_for("the drive", SOON, &format!("test -b {}", a.by_id()))?;
+    vm.sh(&format!("mkfs.ext4 -q {0} && mount {0} /mnt", a.by_id()))?;
+    let writer = vm.spawn("while echo line >>/mnt/file && sync /mnt/file; do :; done; echo ended")?;
+    vm.wait_for("the writer's file", SOON, "test -s /mnt/file")?;
+    vm.unplug(&a)?;
+    let ended = writer.wait(Duration::from_mins(1))?;
+    ensure!(ended.text.contains("rror") && ended.text.ends_with("ended\n"), "the writer saw {ended:?}");
+    vm.sh("mountpoint -q /mnt && umount -l /mnt")?;
+    Ok(())
+}
+
+fn a_usb_bridge_hides_the_serial(image: &Image) -> Result<()> {
+    let vm = Vm::start(image)?;
+    let a = vm.blank_drive("OFFSITE-A", Size::mib(32))?;
+    vm.plug_by_usb(&a)?;
+    vm.wait_for("a USB disk", Duration::from_mins(1), "ls /dev/disk/by-id/usb-*")?;
+    let shown = vm.sh("ls /dev/disk/by-id; cat /sys/block/sd*/size")?;
+    ensure!(!shown.contains("OFFSITE-A") && shown.contains("65536"), "{shown}");
+    vm.unplug(&a)
+}
+
+fn files_are_the_same_after_both_ways(image: &Image) -> Result<()> {
+    let vm = Vm::start(image)?;
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("large");
+    let bytes: Vec<u8> =
+        (0..12_u32 << 18).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    fs::write(&path, &bytes)?;
+    let started = std::time::Instant::now();
+    vm.put(&path, "/opt/a dir/it's here", 0o750)?;
+    let mode = vm.sh("stat -c '%a %U %s' \"/opt/a dir/it's here\"")?;
+    ensure!(mode == format!("750 root {}\n", bytes.len()), "{mode}");
+    ensure!(vm.fetch("/opt/a dir/it's here")? == bytes, "what came back differs");
+    ensure!(started.elapsed() < Duration::from_secs(20), "12 MiB both ways took {:?}", started.elapsed());
+    vm.write("/etc/offsite/site.toml", "a = 'ä'\n", 0o600)?;
+    ensure!(vm.fetch("/etc/offsite/site.toml")? == "a = 'ä'\n".as_bytes(), "text differs");
+    ensure!(vm.fetch("/nowhere").is_err(), "a file that isn't there was fetched");
+    Ok(())
+}
+
+fn commands_run_side_by_side_and_have_a_limit(image: &Image) -> Result<()> {
+    let vm = Vm::start(image)?;
+    let waits = vm.spawn("until test -e /run/go; do sleep 0.1; done; echo gone")?;
+    let both = vm.run("echo out; echo err >&2; touch /run/go; exit 7")?;
+    ensure!(both.status == 7 && both.text == "out\nerr\n", "{both:?}");
+    ensure!(waits.wait(SOON)?.text == "gone\n", "the first one saw something else");
+    let error = refusal(vm.run_within("echo begun; sleep 60", Duration::from_secs(2)))?;
+    ensure!(error.contains("not done after 2 s") && error.contains("begun"), "{error}");
+    Ok(())
+}
+
+fn a_failing_command_is_told_with_its_output(image: &Image) -> Result<()> {
+    let vm = Vm::start(image)?;
+    let error = refusal(vm.sh("logger from the journal; echo from the output; false"))?;
+    for part in ["exit status 1", "from the output", "from the journal"] {
+        ensure!(error.contains(part), "no {part:?} in: {error}");
+    }
+    let error = refusal(vm.wait_for("the impossible", Duration::from_secs(1), "false"))?;
+    ensure!(error.contains("the impossible: not after 1 s"), "{error}");
+    Ok(())
+}
+
+fn a_flaky_drive_fails_and_heals(image: &Image) -> Result<()> {
+    let vm = Vm::start(image)?;
+    let a = vm.blank_drive("OFFSITE-A", Size::mib(32))?;
+    vm.plug(&a)?;
+    vm.wait_for("the drive", SOON, &format!("test -b {}", a.by_id()))?;
+    let flaky = Flaky::over(&vm, &a.by_id(), "flaky")?;
+    let write = |word: &str| {
+        vm.run(&format!(
+            "echo {word} | dd of={} oflag=sync,direct bs=512 conv=sync status=none",
+            flaky.device()
+        ))
+    };
+    let read =
+        || vm.run(&format!("dd if={} iflag=direct bs=512 count=1 status=none | head -c 5", flaky.device()));
+    ensure!(write("first")?.success(), "a well drive refuses to be written");
+    flaky.lose_writes()?;
+    ensure!(write("other")?.success() && read()?.text == "first", "the write wasn't lost");
+    flaky.fail_writes()?;
+    ensure!(!write("other")?.success() && read()?.text == "first", "the write didn't fail");
+    flaky.fail()?;
+    ensure!(read()?.text.contains("rror"), "reading didn't fail");
+    flaky.heal()?;
+    ensure!(write("third")?.success() && read()?.text == "third", "the drive isn't well again");
+    flaky.remove()
+}
+
+fn nothing_is_left_after_a_machine(image: &Image) -> Result<()> {
+    let vm = Vm::start(image)?;
+    let process = format!("/proc/{}", vm.pid().unwrap_or_default());
+    let directory = vm.console_path().parent().map(Path::to_owned).unwrap_or_default();
+    let command = fs::read_to_string(format!("{process}/cmdline"))?;
+    ensure!(command.starts_with("qemu-system") && directory.is_dir(), "{process} is {command}");
+    drop(vm);
+    ensure!(!Path::new(&process).exists(), "QEMU still runs as {process}");
+    ensure!(!directory.exists(), "{} is still there", directory.display());
+    Ok(())
+}
