@@ -10,7 +10,7 @@ use libcryptsetup_rs::consts::flags::{CryptActivate, CryptDeactivate};
 use nix::sys::stat::{major, minor};
 
 use crate::container::{Container, LoadError};
-use crate::error_target;
+use crate::device_mapper;
 use crate::mapping_status::{
     DeviceNumber, MappingStatus, StatusError, has_device_mapper, mapping_status, mapping_status_in, sectors,
 };
@@ -298,7 +298,7 @@ pub fn close(name: &str, mode: CloseMode) -> Result<Closed, CloseError> {
         CloseMode::Deferred => deactivate(name, CryptDeactivate::DEFERRED),
         CloseMode::Force => {
             if let Some(sectors) = sectors(Path::new("/"), name)? {
-                error_target::install(name, sectors)
+                device_mapper::make_fail(name, sectors)
                     .map_err(|source| CloseError::Force { name: name.to_owned(), source })?;
             }
             deactivate(name, CryptDeactivate::DEFERRED)

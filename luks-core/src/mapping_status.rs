@@ -8,10 +8,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use libcryptsetup_rs::consts::vals::CryptStatusInfo;
-
+use crate::device_mapper;
 use crate::luks_uuid::LuksUuid;
-use crate::session;
 
 /// A block device's number, printed as `8:16`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -46,7 +44,8 @@ pub enum MappingStatus {
         luks_uuid: Option<LuksUuid>,
         /// The device that it reads from; `None` when that one is gone, or when it reads from several or none.
         backing: Option<DeviceNumber>,
-        /// Whether it is mounted or held open.
+        /// Whether it is mounted or held open. Without the right to ask device-mapper (root), only mappings on top of
+        /// it are seen.
         in_use: bool,
     },
 }
@@ -97,7 +96,7 @@ pub fn mapping_status_in(root: &Path, name: &str) -> Result<MappingStatus, Statu
     Ok(MappingStatus::Active {
         luks_uuid: luks_uuid(uuid.trim_end()),
         backing: backing(&block),
-        in_use: held || is_held_open(name),
+        in_use: held || device_mapper::open_count(name).is_ok_and(|count| count > Some(0)),
     })
 }
 
@@ -165,13 +164,6 @@ fn luks_uuid(dm_uuid: &str) -> Option<LuksUuid> {
     let rest = dm_uuid.strip_prefix("CRYPT-LUKS1-").or_else(|| dm_uuid.strip_prefix("CRYPT-LUKS2-"))?;
     let (uuid, _name) = rest.split_once('-')?;
     (uuid.len() == 32).then(|| uuid.parse().ok()).flatten()
-}
-
-/// What the kernel's open count says; mounts count as well.
-fn is_held_open(name: &str) -> bool {
-    let _turn = session::turn();
-    session::logged(|| libcryptsetup_rs::status(None, name))
-        .is_ok_and(|status| status == CryptStatusInfo::Busy)
 }
 
 #[cfg(test)]

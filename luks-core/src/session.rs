@@ -49,13 +49,12 @@ impl Session {
     }
 }
 
-/// Waits until no handle lives, for calls without a handle.
-pub(crate) fn turn() -> MutexGuard<'static, ()> {
+fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Calls libcryptsetup, with what it logged attached to the error; the caller has the [`turn`].
-pub(crate) fn logged<T>(call: impl FnOnce() -> Result<T, LibcryptErr>) -> Result<T, CryptsetupError> {
+/// Calls libcryptsetup, with what it logged attached to the error.
+fn logged<T>(call: impl FnOnce() -> Result<T, LibcryptErr>) -> Result<T, CryptsetupError> {
     log_capture::start();
     call().map_err(|error| CryptsetupError::new(&error, log_capture::take()))
 }

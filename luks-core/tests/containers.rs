@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use luks_core::{
     AddKeyError, BackupError, Container, FormatError, FormatOptions, KeySlot, KillSlotError, LoadError,
-    LuksUuid, LuksVersion, Secret, SecretKind, SlotPbkdf, SlotState, TestKeyError, is_luks,
+    LuksUuid, LuksVersion, RotateError, Secret, SecretKind, SlotPbkdf, SlotState, TestKeyError, is_luks,
 };
 use tempfile::TempDir;
 
@@ -183,6 +183,31 @@ fn killing_needs_a_key_that_opens_another_slot() {
         assert_eq!(states(&container), [(2, SlotState::Active), (3, SlotState::Active)]);
         container.kill_slot(KeySlot::TWO, &key(1)).unwrap();
         assert_eq!(states(&container), [(3, SlotState::ActiveLast)]);
+    }
+}
+
+#[test]
+fn a_key_is_exchanged_once_and_wherever_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    for (mib, options) in [(3, luks1()), (4, small())] {
+        let container = format(&image(&directory, mib), &options, KeySlot::ONE);
+        container.add_key(&key(1), &key(7), SecretKind::KeyFile, Some(KeySlot::TWO)).unwrap();
+        container.add_key(&key(1), &key(1), SecretKind::KeyFile, KeySlot::new(3)).unwrap();
+        let same = container.rotate_key(&key(1), &key(1), SecretKind::KeyFile);
+        assert!(matches!(same, Err(RotateError::SameKey { .. })), "{same:?}");
+        let wrong = container.rotate_key(&key(8), &key(9), SecretKind::KeyFile);
+        assert!(matches!(wrong, Err(RotateError::Add(AddKeyError::WrongKey { .. }))), "{wrong:?}");
+
+        let rotated = container.rotate_key(&key(1), &key(2), SecretKind::KeyFile).unwrap();
+        assert!(rotated.added);
+        assert_eq!(rotated.removed, [KeySlot::ONE, KeySlot::new(3).unwrap()]);
+        assert_eq!(container.slots_opened_by(&key(1)).unwrap(), []);
+        assert_eq!(container.slots_opened_by(&key(2)).unwrap(), [KeySlot::ZERO]);
+        assert_eq!(container.slots_opened_by(&key(7)).unwrap(), [KeySlot::TWO], "another key was lost");
+        let before = fs::read(container.device()).unwrap();
+        let again = container.rotate_key(&key(1), &key(2), SecretKind::KeyFile).unwrap();
+        assert!(!again.added && again.removed.is_empty() && again.slot == KeySlot::ZERO, "{again:?}");
+        assert!(fs::read(container.device()).unwrap() == before, "the second time something was written");
     }
 }
 

@@ -41,6 +41,8 @@ fn main() -> ExitCode {
         trial("adding_a_key_luks2", || matrix("add", &luks2(), |directory| opens(directory, 1))),
         trial("removing_a_key_luks1", || matrix("kill", &luks1(), |directory| opens(directory, 2))),
         trial("removing_a_key_luks2", || matrix("kill", &luks2(), |directory| opens(directory, 2))),
+        trial("exchanging_a_key_luks1", || matrix("rotate", &luks1(), rotation_goes_on)),
+        trial("exchanging_a_key_luks2", || matrix("rotate", &luks2(), rotation_goes_on)),
         trial("mending_a_header", || matrix("repair", &luks2(), |directory| opens(directory, 1))),
         trial("backing_a_header_up", || matrix("backup", &luks2(), backup_is_whole_or_absent)),
         trial("generating_a_key_file", || matrix("generate", &luks2(), key_file_is_whole_or_absent)),
@@ -70,6 +72,9 @@ fn operate(operation: &str, directory: &Path) {
             Container::load(&drive).unwrap().add_key(&key(1), &key(3), SecretKind::KeyFile, THREE).unwrap();
         }
         "kill" => Container::load(&drive).unwrap().kill_slot(KeySlot::ONE, &key(2)).unwrap(),
+        "rotate" => {
+            Container::load(&drive).unwrap().rotate_key(&key(1), &key(3), SecretKind::KeyFile).unwrap();
+        }
         "repair" => {
             Container::load_repairing(&drive).unwrap();
         }
@@ -122,6 +127,18 @@ fn opens(directory: &Path, byte: u8) -> Result<(), String> {
         Container::load_repairing(&directory.join("drive")).map_err(|error| error.to_string())?;
     container.test_key(&key(byte)).map_err(|error| error.to_string())?;
     Ok(())
+}
+
+fn rotation_goes_on(directory: &Path) -> Result<(), String> {
+    opens(directory, 1).or_else(|_old| opens(directory, 3))?;
+    opens(directory, 2)?;
+    let container = Container::load(&directory.join("drive")).map_err(|error| error.to_string())?;
+    container.rotate_key(&key(1), &key(3), SecretKind::KeyFile).map_err(|error| error.to_string())?;
+    opens(directory, 3)?;
+    match opens(directory, 1) {
+        Ok(()) => Err("the old key still opens it".to_owned()),
+        Err(_refused) => Ok(()),
+    }
 }
 
 fn backup_is_whole_or_absent(directory: &Path) -> Result<(), String> {

@@ -1,7 +1,8 @@
-//! Makes every access to a mapping fail, and lets go of the device below it.
+//! The two things that libcryptsetup doesn't do, asked of device-mapper directly.
 //!
-//! libcryptsetup has a flag for this (`CRYPT_DEACTIVATE_FORCE`), but in 2.6 it only tries to remove the mapping for half
-//! a minute when something holds it. Source of the interface: `linux/dm-ioctl.h`, stable since Linux 2.6.
+//! To make every access to a mapping fail, libcryptsetup has a flag (`CRYPT_DEACTIVATE_FORCE`), but in 2.6 it only tries
+//! to remove the mapping for half a minute when something holds it. And how often a mapping is held can be asked here
+//! without waiting for another thread's turn. Source of the interface: `linux/dm-ioctl.h`, stable since Linux 2.6.
 #![expect(unsafe_code, reason = "device-mapper is driven by ioctl(2)")]
 
 use std::fs::File;
@@ -13,6 +14,7 @@ const CONTROL: &str = "/dev/mapper/control";
 const VERSION: [u32; 3] = [4, 0, 0];
 const DM_IOCTL: u8 = 0xfd;
 const DM_DEV_SUSPEND: u8 = 6;
+const DM_DEV_STATUS: u8 = 7;
 const DM_TABLE_LOAD: u8 = 9;
 const DM_SKIP_LOCKFS_FLAG: u32 = 1 << 10;
 const DM_NOFLUSH_FLAG: u32 = 1 << 11;
@@ -54,21 +56,38 @@ struct Table {
 
 /// Replaces the table of a mapping of `sectors` (of 512 bytes) by one that only fails, without waiting for requests
 /// that are under way and without flushing what lies above.
-pub(crate) fn install(name: &str, sectors: u64) -> io::Result<()> {
-    let control = File::options().read(true).write(true).open(CONTROL)?;
-    let mut kind = [0; 16];
-    copy(&mut kind, b"error")?;
-    let mut table = Table {
-        header: header(name)?,
-        target: Target { sector_start: 0, length: sectors, status: 0, next: 0, kind },
-        parameters: [0; 8],
-    };
+pub(crate) fn make_fail(name: &str, sectors: u64) -> io::Result<()> {
+    let control = control()?;
+    let mut table = Table::empty(name)?;
+    table.target.length = sectors;
+    copy(&mut table.target.kind, b"error")?;
     table.header.target_count = 1;
     send(&control, DM_TABLE_LOAD, &mut table)?;
     // Without the suspend flag this ioctl resumes, which takes the new table into use.
     table.header = header(name)?;
     table.header.flags = DM_SKIP_LOCKFS_FLAG | DM_NOFLUSH_FLAG;
     send(&control, DM_DEV_SUSPEND, &mut table)
+}
+
+/// How often a mapping is held open, by mounts, by other mappings or by programs; `None` when there is none.
+pub(crate) fn open_count(name: &str) -> io::Result<Option<i32>> {
+    let mut table = Table::empty(name)?;
+    match send(&control()?, DM_DEV_STATUS, &mut table) {
+        Ok(()) => Ok(Some(table.header.open_count)),
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+impl Table {
+    fn empty(name: &str) -> io::Result<Self> {
+        let target = Target { sector_start: 0, length: 0, status: 0, next: 0, kind: [0; 16] };
+        Ok(Self { header: header(name)?, target, parameters: [0; 8] })
+    }
+}
+
+fn control() -> io::Result<File> {
+    File::options().read(true).write(true).open(CONTROL)
 }
 
 fn header(name: &str) -> io::Result<Header> {
