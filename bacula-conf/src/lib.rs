@@ -5,7 +5,7 @@
 //! - [`generate`] makes all files of a site that backs up to removable drives from its description, [`Bacula`].
 //! - [`inspect`] tells a generated file from one that somebody edited or wrote, [`difference`] shows what would change.
 //! - [`check`] finds what Bacula's `-t` lets pass in silence, [`check_rotation`] whether the retention outlasts a
-//!   [`Rotation`] of drives.
+//!   [`Rotation`] of drives, and [`simulate`] plays years of backups and swaps through.
 //!
 //! Nothing here touches files, devices or daemons; texts come in and go out. Measured against Bacula 9.6.7.
 //!
@@ -39,6 +39,7 @@ mod resources;
 mod rotation;
 mod schedule;
 mod secret;
+mod simulation;
 mod site;
 mod suggest;
 mod text;
@@ -57,6 +58,7 @@ pub use origin::{Origin, inspect};
 pub use rotation::Rotation;
 pub use schedule::{Run, RunError};
 pub use secret::{Password, PasswordError, Passwords};
+pub use simulation::{Night, Outcome, Scenario, simulate};
 pub use site::{
     Accounts, Autochanger, BackupJob, Bacula, Catalog, CatalogBackup, Client, Console, Director, Layout,
     Messages, Paths, Pool, Restore, Schedule, Storage, UpdateSlots,

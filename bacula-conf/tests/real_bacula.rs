@@ -5,6 +5,7 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,8 @@ use bacula_conf::{
     generate,
 };
 use libtest_mimic::{Arguments, Failed, Trial};
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use serde_json::Value as Json;
 use tempfile::TempDir;
 
@@ -34,6 +37,7 @@ fn main() {
         trial("include_is_accepted", &["bacula-dir", "bacula-sd", "bconsole"], include_is_accepted),
         trial("names_at_the_limit_are_accepted", &["bacula-sd"], limits),
     ];
+    trials.push(trial("bsdjson_reads_any_value_as_we_do", &["bsdjson"], any_value));
     for (program, file) in [
         ("bdirjson", "bacula-dir.conf"),
         ("bsdjson", "bacula-sd.conf"),
@@ -285,4 +289,59 @@ fn same(block: &Block, key: &str, theirs: &Json) -> bool {
         }
         other => panic!("{key}: {other}"),
     }
+}
+
+/// Values as somebody may write them: bare or quoted, with blanks, escapes, comments and surplus words.
+fn written_value() -> impl Strategy<Value = String> {
+    let bare = "[a-zA-Z/%!$&*+.:_-][a-zA-Z0-9/%!$&*+.:_@-]{0,10}([ \t]{1,2}[a-zA-Z0-9/._-]{1,5}){0,3}";
+    let quoted = r#""([a-zA-Z0-9 ;{}#=,@|/]|\\"|\\\\|\\a|\n){1,12}""#;
+    let end = prop::sample::select(vec![
+        "",
+        " ",
+        ";",
+        " ; ",
+        "  # a \" comment }",
+        "\t",
+        "\r",
+        ", more",
+        " = more",
+    ]);
+    (prop_oneof![bare, quoted], end).prop_map(|(value, end)| format!("{value}{end}"))
+}
+
+/// Bacula's own lexer is the judge of ours.
+fn any_value() -> Result<(), Failed> {
+    let root = TempDir::new()?;
+    let path = root.path().join("bacula-sd.conf");
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(24));
+    let outcome = runner.run(&prop::collection::vec(written_value(), 40), |values| {
+        let mut text = String::from(
+            "Storage {\n Name = s\n WorkingDirectory = /tmp\n PidDirectory = /tmp\n}\n\
+             Director {\n Name = d\n Password = x\n}\nMessages {\n Name = m\n director = d = all\n}\n",
+        );
+        for (number, value) in values.iter().enumerate() {
+            writeln!(
+                text,
+                "Device {{\n Name = d{number:02}\n Media Type = File\n Archive Device = {value}\n}}"
+            )
+            .expect("a string takes it");
+        }
+        fs::write(&path, &text).expect("written");
+        let output = Command::new(sbin("bsdjson")).arg("-c").arg(&path).output().expect("bsdjson runs");
+        let theirs: Json = serde_json::from_slice(&output.stdout)
+            .map_err(|error| TestCaseError::fail(format!("{error}: {}", shown(&output))))?;
+        let theirs: Vec<_> = theirs
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| entry.get("Device")?.get("ArchiveDevice")?.as_str())
+            .collect();
+        let ours: Document = text.parse().map_err(|error| TestCaseError::fail(format!("{error}: {text}")))?;
+        let ours: Vec<_> =
+            ours.blocks_named("Device").filter_map(|device| device.text("Archive Device")).collect();
+        prop_assert_eq!(ours.len(), values.len());
+        prop_assert_eq!(ours, theirs);
+        Ok(())
+    });
+    outcome.map_err(|error| Failed::from(error.to_string()))
 }
