@@ -170,10 +170,10 @@ fn a_good_drive_is_filled_and_proven() {
     blocks.sort_unstable();
     assert!(blocks.windows(2).all(|pair| pair[0] != pair[1]));
     // Byte counts, chi squared with 255 degrees of freedom: 400 is far out in the tail.
-    let mut counts = [0_u64; 256];
+    let mut counts = [0_u32; 256];
     bytes.iter().for_each(|byte| counts[usize::from(*byte)] += 1);
-    let expected = SIZE as f64 / 256.0;
-    let chi: f64 = counts.iter().map(|count| (*count as f64 - expected).powi(2) / expected).sum();
+    let expected = f64::from(u32::try_from(SIZE).unwrap()) / 256.0;
+    let chi: f64 = counts.iter().map(|count| (f64::from(*count) - expected).powi(2) / expected).sum();
     assert!(chi < 400.0 && chi > 140.0, "{chi}");
 }
 

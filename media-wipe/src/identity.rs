@@ -1,6 +1,6 @@
 //! Which device this is, what is on it, and whether it may be overwritten.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -83,15 +83,6 @@ pub enum IdentifyError {
         /// The path.
         device: PathBuf,
     },
-    /// The device could not be opened for reading.
-    #[error("can't open {}; run as root", device.display())]
-    Open {
-        /// The path.
-        device: PathBuf,
-        /// What the kernel answered.
-        #[source]
-        source: io::Error,
-    },
 }
 
 /// Whether the exclusive use of the device is still to be tried, or held by ourselves.
@@ -115,29 +106,15 @@ pub(crate) fn examine(system: &System, device: &Path, claim: Claim) -> Result<Id
     let Some(node) = Node::of(&meta) else {
         return Err(IdentifyError::NotStorage { device: path });
     };
-    match node {
+    Ok(match node {
         Node::Block(number) => examine_block(system, path, number, claim),
         Node::File { .. } => examine_file(system, path, node),
-    }
+    })
 }
 
-fn examine_block(
-    system: &System,
-    path: PathBuf,
-    number: DeviceNumber,
-    claim: Claim,
-) -> Result<Identity, IdentifyError> {
+fn examine_block(system: &System, path: PathBuf, number: DeviceNumber, claim: Claim) -> Identity {
     let mut refusals = Vec::new();
-    // A reader without a medium can't be opened: that is a refusal, not a failure to look.
-    let opened = open_to_read(&path);
-    let no_medium = opened.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::ENOMEDIUM));
-    let file = match opened {
-        Ok(file) => Some(file),
-        Err(_) if no_medium => None,
-        Err(source) => return Err(IdentifyError::Open { device: path, source }),
-    };
-    let (size_bytes, contents) = look_inside(file.as_ref(), &mut refusals);
-
+    let (size_bytes, contents) = look_inside(&path, &mut refusals);
     let mut identity = Identity {
         id: String::new(),
         by_id: serial::by_id_link(system, number),
@@ -153,6 +130,12 @@ fn examine_block(
     };
     match BlockDevice::by_number(system, number) {
         Ok(device) => {
+            // Where the node can't be opened, sysfs still knows the size, in sectors of 512 bytes always.
+            if identity.size_bytes == 0
+                && let Ok(Some(sectors)) = device.number_attribute("size")
+            {
+                identity.size_bytes = sectors.saturating_mul(512);
+            }
             identity.id = serial::stable_id(system, &device).unwrap_or_default();
             identity.model = serial::model(system, &device);
             identity.removable = device.number_attribute("removable").ok().flatten().map(|flag| flag == 1);
@@ -172,27 +155,29 @@ fn examine_block(
         Err(error) => refusals
             .push(Refusal::Unexplained { what: "what it is in sysfs".into(), reason: error.to_string() }),
     }
-    if claim == Claim::Try
-        && !no_medium
-        && !refusals.iter().any(|refusal| {
-            matches!(refusal, Refusal::Mounted { .. } | Refusal::Swap { .. } | Refusal::Held { .. })
-        })
-    {
+    // What is known to be in use needn't be tried, and what can't be opened was said already.
+    let settled = |refusal: &Refusal| {
+        matches!(
+            refusal,
+            Refusal::Mounted { .. }
+                | Refusal::Swap { .. }
+                | Refusal::Held { .. }
+                | Refusal::Empty
+                | Refusal::Unexplained { .. }
+        )
+    };
+    if claim == Claim::Try && !refusals.iter().any(settled) {
         refusals.extend(exclusive_refusal(&identity.device));
     }
     identity.refusals = refusals;
-    Ok(identity)
+    identity
 }
 
-fn examine_file(system: &System, path: PathBuf, node: Node) -> Result<Identity, IdentifyError> {
+fn examine_file(system: &System, path: PathBuf, node: Node) -> Identity {
     let mut refusals = Vec::new();
-    let file = match open_to_read(&path) {
-        Ok(file) => file,
-        Err(source) => return Err(IdentifyError::Open { device: path, source }),
-    };
-    let (size_bytes, contents) = look_inside(Some(&file), &mut refusals);
+    let (size_bytes, contents) = look_inside(&path, &mut refusals);
     refusals.extend(safety::file_refusals(system, &path, node));
-    Ok(Identity {
+    Identity {
         id: path.to_string_lossy().into_owned(),
         by_id: None,
         model: None,
@@ -204,32 +189,29 @@ fn examine_file(system: &System, path: PathBuf, node: Node) -> Result<Identity, 
         refusals,
         node,
         device: path,
-    })
+    }
 }
 
-fn open_to_read(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
-}
-
-/// The size and the contents, as far as they can be read.
-fn look_inside(file: Option<&File>, refusals: &mut Vec<Refusal>) -> (u64, String) {
-    let Some(mut file) = file else {
-        refusals.push(Refusal::Empty);
-        return (0, "no medium".into());
-    };
-    let size = match file.seek(SeekFrom::End(0)) {
-        Ok(0) => {
+/// The size and the contents, as far as they can be read; what can't be is a refusal.
+fn look_inside(path: &Path, refusals: &mut Vec<Refusal>) -> (u64, String) {
+    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let sized = opened.and_then(|mut file| Ok((file.seek(SeekFrom::End(0))?, file)));
+    let (size, file) = match sized {
+        Ok(sized) => sized,
+        Err(error) if error.raw_os_error() == Some(libc::ENOMEDIUM) => {
             refusals.push(Refusal::Empty);
-            0
+            return (0, "no medium".into());
         }
-        Ok(size) => size,
         Err(error) => {
-            refusals.push(Refusal::Unexplained { what: "its size".into(), reason: error.to_string() });
-            0
+            refusals.push(Refusal::Unexplained { what: "its contents".into(), reason: error.to_string() });
+            return (0, "unreadable".into());
         }
     };
+    if size == 0 {
+        refusals.push(Refusal::Empty);
+    }
     // A drive with an unreadable start is no drive to refuse: to overwrite it is what may heal it.
-    let contents = contents::describe(file, size).unwrap_or_else(|error| format!("unreadable: {error}"));
+    let contents = contents::describe(&file, size).unwrap_or_else(|error| format!("unreadable: {error}"));
     (size, contents)
 }
 

@@ -8,7 +8,7 @@ use crate::sysfs::DeviceNumber;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mount {
     pub(crate) number: DeviceNumber,
-    pub(crate) mount_point: String,
+    pub(crate) place: String,
     pub(crate) source: String,
 }
 
@@ -20,10 +20,10 @@ pub(crate) fn parse_mountinfo(text: &str) -> Result<Vec<Mount>, String> {
 fn parse_mount(line: &str) -> Option<Mount> {
     let mut fields = line.split(' ');
     let number = fields.nth(2)?.parse().ok()?;
-    let mount_point = unescape(fields.nth(1)?);
+    let place = unescape(fields.nth(1)?);
     // Optional fields end at a single hyphen; the type and the source follow.
     let source = fields.skip_while(|field| *field != "-").nth(2)?;
-    Some(Mount { number, mount_point, source: unescape(source) })
+    Some(Mount { number, place, source: unescape(source) })
 }
 
 /// Parses `/proc/swaps` into the paths of devices and files.
@@ -64,7 +64,7 @@ mod tests {
         let mounts = parse_mountinfo(text).unwrap();
         assert_eq!(mounts[0].number, DeviceNumber { major: 254, minor: 0 });
         assert_eq!(mounts[0].source, "/dev/vda");
-        assert_eq!(mounts[1].mount_point, "/mnt/a b");
+        assert_eq!(mounts[1].place, "/mnt/a b");
         assert_eq!(mounts[1].source, "/dev/sd\\b");
         assert_eq!(
             parse_mountinfo("27 1 254-0 / / rw - ext4 x y").unwrap_err(),

@@ -1,7 +1,5 @@
 //! Reading back and comparing: with the stream, or where its key is lost, with the checksums.
 
-use std::io;
-
 use crate::device_io::{AlignedBuffer, Medium};
 use crate::fill::{PIECE, add_region};
 use crate::journal::{Journal, JournalError};
@@ -82,24 +80,14 @@ impl Reader {
         compared: &mut Compared,
     ) {
         let buffer = self.buffer.first(extent.length);
-        match medium.read_at(buffer, extent.offset) {
-            Ok(()) => {
-                compare_bytes(&mut self.stream, &mut self.expected, buffer, extent.offset, skipped, compared)
+        read_around(medium, buffer, extent.offset, &mut |part, at, readable| {
+            let region = Region { offset: at, length: part.len() as u64 };
+            if readable {
+                compare_bytes(&mut self.stream, &mut self.expected, part, at, skipped, compared);
+            } else if !skipped.iter().any(|skip| covers(*skip, region)) {
+                add_region(&mut compared.unreadable, region);
             }
-            Err(_) => {
-                read_around(medium, buffer, extent.offset, &mut |part, at, result| match result {
-                    Ok(()) => {
-                        compare_bytes(&mut self.stream, &mut self.expected, part, at, skipped, compared)
-                    }
-                    Err(_) => {
-                        let region = Region { offset: at, length: part.len() as u64 };
-                        if !skipped.iter().any(|skip| covers(*skip, region)) {
-                            add_region(&mut compared.unreadable, region);
-                        }
-                    }
-                });
-            }
-        }
+        });
     }
 }
 
@@ -107,23 +95,23 @@ fn covers(outer: Region, inner: Region) -> bool {
     outer.offset <= inner.offset && inner.offset + inner.length <= outer.offset + outer.length
 }
 
-/// Reads in halves, down to a block, and hands each part over.
+/// Reads, in halves down to a block where that fails, and hands each part over, readable or not.
 fn read_around(
     medium: &dyn Medium,
     buffer: &mut [u8],
     offset: u64,
-    hand_over: &mut dyn FnMut(&[u8], u64, io::Result<()>),
+    hand_over: &mut dyn FnMut(&[u8], u64, bool),
 ) {
     let blocks = buffer.len().div_ceil(medium.block());
-    match medium.read_at(buffer, offset) {
-        Err(_) if blocks > 1 => {
-            let (first, second) = buffer.split_at_mut(blocks / 2 * medium.block());
-            let middle = offset + first.len() as u64;
-            read_around(medium, first, offset, hand_over);
-            read_around(medium, second, middle, hand_over);
-        }
-        result => hand_over(buffer, offset, result),
+    let readable = medium.read_at(buffer, offset).is_ok();
+    if readable || blocks <= 1 {
+        hand_over(buffer, offset, readable);
+        return;
     }
+    let (first, second) = buffer.split_at_mut(blocks / 2 * medium.block());
+    let middle = offset + first.len() as u64;
+    read_around(medium, first, offset, hand_over);
+    read_around(medium, second, middle, hand_over);
 }
 
 fn compare_bytes(

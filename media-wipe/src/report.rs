@@ -166,9 +166,7 @@ impl Report {
                 write_profile(page, what, &measured)?;
             }
         }
-        for (what, regions) in [("Unwritable", &self.unwritable)] {
-            write_regions(page, what, regions)?;
-        }
+        write_regions(page, "Unwritable", &self.unwritable)?;
         for error in &self.errors {
             writeln!(page, "Error          {error}")?;
         }

@@ -100,12 +100,12 @@ fn mounts(system: &System, device: &BlockDevice) -> io::Result<Vec<Refusal>> {
         if let Some(user) = users.iter().find(|user| user.number == number) {
             refusals.push(Refusal::Mounted {
                 device: node_path(system, user),
-                mount_point: PathBuf::from(&mount.mount_point),
+                mount_point: PathBuf::from(&mount.place),
             });
         }
         // A partition named in place of its disk shares the disk with the system, so look from below as well.
-        if SYSTEM_MOUNTS.contains(&mount.mount_point.as_str()) && stands_on(system, number, device)? {
-            refusals.push(Refusal::SystemDisk { mount_point: PathBuf::from(&mount.mount_point) });
+        if SYSTEM_MOUNTS.contains(&mount.place.as_str()) && stands_on(system, number, device)? {
+            refusals.push(Refusal::SystemDisk { mount_point: PathBuf::from(&mount.place) });
         }
     }
     let mut seen = BTreeSet::new();

@@ -78,8 +78,9 @@ impl Keystream {
         match generator {
             Generator::Aes256Ctr => Self::Aes(Box::new(Ctr64BE::new(&key.0.into(), &nonce.into()))),
             Generator::ChaCha20 => {
-                let [a, b, c, d, e, f, g, h, ..] = nonce;
-                Self::ChaCha(Box::new(ChaCha20Legacy::new(&key.0.into(), &[a, b, c, d, e, f, g, h].into())))
+                let mut half = [0; 8];
+                half.iter_mut().zip(nonce).for_each(|(to, from)| *to = from);
+                Self::ChaCha(Box::new(ChaCha20Legacy::new(&key.0.into(), &half.into())))
             }
         }
     }

@@ -113,6 +113,7 @@ mod tests {
     #[test]
     fn the_confidence_is_kept() {
         let (size, damage, confidence) = (1_u64 << 30, 0.02, 0.9);
+        let damaged = size / 50;
         let mut state = 1_u64;
         let mut found = 0;
         for round in 0..400_u64 {
@@ -120,7 +121,6 @@ mod tests {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 state >> 16
             };
-            let damaged = (size as f64 * damage) as u64;
             let start = random() % (size - damaged);
             let Plan::Places(extents) = sample_plan(size, 4 << 20, confidence, damage, random) else {
                 panic!("round {round} read all")
