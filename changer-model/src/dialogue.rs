@@ -15,10 +15,13 @@ pub(crate) fn update_slots(storage: &str) -> String {
 }
 
 /// The commands that tell that volumes left, where `update slots` says nothing: it does nothing without a volume.
+///
+/// The slot goes as well, as with `update slots`: a restore takes it over from the catalog, and would load from it
+/// without asking for the drive, which ends the job.
 pub(crate) fn out_of_changer<'a>(names: impl IntoIterator<Item = &'a VolumeName>) -> String {
     let mut script = String::new();
     for name in names {
-        let _ = writeln!(script, "update volume=\"{name}\" inchanger=no");
+        let _ = writeln!(script, "update volume=\"{name}\" slot=0 inchanger=no");
     }
     script
 }
@@ -177,6 +180,6 @@ mod tests {
             label("c0", "My Pool", &slots),
             "label storage=\"c0\" pool=\"My Pool\" drive=0 slots=1-3,7 barcodes\nyes\n"
         );
-        assert_eq!(out_of_changer(&names(&["a"])), "update volume=\"a\" inchanger=no\n");
+        assert_eq!(out_of_changer(&names(&["a"])), "update volume=\"a\" slot=0 inchanger=no\n");
     }
 }

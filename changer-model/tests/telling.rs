@@ -70,7 +70,7 @@ fn the_last_magazine_leaves_volume_by_volume() {
     fs::rename(site.path("m0"), site.path("away")).expect("renames");
     fs::remove_file(site.path("said")).expect("removes");
     site.answer("refresh");
-    let expected = "update volume=\"a\" inchanger=no\nupdate volume=\"b\" inchanger=no\n";
+    let expected = "update volume=\"a\" slot=0 inchanger=no\nupdate volume=\"b\" slot=0 inchanger=no\n";
     assert!(site.said().starts_with(expected), "{}", site.said());
     fs::remove_file(site.path("said")).expect("removes");
     site.answer("refresh");
