@@ -6,7 +6,7 @@ use std::fmt::Write;
 use crate::changer::{Changer, ChangerError, Scan, must_be_mounted};
 use crate::identifiers::{IllegalVolumeName, MagazineId, VolumeName};
 use crate::magazine::{Magazine, MagazineError};
-use crate::model::{self, Found, Scanned};
+use crate::model::{self, Found};
 use crate::presence::Presence;
 use crate::state::Manner;
 
@@ -181,14 +181,7 @@ impl Changer {
             return outcome;
         }
         let synced = magazine.sync();
-        // the volumes that were there are taken over as they are known
-        found.extend(volumes.values().map(|v| Found {
-            file: v.file.clone(),
-            name: v.name.clone(),
-            blank: v.blank,
-            stamp: v.stamp,
-        }));
-        model::absorb(&mut state, vec![Scanned { id, volumes: &mut volumes, found }]);
+        model::add(&mut state, id, &mut volumes, found);
         let names: BTreeSet<&VolumeName> = made.iter().collect();
         for volume in volumes.values_mut().filter(|v| names.contains(&v.name)) {
             volume.pool.clone_from(&wish.pool);

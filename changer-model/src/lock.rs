@@ -56,6 +56,9 @@ impl Lock {
             .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC)
             .open(path)
             .map_err(unusable)?;
+        if let Some(dir) = path.parent() {
+            crate::store::give_to_owner_of(dir, &file).map_err(unusable)?;
+        }
         let begun = Instant::now();
         let mut pause = Duration::from_millis(1);
         let mut held = loop {

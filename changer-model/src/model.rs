@@ -146,17 +146,41 @@ pub(crate) fn check_load<'s>(
 
 /// Takes over what scans found: volumes that are still there keep their places, those that moved between the
 /// scanned magazines take their slots along, new ones get the lowest free places in the order of the scans and of
-/// their names. Returns the magazines whose map changed.
-pub(crate) fn absorb(state: &mut State, mut scans: Vec<Scanned<'_>>) -> BTreeSet<MagazineId> {
-    let mut changed = BTreeSet::new();
-    let mut freed: BTreeMap<VolumeName, u32> = BTreeMap::new();
-    let mut just_freed = Places::default();
-    let mut news: Vec<(usize, Vec<Found>)> = Vec::new();
-    for (index, scan) in scans.iter_mut().enumerate() {
-        let record = state.magazines.entry(scan.id.clone()).or_default();
-        let mut found = by_name(std::mem::take(&mut scan.found));
+/// their names.
+pub(crate) fn absorb(state: &mut State, scans: Vec<Scanned<'_>>) {
+    let mut freed = Freed::default();
+    let mut news = Vec::new();
+    for scan in scans {
+        let Scanned { id, volumes, found } = scan;
+        let record = state.magazines.entry(id.clone()).or_default();
+        let found = freed.keep_found(record, volumes, by_name(found));
+        news.push(Scanned { id, volumes, found });
+    }
+    place_new(state, news, freed);
+}
+
+/// Gives volumes that were just made their places.
+pub(crate) fn add(state: &mut State, id: &MagazineId, volumes: &mut Volumes, found: Vec<Found>) {
+    place_new(state, vec![Scanned { id, volumes, found }], Freed::default());
+}
+
+/// Places that volumes left in this look.
+#[derive(Default)]
+struct Freed {
+    by_name: BTreeMap<VolumeName, BTreeSet<u32>>,
+    places: Places,
+}
+
+impl Freed {
+    /// Takes over the files of known volumes, drops the volumes whose files are gone, and returns the new ones.
+    fn keep_found(
+        &mut self,
+        record: &mut MagazineRecord,
+        volumes: &mut Volumes,
+        mut found: BTreeMap<VolumeName, Found>,
+    ) -> Vec<Found> {
         let mut gone = Vec::new();
-        for (place, volume) in scan.volumes.iter_mut() {
+        for (place, volume) in volumes.iter_mut() {
             match found.remove(&volume.name) {
                 Some(now) => {
                     volume.refused &= now.blank && volume.blank;
@@ -167,59 +191,64 @@ pub(crate) fn absorb(state: &mut State, mut scans: Vec<Scanned<'_>>) -> BTreeSet
                 None => gone.push(*place),
             }
         }
+        record.revision += u64::from(!gone.is_empty());
         for place in gone {
-            if let Some(volume) = scan.volumes.remove(&place) {
-                freed.insert(volume.name.clone(), place);
-                just_freed.insert(place);
-                if record.told.is_some() && !record.departed.contains(&volume.name) {
-                    record.departed.push(volume.name);
+            if let Some(volume) = volumes.remove(&place) {
+                self.by_name.entry(volume.name.clone()).or_default().insert(place);
+                self.places.insert(place);
+                if record.told.is_some() {
+                    record.departed.insert(volume.name);
                 }
-                changed.insert(scan.id.clone());
             }
         }
-        record.places = scan.volumes.keys().copied().collect();
-        news.push((index, found.into_values().collect()));
+        record.places = volumes.keys().copied().collect();
+        found.into_values().collect()
     }
+}
+
+fn place_new(state: &mut State, news: Vec<Scanned<'_>>, mut freed: Freed) {
     let manner = state.manner;
     // a place that was just freed gets no other volume yet, so that no call loads what its caller did not mean
-    let mut library = FreePlaces::beside(state.magazines.values().map(|r| &r.places).chain([&just_freed]));
-    for (index, new) in news {
-        let Some(scan) = scans.get_mut(index) else { continue };
-        let Some(record) = state.magazines.get_mut(scan.id) else { continue };
-        let mut bay = FreePlaces::beside([&record.places, &just_freed]);
-        for found in new {
+    let taken = state.magazines.values().map(|record| &record.places).chain([&freed.places]);
+    let mut library = FreePlaces::beside(taken);
+    for Scanned { id, volumes, found } in news {
+        let record = state.magazines.entry(id.clone()).or_default();
+        let mut bay = FreePlaces::beside([&record.places, &freed.places]);
+        let before = record.places.len();
+        for Found { file, name, blank, stamp } in found {
             let place = match manner {
-                Manner::ByVolume => freed.remove(&found.name).unwrap_or_else(|| library.lowest()),
-                Manner::ByBay { .. } => bay.lowest(),
+                Manner::ByVolume => {
+                    let left = freed.by_name.get_mut(&name).and_then(BTreeSet::pop_first);
+                    left.unwrap_or_else(|| library.lowest())
+                }
+                Manner::ByBay { slots_per_magazine, .. } => {
+                    let lowest = bay.lowest();
+                    // a full bay has no other place for what took a volume's place
+                    let again = || freed.places.iter().find(|place| !record.places.contains(*place));
+                    if lowest > slots_per_magazine { again().unwrap_or(lowest) } else { lowest }
+                }
             };
-            let limit = match manner {
-                Manner::ByVolume => HIGHEST,
-                Manner::ByBay { slots_per_magazine, .. } => slots_per_magazine,
-            };
-            // a full bay has no other place for what took a volume's place
-            let in_bay = matches!(manner, Manner::ByBay { .. });
-            let again = just_freed.iter().find(|p| in_bay && place > limit && !record.places.contains(*p));
-            let place = again.unwrap_or(place);
-            if place > limit {
+            if place > highest_place(manner) {
                 break;
             }
             record.places.insert(place);
-            record.departed.retain(|name| *name != found.name);
+            record.departed.remove(&name);
             if manner == Manner::ByVolume {
                 state.highest_slot = state.highest_slot.max(place);
             }
-            let Found { file, name, blank, stamp } = found;
-            scan.volumes.insert(place, Volume { name, file, blank, refused: false, pool: None, stamp });
-            changed.insert(scan.id.clone());
+            volumes.insert(place, Volume { name, file, blank, refused: false, pool: None, stamp });
         }
+        record.revision += u64::from(record.places.len() != before);
+        let blank = volumes.values().filter(|volume| volume.blank && !volume.refused).count();
+        record.blank = u32::try_from(blank).unwrap_or(u32::MAX);
     }
-    for scan in &scans {
-        if let Some(record) = state.magazines.get_mut(scan.id) {
-            record.revision += u64::from(changed.contains(scan.id));
-            record.blank = count(scan.volumes.values().filter(|v| v.blank && !v.refused));
-        }
+}
+
+fn highest_place(manner: Manner) -> u32 {
+    match manner {
+        Manner::ByVolume => HIGHEST,
+        Manner::ByBay { slots_per_magazine, .. } => slots_per_magazine,
     }
-    changed
 }
 
 /// Of files that carry one label, the one that bears its name counts, or else the first by name.
@@ -233,10 +262,6 @@ fn by_name(found: Vec<Found>) -> BTreeMap<VolumeName, Found> {
         }
     }
     chosen
-}
-
-fn count(items: impl Iterator) -> u32 {
-    u32::try_from(items.count()).unwrap_or(u32::MAX)
 }
 
 /// Gives present magazines bays in the order of the configuration; one that is away loses its bay only when
@@ -341,13 +366,9 @@ pub(crate) fn change_manner(
             next = 1;
         }
         let old = volumes.remove(&id).unwrap_or_default();
-        let limit = match manner {
-            Manner::ByVolume => HIGHEST,
-            Manner::ByBay { slots_per_magazine, .. } => slots_per_magazine,
-        };
         let mut new = Volumes::new();
         for volume in old.into_values() {
-            if next > limit {
+            if next > highest_place(manner) {
                 break;
             }
             new.insert(next, volume);

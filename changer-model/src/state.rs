@@ -1,6 +1,6 @@
 //! What the changer remembers between calls.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -76,8 +76,8 @@ pub(crate) struct MagazineRecord {
     /// The revision Bacula's catalog knows to be in the changer; none: known to be away.
     pub(crate) told: Option<u64>,
     /// Names that were in the changer when the catalog was last told, and whose files are gone.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) departed: Vec<VolumeName>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) departed: BTreeSet<VolumeName>,
     /// It was there when last looked for.
     pub(crate) seen: bool,
     /// Its directory was a mount point once, so that without a mount it is away.

@@ -95,3 +95,26 @@ fn a_site_can_change_to_the_new_generation() {
     assert_eq!(site.answer("slots"), "10\n");
     assert_eq!(site.run("initmag 1").code, 1);
 }
+
+#[test]
+fn more_volumes_than_a_bay_has_slots_stay_outside() {
+    let site = old_site();
+    for name in ["m0/a", "m0/b", "m0/c", "m0/d"] {
+        site.volume(name);
+    }
+    assert_eq!(site.answer("list"), "1:a\n2:b\n3:c\n4:\n5:\n6:\n");
+    let state = fs::read(site.path("work/state.json")).unwrap_or_default();
+    site.answer("refresh");
+    site.answer("refresh");
+    let again = fs::read(site.path("work/state.json")).unwrap_or_default();
+    let revision = |text: &[u8]| {
+        let value: Option<serde_json::Value> = serde_json::from_slice(text).ok();
+        value.and_then(|v| {
+            v["magazines"].as_object().map(|m| m.values().map(|r| r["revision"].as_u64()).collect::<Vec<_>>())
+        })
+    };
+    assert!(revision(&state).is_some_and(|r| r.contains(&Some(2))));
+    assert_eq!(revision(&state), revision(&again), "nothing new is owed to Bacula each time");
+    assert!(fs::remove_file(site.path("m0/b")).is_ok());
+    assert_eq!(site.answer("list"), "1:a\n2:d\n3:c\n4:\n5:\n6:\n", "a full bay uses the place again");
+}

@@ -224,3 +224,34 @@ fn a_damaged_state_gives_way_to_the_one_before() {
     fs::write(site.path("work/drives.json"), "junk").expect("writes");
     assert_eq!(site.answer("loaded 1 dev 0"), "0\n");
 }
+
+#[test]
+fn magazine_paths_may_have_commas_quotes_and_blanks() {
+    let site = Site::new("");
+    let directory = site.path("a, \"b\" c");
+    let escaped = directory.to_string_lossy().replace('"', "\\\"");
+    fs::create_dir_all(&directory).expect("makes a directory");
+    let text =
+        format!("Work Dir = {}\nbconsole = \"\"\nMagazine = \"{escaped}\"\n", site.path("work").display());
+    fs::write(site.path("c.conf"), text).expect("writes");
+    fs::write(directory.join("v"), label_block("v")).expect("writes");
+    assert!(site.answer("list").starts_with("1:v\n"));
+    assert_eq!(site.answer("load 1 dev 0"), "");
+    for _ in 0..3 {
+        site.answer("refresh");
+        assert_eq!(site.answer("loaded 1 dev 0"), "1\n");
+    }
+}
+
+#[test]
+fn junk_does_not_crowd_volumes_out() {
+    let site = Site::new("m0");
+    site.volume("m0/z");
+    site.answer("list");
+    for number in 0..11_000 {
+        fs::write(site.path("m0").join(format!("junk{number}")), "junk").expect("writes");
+    }
+    let begun = std::time::Instant::now();
+    assert!(site.answer("list").starts_with("1:z\n2:\n"));
+    assert!(begun.elapsed() < std::time::Duration::from_secs(10));
+}

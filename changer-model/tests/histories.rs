@@ -71,7 +71,7 @@ impl World {
             if self.slots.values().any(|v| v == volume) {
                 continue;
             }
-            let moved = freed.iter().rev().find(|(s, v)| v.1 == volume.1 && !self.slots.contains_key(s));
+            let moved = freed.iter().find(|(s, v)| v.1 == volume.1 && !self.slots.contains_key(s));
             let slot = match moved {
                 Some((slot, _)) => *slot,
                 None => (1..=1_000)

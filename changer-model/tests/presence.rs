@@ -144,3 +144,20 @@ fn a_read_only_magazine_can_be_restored_from() {
     assert_eq!(site.answer("load 1 dev 0"), "");
     modes(0o644, 0o755);
 }
+
+#[test]
+fn a_mounted_device_is_found_by_its_uuid_without_markers() {
+    let site = Site::with("", "Magazine = UUID:abcd-1234\nbconsole = \"\"\n");
+    fs::create_dir_all(site.path("dev/disk/by-uuid")).expect("makes a directory");
+    // a device that every machine has: number 1:3
+    let device = site.path("dev/disk/by-uuid/ABCD-1234");
+    std::os::unix::fs::symlink("/dev/null", device).expect("links");
+    mounts(&site, "offsite", &[]);
+    assert_eq!(site.answer("listmags"), "0:::\n", "it is plugged but not mounted");
+    fs::create_dir_all(site.path("mnt/x y")).expect("makes a directory");
+    let table = "33 1 1:3 / /mnt/x\\040y rw - vfat /dev/sdz1 rw\n";
+    fs::write(site.path("proc/self/mountinfo"), table).expect("writes");
+    site.volume("mnt/x y/a");
+    assert!(site.answer("list").starts_with("1:a\n"));
+    assert_eq!(site.answer("load 1 dev 0"), "");
+}
