@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         ("a_drive_comes_back_under_another_name", a_drive_comes_back_under_another_name),
         ("a_luks_container_opens_on_a_plugged_drive", a_luks_container_opens_on_a_plugged_drive),
         ("a_mounted_drive_torn_out_gives_errors", a_mounted_drive_torn_out_gives_errors),
+        ("events_can_be_repeated", events_can_be_repeated),
         ("a_usb_bridge_hides_the_serial", a_usb_bridge_hides_the_serial),
         ("files_are_the_same_after_both_ways", files_are_the_same_after_both_ways),
         ("commands_run_side_by_side_and_have_a_limit", commands_run_side_by_side_and_have_a_limit),
@@ -124,12 +125,27 @@ fn a_mounted_drive_torn_out_gives_errors(image: &Image) -> Result<()> {
     vm.plug(&a)?;
     vm.wait_for("the drive", SOON, &format!("test -b {}", a.by_id()))?;
     vm.sh(&format!("mkfs.ext4 -q {0} && mount {0} /mnt", a.by_id()))?;
-    let writer = vm.spawn("while echo line >>/mnt/file && sync /mnt/file; do :; done; echo ended")?;
-    vm.wait_for("the writer's file", SOON, "test -s /mnt/file")?;
-    vm.unplug(&a)?;
-    let ended = writer.wait(Duration::from_mins(1))?;
-    ensure!(ended.text.contains("rror") && ended.text.ends_with("ended\n"), "the writer saw {ended:?}");
+    let writer = "while echo line >>/mnt/file && sync /mnt/file; do :; done; echo ended; wc -l </mnt/file";
+    let ended = vm.unplug_during(&a, Duration::from_secs(1), writer)?;
+    ensure!(ended.text.contains("rror") && ended.text.contains("ended"), "the writer saw {ended:?}");
     vm.sh("mountpoint -q /mnt && umount -l /mnt")?;
+    Ok(())
+}
+
+fn events_can_be_repeated(image: &Image) -> Result<()> {
+    let vm = Vm::start(image)?;
+    let a = vm.blank_drive("OFFSITE-A", Size::mib(32))?;
+    ensure!(vm.repeat_event(&a, "add", 1).is_err(), "a drive that is away was announced");
+    vm.plug(&a)?;
+    vm.wait_for("the drive", SOON, &format!("test -b {}", a.by_id()))?;
+    vm.limit_udev_workers(1)?;
+    let monitor = vm.spawn("timeout 20 udevadm monitor --udev --subsystem-match=block | grep -m 100 --line-buffered change | wc -l")?;
+    // The monitor tells when it listens.
+    std::thread::sleep(Duration::from_secs(2));
+    vm.repeat_event(&a, "change", 100)?;
+    let seen = monitor.wait(Duration::from_mins(1))?.text;
+    ensure!(seen.trim() == "100", "{seen} events were seen");
+    vm.sh(&format!("udevadm settle && test -b {}", a.by_id()))?;
     Ok(())
 }
 
@@ -205,6 +221,12 @@ fn a_flaky_drive_fails_and_heals(image: &Image) -> Result<()> {
     ensure!(!write("other")?.success() && read()?.text == "first", "the write didn't fail");
     flaky.fail()?;
     ensure!(read()?.text.contains("rror"), "reading didn't fail");
+    flaky.slow_down(Duration::from_millis(700))?;
+    let took = vm.sh(&format!(
+        "s=$EPOCHREALTIME; head -c 512 {} >/dev/null; echo $s $EPOCHREALTIME | awk '{{ print $2 - $1 }}'",
+        flaky.device()
+    ))?;
+    ensure!(took.trim().parse::<f64>()? > 0.6, "reading took only {took} s");
     flaky.heal()?;
     ensure!(write("third")?.success() && read()?.text == "third", "the drive isn't well again");
     flaky.remove()

@@ -1,11 +1,13 @@
 //! Drives that fail: device-mapper targets of the guest's kernel.
 
+use std::time::Duration;
+
 use anyhow::Result;
 
-use super::Vm;
+use super::{Drive, Output, Vm};
 
-/// A block device in the guest whose medium can be made to fail, by the kernel's dm-flakey and error
-/// targets (`Documentation/admin-guide/device-mapper/dm-flakey.rst`). It starts well.
+/// A block device in the guest whose medium can be made to fail, by the kernel's dm-flakey, dm-delay and
+/// error targets (`Documentation/admin-guide/device-mapper/dm-flakey.rst`). It starts well.
 #[derive(Debug)]
 pub struct Flaky<'vm> {
     vm: &'vm Vm,
@@ -20,7 +22,8 @@ impl<'vm> Flaky<'vm> {
     /// # Errors
     /// When the device isn't there or is in use.
     pub fn over(vm: &'vm Vm, below: &str, name: &str) -> Result<Self> {
-        let sectors = vm.sh(&format!("modprobe dm-flakey && blockdev --getsz {below}"))?.trim().parse()?;
+        let sectors =
+            vm.sh(&format!("modprobe -a dm-flakey dm-delay && blockdev --getsz {below}"))?.trim().parse()?;
         vm.sh(&format!("dmsetup create {name} --table '0 {sectors} linear {below} 0'"))?;
         Ok(Self { vm, name: name.to_owned(), below: below.to_owned(), sectors })
     }
@@ -54,6 +57,14 @@ impl<'vm> Flaky<'vm> {
         self.table(&format!("0 {} flakey {} 0 0 3600 1 error_writes", self.sectors, self.below))
     }
 
+    /// From now on everything takes that long, by the kernel's dm-delay (whole milliseconds).
+    ///
+    /// # Errors
+    /// When the guest refuses.
+    pub fn slow_down(&self, by: Duration) -> Result<()> {
+        self.table(&format!("0 {} delay {} 0 {}", self.sectors, self.below, by.as_millis()))
+    }
+
     /// From now on everything fails.
     ///
     /// # Errors
@@ -78,6 +89,32 @@ impl<'vm> Flaky<'vm> {
 }
 
 impl Vm {
+    /// Starts a script, takes the drive away `after` its start, and waits for its end.
+    ///
+    /// # Errors
+    /// When the drive isn't plugged or the script hangs: it isn't done within a minute of the tear-out.
+    pub fn unplug_during(&self, drive: &Drive, after: Duration, script: &str) -> Result<Output> {
+        let running = self.spawn(script)?;
+        std::thread::sleep(after);
+        self.unplug(drive)?;
+        running.wait(after + Duration::from_mins(1))
+    }
+
+    /// Has the kernel announce a plugged drive again, `count` times as fast as it can, by `add`, `change`
+    /// or `remove`; the drive itself stays where it is.
+    ///
+    /// # Errors
+    /// When the drive isn't plugged.
+    pub fn repeat_event(&self, drive: &Drive, action: &str, count: u32) -> Result<()> {
+        let (name, serial) = (drive.by_id(), drive.serial());
+        // By a remove event udev takes the name away, so it is resolved first.
+        let script = format!(
+            "file=/sys/class/block/$(basename $(readlink -e {name}))/uevent && [ -e $file ] || {{ echo no {serial}; exit 1; }}\n\
+             for n in $(seq {count}); do echo {action} >$file || exit 1; done"
+        );
+        self.sh(&script).map(drop)
+    }
+
     /// Lets udevd run at most that many events at a time.
     ///
     /// # Errors

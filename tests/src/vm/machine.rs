@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
 use super::agent::Agent;
+use super::directory::Directory;
 use super::image::Files;
 use super::qmp::Qmp;
 use super::recipe;
@@ -220,7 +221,7 @@ fn settle_script() -> String {
 
 /// Boots the image's disk once and saves the state of the running machine beside it.
 pub(super) fn boot_and_save(files: &Files) -> Result<()> {
-    let directory = tempfile::Builder::new().prefix("offsite-vm-").tempdir()?;
+    let directory = Directory::make()?;
     let process = Process::start(command(files, directory.path(), Boot::Cold, true)?)?;
     let machine = Machine::connect(directory.path(), Some(&process))?;
     machine.wait_up(Boot::Cold)?;

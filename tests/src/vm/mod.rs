@@ -21,6 +21,7 @@
 
 mod agent;
 mod build;
+mod directory;
 mod drive;
 mod faults;
 mod image;
@@ -38,13 +39,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 pub use agent::{Output, Running};
 pub use drive::{Drive, Size};
 pub use faults::Flaky;
 pub use image::Image;
 
+use directory::Directory;
 use machine::{Boot, Machine, Process};
 
 /// How long a command in the guest may take unless the caller says otherwise.
@@ -60,7 +61,7 @@ const JOURNAL_SHOWN: usize = 25;
 pub struct Vm {
     machine: Machine,
     /// `None` for a machine that belongs to somebody else.
-    owned: Option<(Process, TempDir)>,
+    owned: Option<(Process, Directory)>,
 }
 
 impl Vm {
@@ -69,7 +70,7 @@ impl Vm {
     /// # Errors
     /// When QEMU can't start or the guest doesn't answer, with what both said.
     pub fn start(image: &Image) -> Result<Self> {
-        let directory = tempfile::Builder::new().prefix("offsite-vm-").tempdir()?;
+        let directory = Directory::make()?;
         let process = Process::start(machine::command(&image.files, directory.path(), Boot::Resume, true)?)?;
         let machine = Machine::connect(directory.path(), Some(&process))?;
         machine.wait_up(Boot::Resume)?;
@@ -339,7 +340,7 @@ impl Drop for Vm {
         let Some((process, mut directory)) = self.owned.take() else { return };
         if std::thread::panicking() {
             eprintln!("guest's journal:\n{}", self.journal(60));
-            directory.disable_cleanup(true);
+            directory.keep();
             eprintln!("console's log: {}", self.console_path().display());
         }
         drop(process);
