@@ -120,6 +120,30 @@ impl Catalog {
         )
     }
 
+    /// Moves all that happened into the past, as if that many days had gone by since.
+    pub(super) fn age(&self, days: u32) -> anyhow::Result<()> {
+        let shifted = |table: &str, columns: &[&str]| {
+            let past = |column: &&str| {
+                // A time that was never set is 0 or NULL.
+                format!(
+                    "{column} = CASE WHEN {column} LIKE '____-%' THEN datetime({column}, '-{days} days') ELSE {column} END"
+                )
+            };
+            format!("UPDATE {table} SET {};", columns.iter().map(past).collect::<Vec<_>>().join(", "))
+        };
+        let media = shifted("Media", &["FirstWritten", "LastWritten", "LabelDate"]);
+        let jobs = shifted("Job", &["SchedTime", "StartTime", "EndTime", "RealEndTime"]);
+        let sql =
+            format!("BEGIN; {media} {jobs} UPDATE Job SET JobTDate = JobTDate - {days} * 86400; COMMIT;");
+        let mut command = Command::new("/usr/bin/sqlite3");
+        command.args(["-bail", "-cmd", ".timeout 20000"]).arg(&self.database).arg(&sql);
+        let said = run(&mut command, "", LIMIT)?;
+        if !said.status.success() {
+            bail!("the catalog refused {sql:?}: {}", said.stderr);
+        }
+        Ok(())
+    }
+
     pub(super) fn query<Row: DeserializeOwned>(&self, sql: &str) -> anyhow::Result<Vec<Row>> {
         let mut command = Command::new("/usr/bin/sqlite3");
         command.args(["-readonly", "-json", "-cmd", ".timeout 20000"]).arg(&self.database).arg(sql);

@@ -273,6 +273,14 @@ impl Bacula {
         self.catalog.volumes()
     }
 
+    /// Lets days go by in the catalog: whatever happened is so much longer ago.
+    ///
+    /// # Errors
+    /// The catalog can't be written.
+    pub fn let_days_pass(&self, days: u32) -> anyhow::Result<()> {
+        self.catalog.age(days)
+    }
+
     /// Asks the catalog's database; each row is an object.
     ///
     /// # Errors
