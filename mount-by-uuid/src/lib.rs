@@ -27,7 +27,7 @@
 //! # When things go wrong
 //! Whoever looks at a name gets an answer in bounded time: an absent drive is `ENOENT` at once, a failed mount `EIO`, one
 //! that takes too long `ETIMEDOUT`. When the serving process dies, mounts stay, and the next one takes over. A drive that
-//! is torn out leaves nothing behind after [`Automount::detach`]. A flush that fails is an error and never taken for
+//! is torn out leaves nothing behind after [`Automount::detach`] or [`detach`]. A flush that fails is an error and never taken for
 //! success.
 //!
 //! # What it needs
@@ -35,6 +35,7 @@
 //! errors, 5.15 for [`BlockDevice::diskseq`]. libudev and libblkid; udevd is used where it runs but not needed.
 
 mod autofs;
+mod detach;
 mod device;
 mod fs_uuid;
 mod hotplug;
@@ -46,11 +47,12 @@ mod system;
 mod udev_database;
 
 pub use autofs::{AutofsError, Automount, AutomountSettings, Keeper, NameError, Refusal, Stop, StopError};
+pub use detach::{detach, detach_device};
 pub use device::{BlockDevice, DevNum, DevNumError, Tag};
 pub use fs_uuid::{FsUuid, FsUuidError};
 pub use hotplug::{Event, EventDevice, Hotplug, HotplugError};
 pub use mount::{
-    MountError, MountOptions, MountUuidError, Refused, UnmountMode, detach, flush, mount, mount_uuid, unmount,
+    MountError, MountOptions, MountUuidError, Refused, UnmountMode, flush, mount, mount_uuid, unmount,
 };
 pub use mount_table::{MountEntry, MountTable, MountTableError};
 pub use probe::ProbeError;

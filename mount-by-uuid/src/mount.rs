@@ -1,8 +1,9 @@
-//! Mounting with safe options, flushing, unmounting, and tearing away what lost its device.
+//! Mounting with safe options, flushing and unmounting.
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -12,7 +13,7 @@ use sys_mount::{FilesystemType, Mount, MountFlags};
 
 use crate::device::{BlockDevice, DevNum, Tag};
 use crate::fs_uuid::FsUuid;
-use crate::mount_table::{MountTable, MountTableError};
+use crate::mount_table::MountTableError;
 use crate::system::{FindError, System};
 
 /// How to mount, beside `nosuid,nodev,noexec`, which always hold.
@@ -202,17 +203,29 @@ pub fn mount(device: &Path, at: &Path, fs_type: &str, options: &MountOptions) ->
     })
 }
 
+/// How long a mount may be busy without being told so. A program that another thread starts has, until it runs, a copy of
+/// each descriptor that this process has open, and so of the one by which [`flush`] has just been done.
+const BUSY_GRACE: Duration = Duration::from_millis(200);
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
+
 /// Unmounts the mount that is on top at `at`; a symbolic link there is not followed.
 ///
 /// # Errors
-/// [`MountError::Busy`], only with [`UnmountMode::Now`]; [`MountError::NotMounted`].
+/// [`MountError::Busy`], only with [`UnmountMode::Now`], if it is in use for longer than 200 ms;
+/// [`MountError::NotMounted`].
 pub fn unmount(at: &Path, mode: UnmountMode) -> Result<(), MountError> {
     // By nix: the flag of this name in sys-mount 3.1 is `open(2)`'s, which umount2(2) refuses.
     let flags = match mode {
         UnmountMode::Now => MntFlags::UMOUNT_NOFOLLOW,
         UnmountMode::Lazy => MntFlags::UMOUNT_NOFOLLOW | MntFlags::MNT_DETACH,
     };
-    umount2(at, flags).map_err(|errno| match errno {
+    let mut result = umount2(at, flags);
+    let started = Instant::now();
+    while result == Err(Errno::EBUSY) && started.elapsed() < BUSY_GRACE {
+        std::thread::sleep(BUSY_PAUSE);
+        result = umount2(at, flags);
+    }
+    result.map_err(|errno| match errno {
         Errno::EBUSY => MountError::Busy { at: at.to_owned() },
         Errno::EINVAL | Errno::ENOENT => MountError::NotMounted { at: at.to_owned() },
         _ => MountError::Unmount { at: at.to_owned(), source: errno.into() },
@@ -237,33 +250,6 @@ pub fn flush(at: &Path) -> Result<(), MountError> {
         Errno::ENOENT | Errno::ENOTDIR => MountError::NotMounted { at: at.to_owned() },
         _ => MountError::Flush { at: at.to_owned(), source: errno.into() },
     })
-}
-
-/// Takes every mount of a device out of the directory tree, for a device that is gone: users of open files get errors,
-/// everyone else finds the mount points empty. Returns the mount points, the innermost first.
-///
-/// Only mounts in the calling process' namespace, and those that follow it by propagation, are reached.
-///
-/// # Errors
-/// [`MountError::Covered`] after the others are gone, if a mount lies under another one; [`MountError::Unmount`].
-pub fn detach(system: &System, devnum: DevNum) -> Result<Vec<PathBuf>, MountError> {
-    let mut detached = Vec::new();
-    loop {
-        let table = MountTable::read(system).map_err(|source| MountError::Table { source })?;
-        let on_top = |at: &Path, id| table.at(at).is_some_and(|top| top.id == id && top.devnum == devnum);
-        // The table has a mount after its parent, so from the end the innermost comes first.
-        let next = table.mounts_of(devnum).rev().find(|entry| on_top(&entry.mount_point, entry.id));
-        match (next, table.mounts_of(devnum).next()) {
-            (Some(entry), _) => {
-                unmount(&entry.mount_point, UnmountMode::Lazy)?;
-                detached.push(entry.mount_point.clone());
-            }
-            (None, Some(covered)) => {
-                return Err(MountError::Covered { devnum, at: covered.mount_point.clone() });
-            }
-            (None, None) => return Ok(detached),
-        }
-    }
 }
 
 /// Why a filesystem was not mounted by its UUID.

@@ -3,21 +3,21 @@
 
 mod automount_life;
 mod automount_restart;
+mod daemon;
 mod keepers;
 mod sandbox;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // A process of its own that serves an automount, for the tests that kill or measure one; it inherits its parent's mounts.
-    let arguments: Vec<String> = std::env::args().collect();
-    if let [_, role, rest @ ..] = arguments.as_slice()
-        && role == automount_restart::ROLE
-    {
-        return automount_restart::act(rest);
+    if let Some(code) = daemon::act_if_asked() {
+        return code;
     }
     let lacking = sandbox::enter().or_else(sandbox::lacking_autofs);
     let mut trials = sandbox::trials(lacking, automount_life::TESTS);
     trials.extend(sandbox::trials(lacking, automount_restart::TESTS));
-    libtest_mimic::run(&libtest_mimic::Arguments::from_args(), trials).exit_code()
+    // They mostly wait, so more at a time than there are processors.
+    let mut arguments = libtest_mimic::Arguments::from_args();
+    arguments.test_threads.get_or_insert(8);
+    libtest_mimic::run(&arguments, trials).exit_code()
 }

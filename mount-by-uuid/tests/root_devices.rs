@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use mount_by_uuid::{
     Event, FindError, FsUuid, Hotplug, MountError, MountOptions, MountTable, MountUuidError, Refused, System,
-    Tag, UnmountMode, detach, flush, mount, mount_uuid, unmount,
+    Tag, UnmountMode, detach, detach_device, flush, mount, mount_uuid, unmount,
 };
 use sandbox::{Lacking, Loop, Visitor, ext4_image, wait_for};
 use tempfile::tempdir;
@@ -162,7 +162,7 @@ fn detach_takes_every_mount_of_the_device() {
     let mut holder = Visitor::start("exec 3<\"$1\"; echo open; read -r _; cat <&3", &at.path().join("hello"));
     std::thread::sleep(Duration::from_millis(200));
     assert!(holder.is_waiting());
-    let mut detached = detach(&system(), devnum).unwrap();
+    let mut detached = detach(&system(), bind.path()).unwrap();
     detached.sort();
     let mut expected = [at.path().to_owned(), bind.path().to_owned()];
     expected.sort();
@@ -170,7 +170,9 @@ fn detach_takes_every_mount_of_the_device() {
     assert_eq!(MountTable::read(&system()).unwrap().mounts_of(devnum).count(), 0);
     // The device is still there in this test, so the open file goes on to work.
     assert!(holder.finish().output.ends_with(&text));
-    assert_eq!(detach(&system(), devnum).unwrap(), [] as [std::path::PathBuf; 0]);
+    for nothing in [at.path(), &at.path().join("none")] {
+        assert!(detach(&system(), nothing).unwrap().is_empty());
+    }
 }
 
 fn detach_names_a_covered_mount() {
@@ -181,10 +183,10 @@ fn detach_names_a_covered_mount() {
     let devnum = mount_uuid(&system(), &uuid, at.path()).unwrap().devnum;
     let none = nix::mount::MsFlags::empty();
     nix::mount::mount(Some("cover"), at.path(), Some("tmpfs"), none, None::<&str>).unwrap();
-    let error = detach(&system(), devnum).unwrap_err();
+    let error = detach_device(&system(), devnum).unwrap_err();
     assert!(matches!(&error, MountError::Covered { at: covered, .. } if covered == at.path()), "{error:?}");
     unmount(at.path(), UnmountMode::Now).unwrap();
-    assert_eq!(detach(&system(), devnum).unwrap(), [at.path()]);
+    assert_eq!(detach_device(&system(), devnum).unwrap(), [at.path()]);
 }
 
 fn luks_containers_are_known() {

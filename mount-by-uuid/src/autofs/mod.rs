@@ -17,8 +17,9 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::getpgrp;
 
-use crate::mount::{MountError, UnmountMode, detach, unmount};
-use crate::mount_table::{MountTable, MountTableError};
+use crate::detach::detach;
+use crate::mount::{MountError, UnmountMode, unmount};
+use crate::mount_table::MountTable;
 use crate::system::System;
 pub use attach::AutofsError;
 pub use keeper::{Keeper, Refusal};
@@ -276,13 +277,8 @@ impl Automount {
         if !packet::is_name(name) {
             return Err(NameError::Name { name: name.to_owned() });
         }
-        let fail = |source| NameError::Detach { name: name.to_owned(), source };
-        let table_error = |source: MountTableError| fail(MountError::Table { source });
-        let table = MountTable::read(&self.system).map_err(table_error)?;
-        let points = match table.at(&self.dir().join(name)) {
-            Some(top) => detach(&self.system, top.devnum).map_err(fail)?,
-            None => Vec::new(),
-        };
+        let points = detach(&self.system, &self.dir().join(name))
+            .map_err(|source| NameError::Detach { name: name.to_owned(), source })?;
         self.service.forget(name);
         Ok(points)
     }

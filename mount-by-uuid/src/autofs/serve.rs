@@ -182,7 +182,8 @@ impl Service {
     pub(super) fn forget(&self, name: &OsStr) {
         let mut state = lock(&self.state);
         let released = state.names.release(name);
-        if state.names.is_at_rest(name) {
+        // It may have been mounted anew already.
+        if state.names.is_at_rest(name) && !self.kernel.is_mounted(name) {
             self.clear(name);
             state.names.forget(name);
         }

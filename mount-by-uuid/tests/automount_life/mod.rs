@@ -33,6 +33,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("someone_elses_umount_is_cleaned_up", someone_elses_umount_is_cleaned_up),
     ("a_torn_out_drive_leaves_a_clean_mount_point", a_torn_out_drive_leaves_a_clean_mount_point),
     ("tearing_out_releases_those_who_wait", tearing_out_releases_those_who_wait),
+    ("a_storm_of_requests_ends_quietly", a_storm_of_requests_ends_quietly),
     ("hundreds_of_names", hundreds_of_names),
     ("a_clean_stop_leaves_nothing", a_clean_stop_leaves_nothing),
     ("a_busy_stop_is_refused_and_service_goes_on", a_busy_stop_is_refused),
@@ -384,6 +385,45 @@ fn tearing_out_releases_those_who_wait() {
     let visit = visitor.finish();
     assert!(visit.error.contains("No such file or directory"), "{visit:?}");
     assert!(visit.took < Duration::from_secs(2), "{visit:?}");
+}
+
+/// Visitors, the owner, ejects and tear-outs on few names, all at once.
+fn a_storm_of_requests_ends_quietly() {
+    let stage = Stage::new(Duration::from_secs(1), Arc::new(Blanks));
+    let script = "end=$(($(date +%s) + 4)); while [ $(date +%s) -lt $end ]; do
+        for name in a b c; do ls \"$1/$name/.\" || echo \"failed: $name\" >&2; done; done; true";
+    let visitors = [(); 6].map(|()| Visitor::start(script, stage.automount.dir()));
+    std::thread::scope(|scope| {
+        let until = std::time::Instant::now() + Duration::from_secs(4);
+        let storm = |act: fn(&Automount, &str)| {
+            let automount = &stage.automount;
+            scope.spawn(move || {
+                for name in ["a", "b", "c", "a", "c"].iter().cycle() {
+                    act(automount, name);
+                    if std::time::Instant::now() > until {
+                        break;
+                    }
+                }
+            })
+        };
+        // What each returns depends on who came first; that each returns is what counts.
+        storm(|automount, name| drop(automount.touch_mount(name)));
+        storm(|automount, name| drop(automount.unmount_now(name)));
+        storm(|automount, name| drop(automount.detach(name)));
+    });
+    for visitor in visitors {
+        let visit = visitor.finish();
+        // A drive torn out before a visitor's eyes is an error to them, but only of these kinds.
+        let known = ["failed: ", "No such file or directory", "Input/output error"];
+        let odd = |line: &&str| !known.iter().any(|known| line.contains(known));
+        assert_eq!(visit.error.lines().find(odd), None);
+    }
+    let left = || std::fs::read_dir(stage.automount.dir()).unwrap().next().is_some();
+    wait_for("everything to be unmounted", Duration::from_secs(10), || !left());
+    assert!(stage.automount.mounted().is_empty());
+    assert!(Visitor::start("ls \"$1/a/.\"", stage.automount.dir()).finish().ok);
+    stage.automount.shutdown(Stop::Unmount).unwrap();
+    assert!(!is_mount_point(stage.automount.dir()));
 }
 
 fn hundreds_of_names() {

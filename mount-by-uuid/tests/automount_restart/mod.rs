@@ -1,9 +1,6 @@
-//! What outlives the process that serves an automount, and what that process costs.
+//! What outlives the process that serves an automount.
 
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +8,9 @@ use mount_by_uuid::{AutofsError, Automount, AutomountSettings, Stop, System};
 use tempfile::tempdir;
 
 use crate::automount_life::{Drive, FIRST, SECOND, is_mount_point};
+use crate::daemon::{Daemon, PROMPT, Pace};
 use crate::keepers::{Blanks, Drives};
-use crate::sandbox::{Visit, Visitor, cat, wait_for};
+use crate::sandbox::{Visitor, cat, wait_for};
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
     ("after_kill_9_the_mounts_are_taken_over_and_kept", after_kill_9_the_mounts_are_kept),
@@ -21,151 +19,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("an_automount_in_use_is_not_taken_over", an_automount_in_use_is_not_taken_over),
     ("a_foreign_automount_is_not_touched", a_foreign_automount_is_not_touched),
     ("a_stop_that_keeps_the_mounts_can_be_taken_over", a_stop_that_keeps_the_mounts),
-    ("while_nothing_is_mounted_no_thread_wakes_up", while_nothing_is_mounted_no_thread_wakes_up),
-    ("mounting_and_unmounting_leaks_nothing", mounting_and_unmounting_leaks_nothing),
 ];
-
-/// The first argument that turns this program into a process that serves an automount.
-pub(crate) const ROLE: &str = "--act-as-daemon";
-
-/// Serves the directory `arguments[0]`, then obeys the lines that it reads.
-pub(crate) fn act(arguments: &[String]) -> ExitCode {
-    let [dir, idle, takes, unmount_takes, devices @ ..] = arguments else { return ExitCode::FAILURE };
-    let [idle, takes, unmount_takes] =
-        [idle, takes, unmount_takes].map(|millis| Duration::from_millis(millis.parse().unwrap()));
-    let automount = Automount::mount(Path::new(dir), idle).unwrap();
-    let drives = Arc::new(Drives::default().slow(takes).slow_to_unmount(unmount_takes));
-    for device in devices {
-        let (name, path) = device.split_once('=').unwrap();
-        drives.plug(name, Path::new(path));
-    }
-    if devices.is_empty() {
-        automount.serve(Arc::new(Blanks)).unwrap();
-    } else {
-        automount.serve(drives.clone()).unwrap();
-    }
-    println!("serving");
-    for line in std::io::stdin().lines() {
-        let line = line.unwrap();
-        let (order, argument) = line.split_once(' ').unwrap_or((&line, ""));
-        match order {
-            "resources" => println!("{}", resources()),
-            "unmounts" => println!("{}", drives.unmounts()),
-            "switches" => println!("{}", switches()),
-            "cycles" => {
-                for _ in 0..argument.parse().unwrap() {
-                    automount.touch_mount("cycle").unwrap();
-                    automount.unmount_now("cycle").unwrap();
-                }
-                println!("done");
-            }
-            _ => return ExitCode::FAILURE,
-        }
-    }
-    ExitCode::SUCCESS
-}
-
-/// Open descriptors, threads, mounts, and resident memory in KiB.
-fn resources() -> String {
-    let count = |path: &str| std::fs::read_dir(path).unwrap().count();
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count();
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    let memory = memory.split_whitespace().next().unwrap();
-    format!("{} {} {mounts} {memory}", count("/proc/self/fd"), count("/proc/self/task"))
-}
-
-/// How often the serving threads were given the processor.
-fn switches() -> u64 {
-    let mut sum = 0;
-    for task in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
-        let status = std::fs::read_to_string(task.path().join("status")).unwrap();
-        if status.starts_with("Name:\tautofs-") {
-            let switched = status.lines().filter(|line| line.contains("ctxt_switches:"));
-            sum +=
-                switched.map(|line| line.rsplit('\t').next().unwrap().parse::<u64>().unwrap()).sum::<u64>();
-        }
-    }
-    sum
-}
-
-/// A process that serves an automount, in a process group of its own as a service has.
-struct Daemon {
-    child: Child,
-    answers: BufReader<ChildStdout>,
-}
-
-/// How a daemon's automount behaves.
-struct Pace {
-    idle: Duration,
-    mount_takes: Duration,
-    unmount_takes: Duration,
-}
-
-const PROMPT: Pace = Pace { idle: LONG, mount_takes: Duration::ZERO, unmount_takes: Duration::ZERO };
-
-impl Daemon {
-    fn start(dir: &Path, pace: &Pace, devices: &[(&str, &Path)]) -> Daemon {
-        Daemon::run(Command::new(std::env::current_exe().unwrap()), dir, pace, devices)
-    }
-
-    /// Starts one whose mounts nobody else sees, and which doesn't see others'.
-    fn start_secluded(dir: &Path) -> Daemon {
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "--propagation", "private"]).arg(std::env::current_exe().unwrap());
-        Daemon::run(command, dir, &PROMPT, &[])
-    }
-
-    /// Runs a script with the directory as argument where the daemon's mounts are seen.
-    fn visit(&self, script: &str, dir: &Path) -> Visit {
-        let inside = format!("exec nsenter --target {} --mount sh -c '{script}' sh \"$1\"", self.child.id());
-        Visitor::start(&inside, dir).finish()
-    }
-
-    fn run(mut command: Command, dir: &Path, pace: &Pace, devices: &[(&str, &Path)]) -> Daemon {
-        command.arg(ROLE).arg(dir).process_group(0);
-        command
-            .args([pace.idle, pace.mount_takes, pace.unmount_takes].map(|time| time.as_millis().to_string()));
-        for (name, device) in devices {
-            command.arg(format!("{name}={}", device.display()));
-        }
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let answers = BufReader::new(child.stdout.take().unwrap());
-        let mut daemon = Daemon { child, answers };
-        assert_eq!(daemon.answer(), "serving");
-        daemon
-    }
-
-    fn answer(&mut self) -> String {
-        let mut line = String::new();
-        self.answers.read_line(&mut line).unwrap();
-        line.trim().to_owned()
-    }
-
-    fn order(&mut self, order: &str) -> String {
-        writeln!(self.child.stdin.as_mut().unwrap(), "{order}").unwrap();
-        self.answer()
-    }
-
-    fn resources(&mut self) -> [u64; 4] {
-        let numbers: Vec<u64> =
-            self.order("resources").split(' ').map(|number| number.parse().unwrap()).collect();
-        numbers.try_into().unwrap()
-    }
-
-    /// Kills it with SIGKILL and waits until it is gone.
-    fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 const LONG: Duration = Duration::from_secs(999);
 
@@ -239,7 +93,7 @@ fn an_automount_in_use_is_not_taken_over() {
     let mut daemon = Daemon::start(directory.path(), &PROMPT, &[]);
     match Automount::mount(directory.path(), LONG) {
         Err(AutofsError::InUse { owner, .. }) => {
-            assert!(owner.contains(&daemon.child.id().to_string()), "{owner}");
+            assert!(owner.contains(&daemon.pid().to_string()), "{owner}");
         }
         other => panic!("{other:?}"),
     }
@@ -281,40 +135,4 @@ fn a_stop_that_keeps_the_mounts() {
     automount.shutdown(Stop::Unmount).unwrap();
     assert_eq!((drives.mounts(), drives.unmounts()), (1, 1));
     assert!(!is_mount_point(directory.path()));
-}
-
-fn while_nothing_is_mounted_no_thread_wakes_up() {
-    let directory = tempdir().unwrap();
-    let mut daemon = Daemon::start_secluded(directory.path());
-    let visit = daemon.visit("ls \"$1/a/.\" && umount \"$1/a\"", directory.path());
-    assert!(visit.ok, "{visit:?}");
-    // Looking at the name itself would mount it again.
-    let gone = || daemon.visit("ls -A \"$1\"", directory.path()).output.is_empty();
-    wait_for("the name to be cleaned up", Duration::from_secs(5), gone);
-    // The last look for idle names may have been about to begin.
-    std::thread::sleep(Duration::from_millis(1500));
-    let before = daemon.order("switches");
-    std::thread::sleep(Duration::from_secs(3));
-    assert_eq!(daemon.order("switches"), before);
-}
-
-fn mounting_and_unmounting_leaks_nothing() {
-    let directory = tempdir().unwrap();
-    let mut daemon = Daemon::start(directory.path(), &PROMPT, &[]);
-    daemon.order("cycles 20");
-    let [descriptors, threads, mounts, memory] = daemon.resources();
-    daemon.order("cycles 500");
-    // The last worker may still be on its way out, or the mount table being read.
-    let mut now = daemon.resources();
-    wait_for("threads and descriptors to go", Duration::from_secs(5), || {
-        now = daemon.resources();
-        now.first() <= Some(&descriptors) && now.get(1) <= Some(&threads)
-    });
-    let [_, _, mounts_now, memory_now] = now;
-    // Other tests mount meanwhile, but not hundreds.
-    assert!(mounts_now < mounts + 100, "mounts grew from {mounts} to {mounts_now}");
-    assert!(memory_now <= memory + 2048, "memory grew from {memory} to {memory_now} KiB");
-    assert!(memory_now < 20 << 10, "{memory_now} KiB are in use");
-    daemon.kill();
-    Automount::mount(directory.path(), LONG).unwrap().shutdown(Stop::Unmount).unwrap();
 }

@@ -1,4 +1,5 @@
 //! Keepers that mount loop devices or tmpfs, slowly or not at all, and count what they are asked.
+#![allow(dead_code, clippy::allow_attributes, reason = "each test binary uses a part of this")]
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
