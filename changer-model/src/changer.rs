@@ -10,6 +10,7 @@ use crate::config::{Config, Generation, MagazineSetting};
 use crate::drives::{self, DriveError};
 use crate::environment::Environment;
 use crate::identifiers::{DriveIndex, MagazineId, Slot};
+use crate::legacy::Legacy;
 use crate::lock::{Lock, LockError};
 use crate::magazine::{Magazine, MagazineError, directory_stamp};
 use crate::model::{self, Debt, Scanned};
@@ -365,8 +366,16 @@ impl Changer {
             listings.iter_mut().map(|(_, _, listing, _)| std::mem::take(&mut listing.found)).collect();
         let mut old: BTreeMap<MagazineId, Volumes> = BTreeMap::new();
         let mut scans = Vec::new();
+        let legacy = match (&before, view.state.manner) {
+            (None, Manner::ByVolume) => Legacy::read(self.store.dir()),
+            _ => Legacy::default(),
+        };
+        view.state.highest_slot = view.state.highest_slot.max(legacy.highest_slot);
         for ((id, known, ..), found) in listings.iter_mut().zip(found) {
             old.insert(id.clone(), known.clone());
+            if known.is_empty() {
+                *known = legacy.volumes(id, &found);
+            }
             scans.push(Scanned { id, volumes: known, found });
         }
         model::absorb(&mut view.state, scans);
@@ -400,6 +409,8 @@ impl Changer {
             self.store.commit(before.as_ref(), &mut view.state, &volumes)?;
         }
         self.settle_drives(&view, &volumes)?;
+        // where only trying tells, a failure tells that it is away
+        unusable.retain(|(id, _)| !matches!(view.presence(id), Presence::Unknown { .. }));
         Ok(Updated { view, unusable })
     }
 

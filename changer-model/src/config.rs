@@ -4,130 +4,20 @@
 //! not count; in a 0.8 key case does not. The first key that only one generation knows decides which one the
 //! file is of; `Logfile` and `Magazine` are in both.
 
+mod keys;
+mod problem;
 mod syntax;
 
 use std::fmt;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::environment::below;
 use crate::identifiers::MagazineId;
+use keys::{Key, generation_of, key_of};
 use syntax::Entry;
 
-/// A place in a configuration file, both counted from 1, the column in characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Position {
-    /// The line.
-    pub line: u32,
-    /// The character within the line.
-    pub column: u32,
-}
-
-impl fmt::Display for Position {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.line, self.column)
-    }
-}
-
-/// Why a configuration cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// The file is not there or may not be read.
-    #[error("cannot read the changer configuration {}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// The file says something that cannot be understood.
-    #[error("{}:{position}: {problem}", path.display())]
-    Invalid {
-        /// The file.
-        path: PathBuf,
-        /// Where in it.
-        position: Position,
-        /// What is wrong and what would be right.
-        problem: ConfigProblem,
-    },
-    /// Something that must be there is missing.
-    #[error("{}: {problem}", path.display())]
-    Incomplete {
-        /// The file.
-        path: PathBuf,
-        /// What is missing.
-        problem: ConfigProblem,
-    },
-}
-
-/// What is wrong at a place of a configuration.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConfigProblem {
-    /// The text is not UTF-8.
-    #[error("the file is not UTF-8 text")]
-    NotUtf8,
-    /// A `[section]`.
-    #[error("sections in brackets are not known here; remove the line")]
-    Section,
-    /// A line without `=`.
-    #[error("expected 'key = value', found {text:?}")]
-    NoEquals {
-        /// The line.
-        text: String,
-    },
-    /// A quote without its end.
-    #[error("this quote is not closed on its line")]
-    OpenQuote,
-    /// Text behind a quoted value.
-    #[error("unexpected {text:?} after the closing quote")]
-    AfterQuote {
-        /// The text.
-        text: String,
-    },
-    /// A key nobody knows.
-    #[error("unknown key {key:?}{}", suggestion.as_ref().map(|s| format!("; did you mean {s:?}?")).unwrap_or_default())]
-    UnknownKey {
-        /// The key.
-        key: String,
-        /// The nearest known one.
-        suggestion: Option<String>,
-    },
-    /// A key of the other generation.
-    #[error("{key:?} belongs to vchanger {theirs}, but this file is of {ours}{}", instead.as_ref().map(|s| format!("; write {s:?}")).unwrap_or_default())]
-    OtherGeneration {
-        /// The key.
-        key: String,
-        /// The generation that knows it.
-        theirs: Generation,
-        /// The generation of the file.
-        ours: Generation,
-        /// What the same setting is called in the file's generation.
-        instead: Option<String>,
-    },
-    /// An empty value where one is needed.
-    #[error("{key:?} must not be empty")]
-    Empty {
-        /// The key.
-        key: &'static str,
-    },
-    /// A value outside its range.
-    #[error("{key:?} must be {expected}, not {found:?}")]
-    BadValue {
-        /// The key.
-        key: &'static str,
-        /// What would be right.
-        expected: String,
-        /// What stands there.
-        found: String,
-    },
-    /// No magazine at all.
-    #[error("no magazine is configured; add a line 'Magazine = UUID:...' or 'Magazine = /directory'")]
-    NoMagazine,
-}
+pub use problem::{ConfigError, ConfigProblem, Position};
 
 /// Which vchanger a configuration was written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -341,111 +231,6 @@ fn end_of(text: &str) -> Position {
     let line = u32::try_from(text.matches('\n').count() + 1).unwrap_or(u32::MAX);
     let last = text.rsplit('\n').next().unwrap_or_default();
     Position { line, column: u32::try_from(last.chars().count() + 1).unwrap_or(u32::MAX) }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Key {
-    Name,
-    WorkDir,
-    Logfile,
-    LogLevel,
-    User,
-    Group,
-    Bconsole,
-    BconsoleConfig,
-    DefaultPool,
-    Magazine,
-    VirtualDrives,
-    SlotsPerMagazine,
-    MagazineBays,
-    AutomountDir,
-}
-
-/// Normalized spelling, how the manual spells it, meaning.
-type KeyTable = &'static [(&'static str, &'static str, Key)];
-
-const KEYS_V1: KeyTable = &[
-    ("storageresource", "Storage Resource", Key::Name),
-    ("workdir", "Work Dir", Key::WorkDir),
-    ("logfile", "Logfile", Key::Logfile),
-    ("loglevel", "Log Level", Key::LogLevel),
-    ("user", "User", Key::User),
-    ("group", "Group", Key::Group),
-    ("bconsole", "bconsole", Key::Bconsole),
-    ("bconsoleconfig", "bconsole config", Key::BconsoleConfig),
-    ("defaultpool", "Default Pool", Key::DefaultPool),
-    ("magazine", "Magazine", Key::Magazine),
-];
-
-const KEYS_V08: KeyTable = &[
-    ("changer_name", "changer_name", Key::Name),
-    ("work_dir", "work_dir", Key::WorkDir),
-    ("state_dir", "work_dir", Key::WorkDir),
-    ("logfile", "logfile", Key::Logfile),
-    ("log_level", "log_level", Key::LogLevel),
-    ("virtual_drives", "virtual_drives", Key::VirtualDrives),
-    ("slots_per_magazine", "slots_per_magazine", Key::SlotsPerMagazine),
-    ("magazine_bays", "magazine_bays", Key::MagazineBays),
-    ("automount_dir", "automount_dir", Key::AutomountDir),
-    ("magazine", "magazine", Key::Magazine),
-];
-
-fn normalized(generation: Generation, key: &str) -> String {
-    let keep_blanks = generation == Generation::V08;
-    key.chars().filter(|c| keep_blanks || !c.is_whitespace()).flat_map(char::to_lowercase).collect()
-}
-
-fn table(generation: Generation) -> KeyTable {
-    match generation {
-        Generation::V08 => KEYS_V08,
-        Generation::V1 => KEYS_V1,
-    }
-}
-
-fn find(generation: Generation, key: &str) -> Option<(&'static str, Key)> {
-    let wanted = normalized(generation, key);
-    table(generation)
-        .iter()
-        .find(|(spelling, ..)| *spelling == wanted)
-        .map(|(_, manual, key)| (*manual, *key))
-}
-
-fn generation_of(key: &str) -> Option<Generation> {
-    match (find(Generation::V08, key), find(Generation::V1, key)) {
-        (Some(_), None) => Some(Generation::V08),
-        (None, Some(_)) => Some(Generation::V1),
-        _ => None,
-    }
-}
-
-fn key_of(generation: Generation, key: &str) -> Result<(&'static str, Key), ConfigProblem> {
-    if let Some(found) = find(generation, key) {
-        return Ok(found);
-    }
-    let other = match generation {
-        Generation::V08 => Generation::V1,
-        Generation::V1 => Generation::V08,
-    };
-    if let Some((_, meaning)) = find(other, key) {
-        let instead = table(generation)
-            .iter()
-            .find(|(.., candidate)| *candidate == meaning)
-            .map(|(_, manual, _)| (*manual).to_owned());
-        return Err(ConfigProblem::OtherGeneration {
-            key: key.to_owned(),
-            theirs: other,
-            ours: generation,
-            instead,
-        });
-    }
-    let wanted = normalized(generation, key);
-    let suggestion = table(generation)
-        .iter()
-        .map(|(spelling, manual, _)| (strsim::damerau_levenshtein(&wanted, spelling), *manual))
-        .min()
-        .filter(|(distance, manual)| *distance <= manual.len().div_ceil(3))
-        .map(|(_, manual)| manual.to_owned());
-    Err(ConfigProblem::UnknownKey { key: key.to_owned(), suggestion })
 }
 
 #[derive(Default)]

@@ -38,6 +38,7 @@ mod environment;
 mod identifiers;
 mod identity;
 mod label;
+mod legacy;
 mod lock;
 mod log;
 mod magazine;

@@ -269,10 +269,11 @@ impl Magazine {
 }
 
 fn blank_name(file: &str) -> Option<VolumeName> {
-    let vchanger08 = file == "index"
-        || file
-            .strip_prefix("loaded")
-            .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+    let numbered = |prefix| {
+        let number = file.strip_prefix(prefix).unwrap_or_default();
+        !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
+    };
+    let vchanger08 = file == "index" || numbered("loaded") || numbered("drive");
     if vchanger08 || file.starts_with('.') { None } else { VolumeName::new(file).ok() }
 }
 

@@ -107,7 +107,7 @@ fn another_automounter_is_asked_only_by_load_and_refresh() {
     assert_eq!(status.pointer("/magazines/0/present"), Some(&serde_json::Value::Null));
     fs::remove_dir_all(site.path("auto/one")).expect("removes");
     assert_eq!(site.run("load 1 dev 0").code, 1);
-    site.run("refresh");
+    site.answer("refresh");
     assert!(site.answer("list").starts_with("1:\n"), "now it is known to be away");
 }
 
