@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::tree::{Block, Document, same_key};
+use crate::tree::{Block, Document, Include, same_key};
 
 /// Which program reads a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,8 @@ pub(crate) struct Set<'a> {
     /// The changer's own files.
     pub(crate) changers: Vec<(usize, &'a Document)>,
     pub(crate) paths: Vec<&'a Path>,
+    /// Includes whose content is not at hand: files that were not given, and commands, which are never run.
+    pub(crate) unread: Vec<(Reader, usize, &'a Include)>,
 }
 
 impl<'a> Set<'a> {
@@ -69,14 +71,20 @@ impl<'a> Set<'a> {
         }
         let mut resources = Vec::new();
         let mut changers = Vec::new();
+        let mut unread = Vec::new();
         for (file, (document, reader)) in parsed.iter().zip(readers).enumerate() {
             let (Some(document), Some(reader)) = (document, reader) else { continue };
             if reader == Reader::Changer {
                 changers.push((file, document));
             }
+            let given =
+                |include: &&Include| include.path().is_some_and(|path| paths.contains(&Path::new(path)));
+            unread.extend(
+                document.includes().filter(|include| !given(include)).map(|include| (reader, file, include)),
+            );
             resources.extend(document.blocks().map(|block| Resource { reader, file, block }));
         }
-        Self { resources, changers, paths }
+        Self { resources, changers, paths, unread }
     }
 
     /// All resources of one type that a program reads.
@@ -86,6 +94,11 @@ impl<'a> Set<'a> {
 
     pub(crate) fn named(&self, reader: Reader, kind: &str, name: &str) -> Option<&Resource<'a>> {
         self.all(reader, kind).find(|resource| resource.name() == name)
+    }
+
+    /// Whether all that a program reads is at hand; otherwise a missing name says nothing.
+    pub(crate) fn is_whole(&self, reader: Reader) -> bool {
+        self.unread.iter().all(|(of, _, _)| *of != reader)
     }
 
     /// The Director's own resource: without it the Director's files are not all there.

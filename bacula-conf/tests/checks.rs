@@ -135,6 +135,26 @@ fn each_trap_is_found() {
 }
 
 #[test]
+fn what_is_not_at_hand_is_not_called_missing() {
+    for include in ["@/etc/bacula/clients.conf", "@|\"sh -c 'cat /etc/bacula/clients/*'\""] {
+        let files = with(two_drives(), "bacula-dir.conf", "Catalog {", &format!("{include}\nCatalog {{"));
+        let files = with(files, "bacula-dir.conf", "Client = backup-fd", "Client = web-fd");
+        let findings = check(&files);
+        assert_eq!(
+            findings.iter().map(|finding| finding.check).collect::<Vec<_>>(),
+            ["include"],
+            "{findings:?}"
+        );
+        let mut whole = files.clone();
+        whole.push((
+            "/etc/bacula/clients.conf".into(),
+            "Client {\n  Name = web-fd\n  Address = 127.0.0.1\n}\n".into(),
+        ));
+        assert_eq!(check(&whole).is_empty(), include.starts_with("@/"));
+    }
+}
+
+#[test]
 fn a_changer_command_of_128_bytes_is_too_long() {
     let long = format!("/{}", "x".repeat(128 - " %c %o %S %a %d".len() - 1));
     let files = with(two_drives(), "bacula-sd.conf", "/usr/bin/vchanger", &long);

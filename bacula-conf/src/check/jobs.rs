@@ -125,7 +125,7 @@ fn order(set: &Set<'_>, admin: &Resource<'_>, report: &mut Report<'_>) {
 
 /// Without its catalog a site can't tell what is on which drive.
 fn catalog_backup(set: &Set<'_>, report: &mut Report<'_>) {
-    let Some(director) = set.director() else { return };
+    let Some(director) = set.director().filter(|_| set.is_whole(Reader::Director)) else { return };
     let dumps = |block: &Block| {
         let before = block.directive("Run Before Job").and_then(|directive| directive.value().text());
         let scripts = scripts(block).filter_map(|script| script.text("Command"));

@@ -32,11 +32,15 @@ const REFERENCES: [(&str, &str, &[&str]); 22] = [
 
 pub(super) fn check(set: &Set<'_>, report: &mut Report<'_>) {
     duplicates(set, report);
-    for changer in set.all(Reader::Storage, "Autochanger") {
-        resolve(set, report, changer, "Device", &["Device"]);
+    unread(set, report);
+    if set.is_whole(Reader::Storage) {
+        for changer in set.all(Reader::Storage, "Autochanger") {
+            resolve(set, report, changer, "Device", &["Device"]);
+        }
     }
+    director_is_known(set, report);
     // An included file alone names much that stands elsewhere.
-    if set.director().is_none() {
+    if set.director().is_none() || !set.is_whole(Reader::Director) {
         return;
     }
     for (kind, key, targets) in REFERENCES {
@@ -44,7 +48,26 @@ pub(super) fn check(set: &Set<'_>, report: &mut Report<'_>) {
             resolve(set, report, resource, key, targets);
         }
     }
-    director_is_known(set, report);
+}
+
+fn unread(set: &Set<'_>, report: &mut Report<'_>) {
+    for (_, file, include) in &set.unread {
+        let place = Place { file: *file, span: include.span() };
+        match include.path() {
+            Some(path) => report.warning(
+                "include",
+                place,
+                format!("{path} is not among the files that are checked, nor is what it defines"),
+                "check it together with this file; Bacula does not start if it is not there",
+            ),
+            None => report.warning(
+                "include",
+                place,
+                "what this command prints is not checked; the command was not run",
+                "check its output together with this file",
+            ),
+        }
+    }
 }
 
 fn resolve(set: &Set<'_>, report: &mut Report<'_>, resource: &Resource<'_>, key: &str, targets: &[&str]) {
@@ -97,7 +120,7 @@ fn director_is_known(set: &Set<'_>, report: &mut Report<'_>) {
     let Some(director) = set.director() else { return };
     for (reader, daemon) in [(Reader::Storage, "storage"), (Reader::Client, "file")] {
         let mut known = set.all(reader, "Director").peekable();
-        let Some(first) = known.peek().copied() else { continue };
+        let Some(first) = known.peek().copied().filter(|_| set.is_whole(reader)) else { continue };
         if !known.any(|known| known.name() == director.name()) {
             report.error(
                 "unknown-director",

@@ -40,6 +40,7 @@ fn consoles(set: &Set<'_>, director: &Resource<'_>, report: &mut Report<'_>) {
         for console in named {
             match set.named(Reader::Director, "Console", console.name()) {
                 Some(allowed) => compare(report, allowed, console, "the console"),
+                None if !set.is_whole(Reader::Director) => {}
                 None => report.error(
                     "unknown-console",
                     Place::value(console, "Name"),
