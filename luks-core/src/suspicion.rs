@@ -12,6 +12,10 @@ use crate::luks2_copy::Copy;
 
 /// Length of LUKS1's digest, which converted containers keep; LUKS2 makes 32 bytes.
 const SHORTEST_DIGEST: usize = 20;
+/// Hashes that every build of every crypto library has.
+const COMMON_HASHES: [&str; 5] = ["sha1", "sha224", "sha256", "sha384", "sha512"];
+/// Bytes; LUKS1 and LUKS2 both make 32.
+const SHORTEST_SALT: usize = 8;
 /// Bytes; no cipher takes more than 128. libcryptsetup would allocate thousands of times as much.
 const LONGEST_KEY: u64 = 4096;
 
@@ -37,12 +41,8 @@ fn luks2(copy: &Copy) -> Option<String> {
     let segments =
         entries("segments").filter_map(|(name, segment)| segment_suspicion(name, segment, header_end));
     let digests = entries("digests").filter_map(|(name, digest)| {
-        let long_enough = digest.get("digest").and_then(Value::as_str).and_then(base64_len);
-        match long_enough {
-            Some(len) if len >= SHORTEST_DIGEST => None,
-            // libcryptsetup compares as many bytes as there are: none match every key.
-            _ => Some(format!("digest {name} is too short to tell a right key from a wrong one")),
-        }
+        let missing = digest_weakness(digest)?;
+        Some(format!("digest {name} can't tell a right key from a wrong one, {missing}"))
     });
     let slots = entries("keyslots").filter_map(|(name, slot)| {
         let sizes = ["/key_size", "/area/key_size"].into_iter().filter_map(|place| slot.pointer(place));
@@ -53,6 +53,30 @@ fn luks2(copy: &Copy) -> Option<String> {
             .map(|size| format!("slot {name} has a key of {size} bytes"))
     });
     segments.chain(digests).chain(slots).next()
+}
+
+/// What keeps a digest from proving a key.
+///
+/// libcryptsetup 2.6 compares as many bytes as there are, takes what is no string for an empty one, and when its crypto
+/// library can't compute a digest (an unknown hash, no salt) every key passes: `cryptsetup open` reports "Key slot 0
+/// unlocked" then.
+fn digest_weakness(digest: &Value) -> Option<&'static str> {
+    let text = |name: &str| digest.get(name).and_then(Value::as_str);
+    let long_enough =
+        |name: &str, least: usize| text(name).and_then(base64_len).is_some_and(|len| len >= least);
+    if text("type") != Some("pbkdf2") {
+        Some("its type is unknown")
+    } else if !text("hash").is_some_and(|hash| COMMON_HASHES.contains(&hash)) {
+        Some("its hash is not one that is available everywhere")
+    } else if !long_enough("digest", SHORTEST_DIGEST) {
+        Some("it is too short")
+    } else if !long_enough("salt", SHORTEST_SALT) {
+        Some("its salt is too short")
+    } else if digest.get("iterations").and_then(Value::as_u64).is_none_or(|count| count == 0) {
+        Some("it has no iterations")
+    } else {
+        None
+    }
 }
 
 fn segment_suspicion(name: &str, segment: &Value, header_end: u64) -> Option<String> {

@@ -13,8 +13,9 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use images::{Case, luks1_cases, luks2_cases};
+use images::{Case, luks1_cases, luks2_cases, random_json_change};
 use luks_core::{Container, KeySlot, Secret, SecretKind, is_luks};
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
 /// The issue asks for 85 at least.
 const FEWEST: usize = 85;
@@ -106,6 +107,20 @@ fn malformed_luks1_headers_do_no_harm() {
 #[test]
 fn malformed_luks2_headers_do_no_harm() {
     check_all(&luks2_cases());
+}
+
+#[test]
+fn random_changes_of_the_json_do_no_harm() {
+    let directory = tempfile::tempdir().unwrap();
+    // This file has no place for regressions; what was found is among the cases above.
+    let config = Config { failure_persistence: None, ..Config::default() };
+    let mut runner = TestRunner::new(config);
+    let result = runner.run(&random_json_change(), |case| {
+        check(directory.path(), &case.bytes)
+            .map(|_outcome| ())
+            .map_err(|harm| TestCaseError::fail(format!("{}: {harm}", case.name)))
+    });
+    result.unwrap();
 }
 
 #[test]

@@ -65,6 +65,11 @@ fn main() -> ExitCode {
         trial("a_file_opens_through_a_loop_device", mapping, a_file_opens_through_a_loop_device),
         trial("a_pulled_drive_leaves_nothing_and_comes_back", scsi, a_pulled_drive_comes_back),
         trial("a_pulled_drive_in_use_comes_back_too", scsi, a_pulled_drive_in_use_comes_back),
+        trial(
+            "a_pulled_drive_that_is_mounted_comes_back_too",
+            scsi,
+            a_pulled_drive_that_is_mounted_comes_back,
+        ),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -121,6 +126,11 @@ impl Drop for Opened {
     }
 }
 
+fn make_ext4(device: &Path) {
+    let made = Command::new("/sbin/mke2fs").args(["-q", "-t", "ext4"]).arg(device).status().unwrap();
+    assert!(made.success());
+}
+
 fn wait_until_absent(name: &str) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while mapping_status(name).unwrap() != MappingStatus::Absent {
@@ -149,8 +159,7 @@ fn own_blocks_decide_the_sector_size() {
 
 fn a_mounted_device_is_not_formatted() {
     let device = Loop::new(8, 512);
-    let made = Command::new("/sbin/mke2fs").args(["-q", "-t", "ext4"]).arg(device.path()).status().unwrap();
-    assert!(made.success());
+    make_ext4(device.path());
     let place = tempfile::tempdir().unwrap();
     mount(Some(device.path()), place.path(), Some("ext4"), MsFlags::MS_NOSUID, None::<&str>).unwrap();
     let through_device =
@@ -344,4 +353,37 @@ fn a_pulled_drive_in_use_comes_back() {
     drop(holder);
     wait_until_absent(NAME);
     assert!(fs::metadata(second.path()).is_ok());
+}
+
+fn a_pulled_drive_that_is_mounted_comes_back() {
+    let mut disk = ScsiDisk::plug();
+    let container = format(&disk.path());
+    let place = tempfile::tempdir().unwrap();
+    let mount_at_place =
+        |device: &Path| mount(Some(device), place.path(), Some("ext4"), MsFlags::MS_NOSUID, None::<&str>);
+    {
+        let opened = open(&container);
+        make_ext4(opened.path());
+        mount_at_place(opened.path()).unwrap();
+        fs::write(place.path().join("safe"), b"on the disk").unwrap();
+        nix::unistd::sync();
+        let mut job = File::create(place.path().join("job")).unwrap();
+        job.write_all(&[1; 8_000]).unwrap();
+        disk.unplug();
+        // What a daemon does: detach the mount from the tree, then the mapping from the drive.
+        nix::mount::umount2(place.path(), nix::mount::MntFlags::MNT_DETACH).unwrap();
+        let started = Instant::now();
+        assert_eq!(close(NAME, CloseMode::Force).unwrap(), Closed::WhenReleased);
+        assert!(started.elapsed() < Duration::from_secs(3), "closing by force took {:?}", started.elapsed());
+        assert!(job.write_all(&[2; 8_000]).and_then(|()| job.sync_all()).is_err(), "the job goes on");
+        disk.replug();
+        let again =
+            Opened::new(&Container::load(&disk.path()).unwrap(), "luks-core-test-2", &OpenOptions::default());
+        let again = again.unwrap();
+        mount_at_place(again.path()).unwrap();
+        assert_eq!(fs::read(place.path().join("safe")).unwrap(), b"on the disk");
+        nix::mount::umount(place.path()).unwrap();
+        drop(job);
+    }
+    wait_until_absent(NAME);
 }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::sync::OnceLock;
 
 use luks_core::{Container, FormatOptions, KeySlot, LuksVersion, Secret, SecretKind};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -16,6 +17,7 @@ const SIZE_LUKS1: u64 = (2 << 20) + 4096;
 const SIZE_LUKS2: u64 = (1 << 20) + 4096;
 
 /// One ruined image.
+#[derive(Clone)]
 pub(crate) struct Case {
     pub(crate) name: String,
     pub(crate) bytes: Vec<u8>,
@@ -29,6 +31,12 @@ fn made(options: &FormatOptions, size: u64) -> Vec<u8> {
     let container = Container::format(&device, options, &key, SecretKind::KeyFile, KeySlot::ONE).unwrap();
     container.add_key(&key, &key, SecretKind::KeyFile, Some(KeySlot::ZERO)).unwrap();
     std::fs::read(device).unwrap()
+}
+
+impl std::fmt::Debug for Case {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.name)
+    }
 }
 
 /// A LUKS1 container with the same key in slots 0 and 1.
@@ -231,12 +239,14 @@ fn text_cases(image: &[u8]) -> Vec<Case> {
     cases
 }
 
-/// JSON with wrong contents, with right checksums.
-fn json_cases(image: &[u8]) -> Vec<Case> {
-    let text = image[BINARY..COPY].split(|byte| *byte == 0).next().unwrap();
-    let good: Value = serde_json::from_slice(text).unwrap();
-    let huge = json!("18446744073709551615");
-    let replacements: Vec<(&str, Value)> = vec![
+type Change = (&'static str, Value);
+
+fn huge() -> Value {
+    json!("18446744073709551615")
+}
+
+fn keyslot_changes(good: &Value) -> Vec<Change> {
+    vec![
         ("/keyslots", json!({})),
         ("/keyslots", json!([])),
         ("/keyslots/1", json!({})),
@@ -250,11 +260,11 @@ fn json_cases(image: &[u8]) -> Vec<Case> {
         ("/keyslots/1/area/offset", json!("0")),
         ("/keyslots/1/area/offset", json!("-1")),
         ("/keyslots/1/area/offset", json!(32768)),
-        ("/keyslots/1/area/offset", huge.clone()),
+        ("/keyslots/1/area/offset", huge()),
         ("/keyslots/1/area/offset", good.pointer("/keyslots/0/area/offset").unwrap().clone()),
         ("/keyslots/1/area/size", json!("0")),
         ("/keyslots/1/area/size", json!("4096")),
-        ("/keyslots/1/area/size", huge.clone()),
+        ("/keyslots/1/area/size", huge()),
         ("/keyslots/1/area/encryption", json!("")),
         ("/keyslots/1/area/encryption", json!("x".repeat(5000))),
         ("/keyslots/1/area/encryption", json!("null")),
@@ -280,14 +290,19 @@ fn json_cases(image: &[u8]) -> Vec<Case> {
             "/keyslots/1/kdf",
             json!({"type": "argon2id", "time": 4, "memory": 32, "cpus": 2_000_000_000, "salt": "AAAA"}),
         ),
+    ]
+}
+
+fn other_changes() -> Vec<Change> {
+    vec![
         ("/segments", json!({})),
         ("/segments/0", json!({})),
         ("/segments/0/type", json!("linear")),
         ("/segments/0/offset", json!("0")),
         ("/segments/0/offset", json!("511")),
-        ("/segments/0/offset", huge.clone()),
+        ("/segments/0/offset", huge()),
         ("/segments/0/size", json!("0")),
-        ("/segments/0/size", huge.clone()),
+        ("/segments/0/size", huge()),
         ("/segments/0/iv_tweak", json!("x")),
         ("/segments/0/encryption", json!("")),
         ("/segments/0/encryption", json!("aes-xts-plain64".repeat(200))),
@@ -304,17 +319,28 @@ fn json_cases(image: &[u8]) -> Vec<Case> {
         ("/digests/0/iterations", json!(4_294_967_295_u64)),
         ("/digests/0/digest", json!("")),
         ("/digests/0/salt", json!("%")),
+        ("/digests/0/salt", json!({})),
+        ("/digests/0/salt", json!("")),
+        ("/digests/0/digest", json!([])),
+        ("/digests/0/hash", json!("0")),
+        ("/digests/0/hash", json!("whirlpool")),
         ("/config/json_size", json!("1")),
-        ("/config/json_size", huge.clone()),
+        ("/config/json_size", huge()),
         ("/config/keyslots_size", json!("0")),
-        ("/config/keyslots_size", huge),
+        ("/config/keyslots_size", huge()),
         ("/config", json!({})),
         ("/config/requirements", json!({"mandatory": ["time-travel"]})),
         ("/tokens", json!({"0": {"type": "luks2-keyring", "keyslots": ["99"]}})),
         ("/tokens", json!({"x": 1})),
-    ];
+    ]
+}
+
+/// JSON with wrong contents, with right checksums.
+fn json_cases(image: &[u8]) -> Vec<Case> {
+    let text = image[BINARY..COPY].split(|byte| *byte == 0).next().unwrap();
+    let good: Value = serde_json::from_slice(text).unwrap();
+    let replacements = keyslot_changes(&good).into_iter().chain(other_changes());
     let mut cases: Vec<_> = replacements
-        .into_iter()
         .map(|(place, value)| {
             let shown: String = value.to_string().chars().take(40).collect();
             let mut changed = good.clone();
@@ -357,4 +383,74 @@ fn seal(copy: &mut [u8]) {
     copy[448..512].fill(0);
     let digest = Sha256::digest(&*copy);
     copy[448..448 + digest.len()].copy_from_slice(&digest);
+}
+
+/// Random changes of a good LUKS2 header's JSON: values exchanged for others, removed, or copied to another place.
+pub(crate) fn random_json_change() -> impl Strategy<Value = Case> {
+    let image = luks2();
+    let text = image[BINARY..COPY].split(|byte| *byte == 0).next().unwrap();
+    let good: Value = serde_json::from_slice(text).unwrap();
+    let mut places = Vec::new();
+    collect_places(&good, "", &mut places);
+    let place = prop::sample::select(places);
+    let change = (place.clone(), prop_oneof![4 => odd_value().prop_map(Ok), 1 => place.prop_map(Err)]);
+    prop::collection::vec(change, 1..4).prop_map(move |changes| {
+        let mut changed = good.clone();
+        for (place, value) in &changes {
+            let value = match value {
+                Ok(value) => value.clone(),
+                Err(other) => good.pointer(other).cloned().unwrap_or_default(),
+            };
+            // An earlier change may have taken the place away.
+            if let Some(there) = changed.pointer_mut(place) {
+                *there = value;
+            }
+        }
+        let bytes = with_text(&image, changed.to_string().as_bytes());
+        Case { name: format!("{changes:?}"), bytes }
+    })
+}
+
+fn collect_places(value: &Value, place: &str, places: &mut Vec<String>) {
+    let mut inner = |name: &str, value: &Value| {
+        let place = format!("{place}/{name}");
+        places.push(place.clone());
+        collect_places(value, &place, places);
+    };
+    match value {
+        Value::Object(fields) => fields.iter().for_each(|(name, value)| inner(name, value)),
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(index, value)| inner(&index.to_string(), value));
+        }
+        _ => {}
+    }
+}
+
+fn odd_value() -> impl Strategy<Value = Value> {
+    let numbers = [0, 1, -1, 2, 511, 512, 4000, 4096, 65536, 1 << 31, (1 << 32) + 1, i64::MAX, i64::MIN];
+    let number = prop::sample::select(numbers.to_vec());
+    prop_oneof![
+        number.clone().prop_map(|number| json!(number)),
+        number.prop_map(|number| json!(number.to_string())),
+        prop::sample::select(vec![
+            "",
+            "dynamic",
+            "crypt",
+            "luks2",
+            "argon2id",
+            "aes-xts-plain64",
+            "sha1",
+            "AAAA",
+            "32768"
+        ])
+        .prop_map(|text| json!(text)),
+        any::<String>().prop_map(|text| json!(text)),
+        Just(
+            json!({"type": "argon2id", "time": 4, "memory": 64, "cpus": 1, "salt": "AAAAAAAAAAAAAAAAAAAAAA=="})
+        ),
+        Just(json!(null)),
+        Just(json!([])),
+        Just(json!({})),
+        Just(json!(["0"])),
+    ]
 }
