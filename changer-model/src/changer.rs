@@ -127,6 +127,8 @@ pub(crate) struct View {
     pub(crate) presences: Vec<(MagazineId, Presence)>,
     /// What may be shown: plugged, or not known to be away and there when last looked at.
     pub(crate) present: BTreeSet<MagazineId>,
+    /// Magazines stand in other bays than the stored state says.
+    bays_changed: bool,
 }
 
 impl View {
@@ -289,8 +291,8 @@ impl Changer {
             }
             presences.push((setting.id.clone(), presence));
         }
-        model::settle_bays(&mut state, &self.order(), &present);
-        View { state, presences, present }
+        let bays_changed = model::settle_bays(&mut state, &self.order(), &present);
+        View { state, presences, present, bays_changed }
     }
 
     /// The view for a question: where a directory that may be looked at has changed, the state is brought up to
@@ -303,7 +305,7 @@ impl Changer {
         // a drive must not keep a volume that was away, even if it came back before anyone looked again
         let absent = |loaded: &crate::state::Loaded| !view.present.contains(&loaded.magazine);
         let any_left = self.store.drives()?.loaded.values().any(absent);
-        if !any_changed && !manner_changed && !any_left {
+        if !any_changed && !manner_changed && !any_left && !view.bays_changed {
             return Ok(view);
         }
         Ok(self.update(Scan::Changed)?.view)

@@ -248,12 +248,13 @@ fn junk_does_not_crowd_volumes_out() {
     let site = Site::new("m0");
     site.volume("m0/z");
     site.answer("list");
+    fs::write(site.path("m0/junk"), "junk").expect("writes");
     for number in 0..11_000 {
-        fs::write(site.path("m0").join(format!("junk{number}")), "junk").expect("writes");
+        fs::hard_link(site.path("m0/junk"), site.path("m0").join(format!("junk{number}"))).expect("links");
     }
     let begun = std::time::Instant::now();
     assert!(site.answer("list").starts_with("1:z\n2:\n"));
-    assert!(begun.elapsed() < std::time::Duration::from_secs(60));
+    assert!(begun.elapsed().as_secs() < 60);
 }
 
 #[test]
