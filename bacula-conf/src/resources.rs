@@ -41,6 +41,11 @@ pub(crate) fn is_yes(text: &str) -> bool {
     text.eq_ignore_ascii_case("yes") || text.eq_ignore_ascii_case("true")
 }
 
+/// Whether a given file is the one that a configuration names, also when all files lie below another root.
+pub(crate) fn is_file(given: &Path, named: &str) -> bool {
+    given == Path::new(named) || named.strip_prefix('/').is_some_and(|below_root| given.ends_with(below_root))
+}
+
 /// The files of one site.
 pub(crate) struct Set<'a> {
     pub(crate) resources: Vec<Resource<'a>>,
@@ -62,7 +67,7 @@ impl<'a> Set<'a> {
                 let Some(reader) = readers.get(index).copied().flatten() else { continue };
                 for include in document.iter().flat_map(Document::includes) {
                     let Some(target) = include.path() else { continue };
-                    let found = paths.iter().position(|path| *path == Path::new(target));
+                    let found = paths.iter().position(|path| is_file(path, target));
                     if let Some(slot) = found.and_then(|found| readers.get_mut(found)) {
                         *slot = Some(reader);
                     }
@@ -77,8 +82,9 @@ impl<'a> Set<'a> {
             if reader == Reader::Changer {
                 changers.push((file, document));
             }
-            let given =
-                |include: &&Include| include.path().is_some_and(|path| paths.contains(&Path::new(path)));
+            let given = |include: &&Include| {
+                include.path().is_some_and(|named| paths.iter().any(|path| is_file(path, named)))
+            };
             unread.extend(
                 document.includes().filter(|include| !given(include)).map(|include| (reader, file, include)),
             );

@@ -155,6 +155,27 @@ fn what_is_not_at_hand_is_not_called_missing() {
 }
 
 #[test]
+fn files_below_another_root_are_checked_alike() {
+    let below = |files: Files| -> Files {
+        files
+            .into_iter()
+            .map(|(path, text)| (Path::new("/tmp/new").join(path.strip_prefix("/").expect("absolute")), text))
+            .collect()
+    };
+    let files = with(two_drives(), "vchanger.conf", "\"c0\"", "\"c1\"");
+    let found = |files: &Files| check(files).iter().map(|finding| finding.check).collect::<Vec<_>>();
+    assert_eq!(found(&below(files)), ["changer-storage"]);
+    let included = with(two_drives(), "bacula-dir.conf", "Catalog {", "@/etc/bacula/more.conf\nCatalog {");
+    assert_eq!(found(&below(included.clone())), ["include"]);
+    let whole = [
+        included,
+        vec![("/etc/bacula/more.conf".into(), "Pool {\n  Name = More\n  Pool Type = Backup\n}\n".into())],
+    ]
+    .concat();
+    assert_eq!(check(&below(whole)), []);
+}
+
+#[test]
 fn a_changer_command_of_128_bytes_is_too_long() {
     let long = format!("/{}", "x".repeat(128 - " %c %o %S %a %d".len() - 1));
     let files = with(two_drives(), "bacula-sd.conf", "/usr/bin/vchanger", &long);

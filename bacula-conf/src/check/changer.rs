@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use crate::check::{Place, Report};
-use crate::resources::{Reader, Resource, Set, is_yes};
+use crate::resources::{Reader, Resource, Set, is_file, is_yes};
 use crate::tree::Document;
 use crate::units::Period;
 
@@ -23,7 +23,8 @@ pub(super) fn check(set: &Set<'_>, report: &mut Report<'_>) {
         }
         command(changer, report);
         for (file, config) in &set.changers {
-            if changer.text("Changer Device").map(Path::new) == set.paths.get(*file).copied() {
+            let named = changer.text("Changer Device").unwrap_or("");
+            if set.paths.get(*file).is_some_and(|path| is_file(path, named)) {
                 changer_file(set, changer, &drives, (*file, config), report);
             }
         }
