@@ -3,6 +3,7 @@
 
 mod automount_life;
 mod automount_restart;
+mod automount_trouble;
 mod daemon;
 mod keepers;
 mod sandbox;
@@ -15,6 +16,7 @@ fn main() -> ExitCode {
     }
     let lacking = sandbox::enter().or_else(sandbox::lacking_autofs);
     let mut trials = sandbox::trials(lacking, automount_life::TESTS);
+    trials.extend(sandbox::trials(lacking, automount_trouble::TESTS));
     trials.extend(sandbox::trials(lacking, automount_restart::TESTS));
     // They mostly wait, so more at a time than there are processors.
     let mut arguments = libtest_mimic::Arguments::from_args();

@@ -144,8 +144,8 @@ fn list_names(names: &[OsString]) -> String {
 /// plain directory. So the process needs a group of its own, as a service has, and programs that it starts to use the
 /// mounts must be given another group. It must not change its group after [`Automount::mount`].
 ///
-/// A process that dies leaves the mounts below in place. Those who look at a name that isn't mounted then wait until the
-/// next [`Automount::mount`] on the same directory takes over, or fail at once where nobody was waiting yet.
+/// A process that dies leaves the mounts below in place. Those who were waiting for a name then wait on until the next
+/// [`Automount::mount`] on the same directory takes over; later ones fail at once.
 ///
 /// Dropping an `Automount` stops it: with [`Stop::KeepMounts`] if anything is mounted below it, else with
 /// [`Stop::Unmount`]. One that was taken away ([`Automount::wait`]) is left alone.
@@ -277,10 +277,9 @@ impl Automount {
         if !packet::is_name(name) {
             return Err(NameError::Name { name: name.to_owned() });
         }
-        let points = detach(&self.system, &self.dir().join(name))
-            .map_err(|source| NameError::Detach { name: name.to_owned(), source })?;
-        self.service.forget(name);
-        Ok(points)
+        let at = self.dir().join(name);
+        let detached = self.service.tear_away(name, || detach(&self.system, &at));
+        detached.map_err(|source| NameError::Detach { name: name.to_owned(), source })
     }
 
     /// Stops answering requests and leaves the mounts as `stop` says.

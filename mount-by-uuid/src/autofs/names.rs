@@ -109,13 +109,6 @@ impl<A> Names<A> {
         waiters.into_iter().flatten().map(|waiter| waiter.answer).collect()
     }
 
-    /// Takes note that a name at rest is no longer mounted.
-    pub(super) fn forget(&mut self, name: &OsStr) {
-        if self.is_at_rest(name) {
-            self.names.remove(name);
-        }
-    }
-
     /// Removes and returns the requests whose time is over at `now`.
     pub(super) fn overdue(&mut self, now: Instant) -> Vec<A> {
         let late = |waiter: &mut Waiter<A>| waiter.deadline.is_some_and(|deadline| deadline <= now);
@@ -216,16 +209,15 @@ mod tests {
     }
 
     #[test]
-    fn a_name_with_a_job_is_not_forgotten() {
+    fn a_job_begins_only_where_none_is_under_way() {
         let mut names: Names<u32> = Names::new();
         let name = OsStr::new("a");
         names.inherit(name);
         assert!(names.begin(name, Want::Unmounted));
-        names.forget(name);
+        assert!(!names.begin(name, Want::Unmounted));
         assert_eq!(names.busy(), ["a"]);
-        assert_eq!(names.finished(name, Want::Unmounted, true).next, None);
-        names.forget(name);
-        assert!(!names.any_mounted());
+        assert_eq!(names.finished(name, Want::Unmounted, false).next, None);
+        assert!(!names.any_mounted() && !names.is_known(name));
     }
 
     #[derive(Clone, Debug)]

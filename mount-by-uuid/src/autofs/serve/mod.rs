@@ -4,14 +4,16 @@
 //! expirer asks the kernel every second for idle names while anything is mounted; the kernel tells them by requests
 //! through the pipe and lets the expirer wait until those are answered, hence a thread of its own.
 //!
-//! One lock guards the state. It is never held while the keeper or the kernel is called.
+//! One lock guards the state. It is never held while the keeper is called, or the kernel for something that may take
+//! time.
+
+mod work;
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -22,18 +24,15 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::attach::{Attached, AutofsError};
-use super::keeper::{Keeper, Refusal};
-use super::kernel::Kernel;
-use super::lock;
-use super::names::{Names, Waiter, Want};
-use super::packet::{PACKET_MAX, Packet, Token, Unserved};
-use crate::mount::{UnmountMode, unmount};
+use crate::autofs::attach::{Attached, AutofsError};
+use crate::autofs::keeper::{Keeper, Refusal};
+use crate::autofs::kernel::Kernel;
+use crate::autofs::lock;
+use crate::autofs::names::{Names, Waiter, Want};
+use crate::autofs::packet::{PACKET_MAX, Packet, Token, Unserved};
 use crate::mount_table::MountTable;
 use crate::system::System;
-
-/// How many names are worked on at a time; more wait in line.
-const WORKERS_MAX: usize = 64;
+use work::no_thread;
 
 /// How often the kernel is asked for idle names. It measures the time since the last use that it has noticed, and notices
 /// a file held open only when it is asked, so asking seldom would end up unmounting too early and too late.
@@ -48,7 +47,7 @@ enum Answer {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(in crate::autofs) enum Phase {
     /// Everything is served (or will be, once there are threads).
     Serving,
     /// Nothing new is mounted, but unmounting is possible.
@@ -69,10 +68,10 @@ struct State {
 }
 
 /// An automount being served.
-pub(super) struct Service {
-    pub(super) kernel: Kernel,
-    pub(super) dir: PathBuf,
-    pub(super) answer_within: Duration,
+pub(in crate::autofs) struct Service {
+    pub(in crate::autofs) kernel: Kernel,
+    pub(in crate::autofs) dir: PathBuf,
+    pub(in crate::autofs) answer_within: Duration,
     state: Mutex<State>,
     /// Notified when names are mounted or unmounted, jobs end, or the phase changes.
     changed: Condvar,
@@ -82,19 +81,13 @@ pub(super) struct Service {
 }
 
 /// The threads of a service that live until it is stopped.
-pub(super) struct Threads {
-    pub(super) expirer: JoinHandle<()>,
-    pub(super) reader: JoinHandle<()>,
-}
-
-/// What came of a job.
-struct Outcome {
-    mounted: bool,
-    result: Result<(), Refusal>,
+pub(in crate::autofs) struct Threads {
+    pub(in crate::autofs) expirer: JoinHandle<()>,
+    pub(in crate::autofs) reader: JoinHandle<()>,
 }
 
 impl Service {
-    pub(super) fn new(
+    pub(in crate::autofs) fn new(
         attached: Attached,
         system: System,
         answer_within: Duration,
@@ -115,7 +108,11 @@ impl Service {
         Ok((Service { kernel, dir, answer_within, state, changed, wake, system }, pipe))
     }
 
-    pub(super) fn start(self: &Arc<Service>, pipe: OwnedFd, keeper: Arc<dyn Keeper>) -> io::Result<Threads> {
+    pub(in crate::autofs) fn start(
+        self: &Arc<Service>,
+        pipe: OwnedFd,
+        keeper: Arc<dyn Keeper>,
+    ) -> io::Result<Threads> {
         // The kernel marks this file when mounts change (proc_pid_mounts(5)).
         let mounts = File::open(self.system.below("proc/self/mountinfo"))?;
         lock(&self.state).keeper = Some(keeper);
@@ -143,13 +140,17 @@ impl Service {
 
     // What the owner asks for.
 
-    pub(super) fn mounted(&self) -> Vec<OsString> {
+    pub(in crate::autofs) fn mounted(&self) -> Vec<OsString> {
         let names = lock(&self.state).names.mounted();
         names.into_iter().filter(|name| self.kernel.is_mounted(name)).collect()
     }
 
     /// None if nobody serves.
-    pub(super) fn ask_and_wait(self: &Arc<Service>, name: &OsStr, want: Want) -> Option<Result<(), Refusal>> {
+    pub(in crate::autofs) fn ask_and_wait(
+        self: &Arc<Service>,
+        name: &OsStr,
+        want: Want,
+    ) -> Option<Result<(), Refusal>> {
         let receiver = {
             let mut state = lock(&self.state);
             if state.phase != Phase::Serving || state.keeper.is_none() {
@@ -178,21 +179,33 @@ impl Service {
         receiver
     }
 
-    /// Takes note that a name was torn away, and releases whoever waits for it.
-    pub(super) fn forget(&self, name: &OsStr) {
+    /// Tears a name away by `tear`, and releases whoever waits for it.
+    ///
+    /// A name at rest counts as being worked on meanwhile, lest it is taken for unmounted by someone else.
+    pub(in crate::autofs) fn tear_away<T>(&self, name: &OsStr, tear: impl FnOnce() -> T) -> T {
+        let at_rest = {
+            let mut state = lock(&self.state);
+            state.names.is_at_rest(name) && state.names.begin(name, Want::Unmounted)
+        };
+        let result = tear();
         let mut state = lock(&self.state);
         let released = state.names.release(name);
-        // It may have been mounted anew already.
-        if state.names.is_at_rest(name) && !self.kernel.is_mounted(name) {
-            self.clear(name);
-            state.names.forget(name);
+        if at_rest {
+            let mounted = self.kernel.is_mounted(name);
+            if !mounted {
+                self.clear(name);
+            }
+            // Nobody waits any more, so there is nothing to answer or to do next.
+            state.names.finished(name, Want::Unmounted, mounted);
         }
         drop(state);
+        self.changed.notify_all();
         self.answer_all(released, &Err(Refusal::Absent));
+        result
     }
 
     /// Mounts nothing new from now on. Returns the phase for [`Service::go_on`], none if it is over already.
-    pub(super) fn refuse_requests(&self) -> Option<Phase> {
+    pub(in crate::autofs) fn refuse_requests(&self) -> Option<Phase> {
         let mut state = lock(&self.state);
         let before = state.phase;
         match before {
@@ -204,12 +217,12 @@ impl Service {
         }
     }
 
-    pub(super) fn go_on(&self, before: Phase) {
+    pub(in crate::autofs) fn go_on(&self, before: Phase) {
         self.set_phase(before);
     }
 
     /// Waits until no job is under way, and returns the names that still have one at the deadline.
-    pub(super) fn wait_for_jobs(&self, deadline: Instant) -> Vec<OsString> {
+    pub(in crate::autofs) fn wait_for_jobs(&self, deadline: Instant) -> Vec<OsString> {
         let mut state = lock(&self.state);
         loop {
             let busy = state.names.busy();
@@ -222,7 +235,7 @@ impl Service {
     }
 
     /// Unmounts every name, and returns those that would not.
-    pub(super) fn unmount_all(self: &Arc<Service>) -> Vec<(OsString, Refusal)> {
+    pub(in crate::autofs) fn unmount_all(self: &Arc<Service>) -> Vec<(OsString, Refusal)> {
         let asked: Vec<_> = {
             let mut state = lock(&self.state);
             let names = if state.keeper.is_some() { state.names.mounted() } else { Vec::new() };
@@ -242,24 +255,24 @@ impl Service {
     }
 
     /// Lets the expirer end, and lets go of the keeper.
-    pub(super) fn stop(&self) {
+    pub(in crate::autofs) fn stop(&self) {
         self.set_phase(Phase::Stopped);
         let keeper = lock(&self.state).keeper.take();
         drop(keeper);
     }
 
     /// Lets the reader end.
-    pub(super) fn stop_reader(&self) {
+    pub(in crate::autofs) fn stop_reader(&self) {
         // The counter of an eventfd is full only after 2^64 - 1 calls.
         let _ = self.wake.write(1);
     }
 
-    pub(super) fn is_lost(&self) -> bool {
+    pub(in crate::autofs) fn is_lost(&self) -> bool {
         lock(&self.state).phase == Phase::Lost
     }
 
     /// Waits for the end, and returns whether it was wished for.
-    pub(super) fn wait(&self) -> bool {
+    pub(in crate::autofs) fn wait(&self) -> bool {
         let mut state = lock(&self.state);
         while matches!(state.phase, Phase::Serving | Phase::Refusing) {
             state = self.wait_changed(state);
@@ -383,101 +396,6 @@ impl Service {
         }
     }
 
-    // Workers.
-
-    /// Has a job done by a worker: a new one, or the next one free if there are many.
-    fn line_up(self: &Arc<Service>, state: &mut State, name: &OsStr, want: Want) {
-        state.line.push_back((name.to_owned(), want));
-        if state.workers >= WORKERS_MAX {
-            return;
-        }
-        let service = Arc::clone(self);
-        let worker = std::thread::Builder::new().name("autofs-work".to_owned());
-        match worker.spawn(move || service.work()) {
-            Ok(_) => state.workers += 1,
-            Err(_) if state.workers > 0 => {}
-            Err(_) => self.give_up(state),
-        }
-    }
-
-    /// Without a single thread nothing in line can be done.
-    fn give_up(&self, state: &mut State) {
-        while let Some((name, want)) = state.line.pop_front() {
-            let mounted = want == Want::Unmounted;
-            let finished = state.names.finished(&name, want, mounted);
-            self.answer_all(finished.answers, &Err(no_thread()));
-            state.line.extend(finished.next.map(|next| (name, next)));
-        }
-    }
-
-    fn work(self: Arc<Service>) {
-        let mut state = lock(&self.state);
-        while let Some((name, want)) = state.line.pop_front() {
-            let keeper = state.keeper.clone();
-            drop(state);
-            let outcome = match keeper {
-                Some(keeper) => self.job(keeper.as_ref(), &name, want),
-                None => Outcome { mounted: self.kernel.is_mounted(&name), result: Err(Refusal::Absent) },
-            };
-            state = lock(&self.state);
-            let finished = state.names.finished(&name, want, outcome.mounted);
-            state.line.extend(finished.next.map(|next| (name, next)));
-            drop(state);
-            self.answer_all(finished.answers, &outcome.result);
-            self.changed.notify_all();
-            state = lock(&self.state);
-        }
-        state.workers -= 1;
-    }
-
-    fn job(&self, keeper: &dyn Keeper, name: &OsStr, want: Want) -> Outcome {
-        match want {
-            Want::Mounted => self.mount(keeper, name),
-            Want::Unmounted => self.unmount(keeper, name),
-        }
-    }
-
-    fn mount(&self, keeper: &dyn Keeper, name: &OsStr) -> Outcome {
-        if self.kernel.is_mounted(name) {
-            return Outcome { mounted: true, result: Ok(()) };
-        }
-        let at = self.dir.join(name);
-        let made = self.kernel.make_directory(name);
-        let result = match made {
-            Ok(()) => call(|| keeper.mount(name, &at)),
-            Err(errno) => Err(failed(&format!("can't make its directory: {errno}"))),
-        };
-        let mut mounted = self.kernel.is_mounted(name);
-        let result = match result {
-            Ok(()) if !mounted => Err(failed("nothing was mounted")),
-            Err(refusal) if mounted => {
-                // Nobody must get at something that the keeper has refused.
-                mounted = unmount(&at, UnmountMode::Lazy).is_err();
-                Err(refusal)
-            }
-            result => result,
-        };
-        if !mounted {
-            self.clear(name);
-        }
-        Outcome { mounted, result }
-    }
-
-    fn unmount(&self, keeper: &dyn Keeper, name: &OsStr) -> Outcome {
-        let result = call(|| keeper.unmount(name, &self.dir.join(name)));
-        let mounted = self.kernel.is_mounted(name);
-        let result = if mounted { result.and(Err(Refusal::Busy)) } else { result };
-        if !mounted {
-            self.clear(name);
-        }
-        Outcome { mounted, result }
-    }
-
-    fn clear(&self, name: &OsStr) {
-        // A directory that can't be removed is empty, and so a trap for the next visitor all the same.
-        let _ = self.kernel.remove_directory(name);
-    }
-
     // The expirer.
 
     fn expire(self: Arc<Service>) {
@@ -518,19 +436,6 @@ impl Service {
             self.unmount_at_rest(&name);
         }
     }
-}
-
-/// Calls the keeper; its panic must not leave anyone waiting.
-fn call(keeper: impl FnOnce() -> Result<(), Refusal>) -> Result<(), Refusal> {
-    catch_unwind(AssertUnwindSafe(keeper)).unwrap_or_else(|_| Err(failed("the keeper panicked")))
-}
-
-fn failed(reason: &str) -> Refusal {
-    Refusal::Failed { reason: reason.to_owned() }
-}
-
-fn no_thread() -> Refusal {
-    failed("no thread can be started")
 }
 
 fn until(deadline: Option<Instant>) -> PollTimeout {
