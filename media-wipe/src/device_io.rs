@@ -130,6 +130,33 @@ impl AlignedBuffer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::identify;
+    use crate::system::System;
+    use std::os::unix::fs::OpenOptionsExt;
+    use std::path::Path;
+
+    #[test]
+    fn odd_files_are_reached_to_the_last_byte_with_and_without_the_page_cache() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().canonicalize().unwrap().join("disk");
+        let size = 3 * ALIGNMENT + 77;
+        std::fs::write(&path, vec![0; size]).unwrap();
+        let identity = identify(&System::new(Path::new("/")), &path).unwrap();
+        for flags in [0, libc::O_DIRECT] {
+            let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(&path).unwrap();
+            let medium = DeviceIo::new(file, flags != 0, &identity).unwrap();
+            let mut buffer = AlignedBuffer::new(size);
+            buffer.first(size).fill(u8::from(flags == 0) + 1);
+            medium.write_at(buffer.first(size), 0).unwrap();
+            medium.flush().unwrap();
+            medium.forget_cached().unwrap();
+            let written = std::fs::read(&path).unwrap();
+            assert!(written.len() == size && written == buffer.first(size));
+            let mut back = AlignedBuffer::new(size);
+            medium.read_at(back.first(size), 0).unwrap();
+            assert!(back.first(size) == buffer.first(size));
+        }
+    }
 
     #[test]
     fn buffers_are_aligned() {

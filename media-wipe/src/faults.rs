@@ -34,6 +34,9 @@ struct Drive {
     flush_fails: AtomicBool,
     slow: Option<Duration>,
     written: AtomicU64,
+    /// Once this much is written, somebody asks to stop.
+    stop_at: Option<u64>,
+    stop: AtomicBool,
 }
 
 impl Drive {
@@ -77,7 +80,10 @@ impl Medium for Drive {
         if hits(&self.unwritable, offset, buffer.len()) {
             return Err(io::Error::from_raw_os_error(libc::EIO));
         }
-        self.written.fetch_add(buffer.len() as u64, Ordering::Relaxed);
+        let before = self.written.fetch_add(buffer.len() as u64, Ordering::Relaxed);
+        if self.stop_at.is_some_and(|at| before + buffer.len() as u64 >= at) {
+            self.stop.store(true, Ordering::Relaxed);
+        }
         if self.loses != Some(offset) {
             let at = self.place(offset);
             self.bytes.lock().unwrap()[at..at + buffer.len()].copy_from_slice(buffer);
@@ -284,29 +290,21 @@ fn a_stalled_drive_is_shown_as_stalled() {
     assert!(stalled);
 }
 
-/// Wipes with a journal until `stop_at` bytes are written, then again to the end; the journal's directory is below `base`.
-fn interrupted(
-    drive: &Drive,
-    base: &Path,
-    root: &Path,
-    stop_at: u64,
-) -> (WipeError, Result<Report, WipeError>) {
-    let journal = Some(base.join("journal"));
-    let cancel = AtomicBool::new(false);
-    let slow = Settings { journal, threads: 2, ..settings() };
-    let first = wipe_watched(drive, &slow, root, &cancel, |_| {
-        if drive.written.load(Ordering::Relaxed) >= stop_at {
-            cancel.store(true, Ordering::Relaxed);
-        }
-    })
-    .unwrap_err();
-    let again = Settings { resume: true, ..slow };
-    (first, wipe_watched(drive, &again, root, &AtomicBool::new(false), |_| ()))
+/// A drive that is told to stop halfway.
+fn interrupted_drive() -> Drive {
+    Drive { stop_at: Some(SIZE as u64 / 2), ..Drive::new() }
 }
 
-/// Slow enough that the watching thread looks several times.
-fn slow_drive() -> Drive {
-    Drive { slow: Some(Duration::from_millis(20)), ..Drive::new() }
+/// Wipes with a journal in `base` until the drive stops it; returns how far it came, and what resumes it.
+fn interrupt(drive: &Drive, base: &Path, root: &Path) -> (u64, Settings) {
+    let settings = Settings { journal: Some(base.join("journal")), ..settings() };
+    match wipe_watched(drive, &settings, root, &drive.stop, |_| ()) {
+        Err(WipeError::Cancelled { done, resumable: true, .. }) => {
+            assert!(done > 0 && done < SIZE as u64, "{done}");
+            (done, Settings { resume: true, ..settings })
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 fn no_swap(root: &Path) {
@@ -321,11 +319,9 @@ fn a_stopped_wipe_goes_on() {
         let run = tempfile::tempdir_in(place).unwrap();
         no_swap(run.path());
         let base = tempfile::tempdir().unwrap();
-        let drive = slow_drive();
-        let (first, second) = interrupted(&drive, base.path(), run.path(), SIZE as u64 / 3);
-        let WipeError::Cancelled { done, resumable: true, .. } = first else { panic!("{first}") };
-        assert!(done > 0 && done < SIZE as u64, "{done}");
-        let report = second.unwrap();
+        let drive = interrupted_drive();
+        let (done, again) = interrupt(&drive, base.path(), run.path());
+        let report = wipe_watched(&drive, &again, run.path(), &AtomicBool::new(false), |_| ()).unwrap();
         assert_eq!(report.resumed_from, Some(done));
         assert_eq!(report.bytes_written, SIZE as u64 - done);
         let verification = report.verification.unwrap();
@@ -343,14 +339,8 @@ fn a_stopped_wipe_goes_on() {
 fn damage_to_an_earlier_run_is_found_without_its_key() {
     let base = tempfile::tempdir().unwrap();
     let root = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
-    let drive = slow_drive();
-    let cancel = AtomicBool::new(false);
-    let slow = Settings { journal: Some(base.path().join("journal")), ..settings() };
-    wipe_watched(&drive, &slow, root.path(), &cancel, |_| {
-        cancel.store(drive.written.load(Ordering::Relaxed) >= SIZE as u64 / 2, Ordering::Relaxed);
-    })
-    .unwrap_err();
-    let again = Settings { resume: true, ..slow };
+    let drive = interrupted_drive();
+    let (_, again) = interrupt(&drive, base.path(), root.path());
     let flipped = AtomicBool::new(false);
     let result = wipe_watched(&drive, &again, root.path(), &AtomicBool::new(false), |progress| {
         if progress.phase == Phase::Flushing && !flipped.swap(true, Ordering::Relaxed) {
@@ -365,24 +355,11 @@ fn damage_to_an_earlier_run_is_found_without_its_key() {
 fn what_the_drive_lost_before_a_checkpoint_is_written_again() {
     let base = tempfile::tempdir().unwrap();
     let root = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
-    let drive = slow_drive();
-    let cancel = AtomicBool::new(false);
-    let slow = Settings { journal: Some(base.path().join("journal")), ..settings() };
-    let error = wipe_watched(&drive, &slow, root.path(), &cancel, |_| {
-        cancel.store(drive.written.load(Ordering::Relaxed) >= SIZE as u64 / 2, Ordering::Relaxed);
-    })
-    .unwrap_err();
-    let WipeError::Cancelled { done, .. } = error else { panic!("{error}") };
+    let drive = interrupted_drive();
+    let (done, again) = interrupt(&drive, base.path(), root.path());
     let lost = usize::try_from(done).unwrap() - (128 << 10);
     drive.bytes.lock().unwrap()[lost..lost + 512].fill(0);
-    let report = wipe_watched(
-        &drive,
-        &Settings { resume: true, ..slow },
-        root.path(),
-        &AtomicBool::new(false),
-        |_| (),
-    )
-    .unwrap();
+    let report = wipe_watched(&drive, &again, root.path(), &AtomicBool::new(false), |_| ()).unwrap();
     assert_eq!(report.resumed_from, Some(lost as u64));
     assert!(report.is_complete());
 }
@@ -391,7 +368,7 @@ fn what_the_drive_lost_before_a_checkpoint_is_written_again() {
 fn another_drives_journal_is_refused() {
     let base = tempfile::tempdir().unwrap();
     let path = base.path().join("journal");
-    let drive = slow_drive();
+    let drive = Drive::new();
     let cancel = AtomicBool::new(true);
     let with_journal = Settings { journal: Some(path.clone()), ..settings() };
     wipe_watched(&drive, &with_journal, Path::new("/nowhere"), &cancel, |_| ()).unwrap_err();

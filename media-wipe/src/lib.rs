@@ -34,7 +34,7 @@
 //! - The key never lies on a disk: it is kept below `/run` while the wipe lasts, and only where that is a memory filesystem
 //!   and nothing swaps. So after the process died, the wipe goes on with the same stream, and all is compared with it.
 //! - After a power cut the key is gone. The wipe goes on with a new key from the last checkpoint; what lies before
-//!   is read back too, but compared with checksums (CRC-32 for each request of some 4 MiB) that lie beside the journal. They
+//!   is read back too, but compared with checksums (CRC-32 for each request of 1 MiB) that lie beside the journal. They
 //!   find every flaw of a drive that isn't made to deceive this check. Until the wipe is over and they are removed, they
 //!   would show somebody who has both the journal and the drive which requests were never overwritten since.
 //! - What was written since the last checkpoint is written again.
@@ -46,7 +46,7 @@
 //! SSD's own secure erase is the complement. Mounts in other mount namespaces are found by opening exclusively.
 //!
 //! # Needs
-//! Linux, root for block devices, `/proc` and `/sys`; libblkid. Memory: some 4 MiB for each request in flight.
+//! Linux, root for block devices, `/proc` and `/sys`; libblkid. Memory: 1 MiB for each of the four requests in flight, unless set otherwise.
 
 mod contents;
 mod device_io;

@@ -86,7 +86,7 @@ impl From<JournalError> for Fault {
 }
 
 /// How many chunks before the checkpoint are checked when a wipe is resumed.
-const RECHECKED: u64 = 16;
+const RECHECKED: u64 = 64;
 
 /// How much damage is written down before reading on is pointless.
 const MAX_REGIONS: usize = 1000;
@@ -170,13 +170,15 @@ impl<'a> Run<'a> {
                 written = offset;
             }
         }
+        // What is written again may, on a drive that lies about its size, hit what was verified before.
+        let verified = if written < record.written { 0 } else { record.verified };
         kept.save(|record| {
             record.written = written;
-            record.verified = record.verified.min(written);
+            record.verified = verified;
             record.key_start = record.key_start.min(written);
         })?;
         self.written = written;
-        self.verified = record.verified.min(written);
+        self.verified = verified;
         self.key_start = record.key_start.min(written);
         self.report.unwritable = record.unwritable;
         self.report.resumed_from = Some(written);

@@ -1,5 +1,7 @@
 //! The random stream: a key and an offset give the bytes, in any order.
 
+use std::time::{Duration, Instant};
+
 use aes::Aes256;
 use chacha20::ChaCha20Legacy;
 use cipher::{KeyIvInit, StreamCipher, StreamCipherSeek};
@@ -32,6 +34,25 @@ impl Generator {
         #[cfg(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")))]
         let hardware_aes = false;
         if hardware_aes { Self::Aes256Ctr } else { Self::ChaCha20 }
+    }
+
+    /// Measures the rate of this generator alone, on one core, in bytes per second.
+    ///
+    /// It takes about as long as `duration`, at least one megabyte.
+    #[expect(clippy::cast_precision_loss, reason = "rates need no more than 53 bits")]
+    pub fn measure(self, duration: Duration) -> f64 {
+        let mut stream = Keystream::new(self, &Key::from_bytes([0; Key::LENGTH]));
+        let mut buffer = vec![0; 64 << 10];
+        let begun = Instant::now();
+        let mut made = 0;
+        while made < 1 << 20 || begun.elapsed() < duration {
+            if stream.fill(made, &mut buffer).is_err() {
+                break;
+            }
+            std::hint::black_box(&mut buffer);
+            made += buffer.len() as u64;
+        }
+        made as f64 / begun.elapsed().as_secs_f64()
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use crate::device_io::ALIGNMENT;
 use crate::fill::BadRegions;
 use crate::journal::JournalError;
 use crate::progress::{Progress, ProgressSink};
@@ -40,7 +41,10 @@ pub(crate) struct Settings {
 }
 
 /// The size of a request, in bytes, unless the drive prefers another multiple.
-const CHUNK: usize = 4 << 20;
+///
+/// What was just generated is still in the processor's cache when the kernel takes it: with four requests in
+/// flight this was the fastest of 1 and 4 MiB by 1, 2 and 4 threads on a loop device over tmpfs.
+const CHUNK: usize = 1 << 20;
 
 /// The largest size of a request; eight threads then stay within 64 MiB.
 const MAX_CHUNK: usize = 8 << 20;
@@ -140,7 +144,7 @@ impl<'a> Wipe<'a> {
         let mut settings = Settings::default();
         if let Some(optimal) = target.identity().optimal_io.and_then(|size| usize::try_from(size).ok())
             && (1..=MAX_CHUNK).contains(&optimal)
-            && optimal.is_multiple_of(crate::device_io::ALIGNMENT)
+            && optimal.is_multiple_of(ALIGNMENT)
         {
             settings.chunk = (CHUNK / optimal).max(1) * optimal;
         }
@@ -194,6 +198,13 @@ impl<'a> Wipe<'a> {
     /// Sets how many requests are in flight, 1 to 8; 4, unless set.
     pub fn threads(mut self, threads: usize) -> Self {
         self.settings.threads = threads.clamp(1, 8);
+        self
+    }
+
+    /// Sets the size of a request in bytes, rounded down to a multiple of 4096 from 64 KiB to 8 MiB; 1 MiB or the
+    /// drive's preferred multiple, unless set.
+    pub fn request_bytes(mut self, bytes: usize) -> Self {
+        self.settings.chunk = bytes.clamp(64 << 10, MAX_CHUNK) / ALIGNMENT * ALIGNMENT;
         self
     }
 
