@@ -9,9 +9,9 @@ use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::{Arguments, Trial};
 use offsite_tests::vm::{Flaky, Image, Size, Vm};
 
-type Test = fn(&Image) -> Result<()>;
+type Test = fn(&Vm) -> Result<()>;
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_mins(1);
 
 fn main() -> ExitCode {
     let tests: &[(&str, Test)] = &[
@@ -26,21 +26,32 @@ fn main() -> ExitCode {
         ("commands_run_side_by_side_and_have_a_limit", commands_run_side_by_side_and_have_a_limit),
         ("a_failing_command_is_told_with_its_output", a_failing_command_is_told_with_its_output),
         ("a_flaky_drive_fails_and_heals", a_flaky_drive_fails_and_heals),
-        ("nothing_is_left_after_a_machine", nothing_is_left_after_a_machine),
     ];
     let lacking = Image::lacking();
+    let lacking = lacking.as_deref();
     let mut arguments = Arguments::from_args();
     // Each machine wants two processors and more than a gigabyte.
     arguments.test_threads.get_or_insert(2);
-    let trials = tests.iter().map(|&(name, test)| match &lacking {
-        None => Trial::test(name, move || Ok(test(&image()?).map_err(|error| format!("{error:#}"))?)),
-        Some(why) => Trial::test(name, || Ok(())).with_ignored_flag(true).with_kind(why.clone()),
-    });
-    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+    let mut trials = vec![trial("nothing_is_left_after_a_machine", lacking, nothing_is_left_after_a_machine)];
+    trials.push(trial("a_failure_is_told_with_journal_and_console", lacking, a_failure_is_told));
+    for &(name, test) in tests {
+        trials.push(trial(name, lacking, move |image| Vm::start(image)?.told(test)));
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-fn image() -> Result<Image, String> {
-    Image::ready(|line| eprintln!("{line}")).map_err(|error| format!("{error:#}"))
+fn trial(
+    name: &str,
+    lacking: Option<&str>,
+    test: impl FnOnce(&Image) -> Result<()> + Send + 'static,
+) -> Trial {
+    let ready = || Image::ready(|line| eprintln!("{line}"));
+    match lacking {
+        None => Trial::test(name, move || {
+            ready().and_then(|image| test(&image)).map_err(|error| format!("{error:#}").into())
+        }),
+        Some(why) => Trial::test(name, || Ok(())).with_ignored_flag(true).with_kind(why),
+    }
 }
 
 /// What a call that must fail said.
@@ -48,8 +59,7 @@ fn refusal<T>(result: Result<T>) -> Result<String> {
     result.err().map(|error| format!("{error:#}")).context("it succeeded")
 }
 
-fn a_guest_starts_with_the_hosts_time(image: &Image) -> Result<()> {
-    let vm = Vm::start(image)?;
+fn a_guest_starts_with_the_hosts_time(vm: &Vm) -> Result<()> {
     let host = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
     let apart = vm.now()?.abs_diff(host);
     ensure!(apart < Duration::from_secs(5), "the clocks are {apart:?} apart");
@@ -58,8 +68,7 @@ fn a_guest_starts_with_the_hosts_time(image: &Image) -> Result<()> {
     Ok(())
 }
 
-fn two_drives_come_and_go(image: &Image) -> Result<()> {
-    let vm = Vm::start(image)?;
+fn two_drives_come_and_go(vm: &Vm) -> Result<()> {
     let a = vm.blank_drive("OFFSITE-A", Size::mib(64))?;
     let b = vm.blank_drive("OFFSITE-B", Size::mib(32))?;
     for drive in [&a, &b] {
@@ -79,20 +88,20 @@ fn two_drives_come_and_go(image: &Image) -> Result<()> {
     Ok(())
 }
 
-fn a_drive_comes_back_under_another_name(image: &Image) -> Result<()> {
-    let vm = Vm::start(image)?;
+fn a_drive_comes_back_under_another_name(vm: &Vm) -> Result<()> {
     let a = vm.blank_drive("OFFSITE-A", Size::mib(32))?;
-    let b = vm.blank_drive("OFFSITE-B", Size::mib(32))?;
-    let name = || vm.sh(&format!("udevadm settle; readlink -f {}", a.by_id()));
+    let name = || vm.sh(&format!("readlink -f {}", a.by_id()));
     vm.plug_into(&a, 3)?;
-    vm.wait_for("drive A", SOON, &format!("test -b {}", a.by_id()))?;
+    vm.wait_for("the drive", SOON, &format!("test -b {}", a.by_id()))?;
     let first = name()?;
     vm.sh(&format!("echo kept | dd of={} conv=fsync status=none", a.by_id()))?;
+    // While somebody holds the old one open its name isn't free.
+    let _holder = vm.spawn(&format!("exec 9<{}; touch /run/held; sleep 600", a.by_id()))?;
+    vm.wait_for("the holder", SOON, "test -e /run/held")?;
     vm.unplug(&a)?;
-    vm.plug_into(&b, 3)?;
-    vm.wait_for("drive B", SOON, &format!("test -b {}", b.by_id()))?;
+    vm.wait_for("the name to go", SOON, &format!("! test -e {}", a.by_id()))?;
     vm.plug_into(&a, 4)?;
-    vm.wait_for("drive A", SOON, &format!("test -b {}", a.by_id()))?;
+    vm.wait_for("the drive", SOON, &format!("test -b {}", a.by_id()))?;
     let second = name()?;
     ensure!(first != second, "{first} both times");
     let kept = vm.sh(&format!("head -c 5 {}", a.by_id()))?;
@@ -100,8 +109,7 @@ fn a_drive_comes_back_under_another_name(image: &Image) -> Result<()> {
     Ok(())
 }
 
-fn a_luks_container_opens_on_a_plugged_drive(image: &Image) -> Result<()> {
-    let vm = Vm::start(image)?;
+fn a_luks_container_opens_on_a_plugged_drive(vm: &Vm) -> Result<()> {
     let a = vm.blank_drive("OFFSITE-A", Size::mib(64))?;
     vm.plug(&a)?;
     vm.wait_for("the drive", SOON, &format!("test -b {}", a.by_id()))?;
@@ -119,8 +127,7 @@ fn a_luks_container_opens_on_a_plugged_drive(image: &Image) -> Result<()> {
     Ok(())
 }
 
-fn a_mounted_drive_torn_out_gives_errors(image: &Image) -> Result<()> {
-    let vm = Vm::start(image)?;
+fn a_mounted_drive_torn_out_gives_errors(vm: &Vm) -> Result<()> {
     let a = vm.blank_drive("OFFSITE-A", Size::mib(64))?;
     vm.plug(&a)?;
     vm.wait_for("the drive", SOON, &format!("test -b {}", a.by_id()))?;
@@ -132,25 +139,21 @@ fn a_mounted_drive_torn_out_gives_errors(image: &Image) -> Result<()> {
     Ok(())
 }
 
-fn events_can_be_repeated(image: &Image) -> Result<()> {
-    let vm = Vm::start(image)?;
+fn events_can_be_repeated(vm: &Vm) -> Result<()> {
     let a = vm.blank_drive("OFFSITE-A", Size::mib(32))?;
     ensure!(vm.repeat_event(&a, "add", 1).is_err(), "a drive that is away was announced");
     vm.plug(&a)?;
     vm.wait_for("the drive", SOON, &format!("test -b {}", a.by_id()))?;
     vm.limit_udev_workers(1)?;
-    let monitor = vm.spawn("timeout 20 udevadm monitor --udev --subsystem-match=block | grep -m 100 --line-buffered change | wc -l")?;
-    // The monitor tells when it listens.
-    std::thread::sleep(Duration::from_secs(2));
-    vm.repeat_event(&a, "change", 100)?;
-    let seen = monitor.wait(Duration::from_mins(1))?.text;
-    ensure!(seen.trim() == "100", "{seen} events were seen");
+    let _monitor = vm.spawn("stdbuf -oL udevadm monitor --udev --subsystem-match=block >/run/seen")?;
+    vm.wait_for("the monitor's first words", SOON, "test -s /run/seen")?;
+    vm.repeat_event(&a, "change", 40)?;
+    vm.wait_for("40 events", Duration::from_mins(2), "test $(grep -c change /run/seen) = 40")?;
     vm.sh(&format!("udevadm settle && test -b {}", a.by_id()))?;
     Ok(())
 }
 
-fn a_usb_bridge_hides_the_serial(image: &Image) -> Result<()> {
-    let vm = Vm::start(image)?;
+fn a_usb_bridge_hides_the_serial(vm: &Vm) -> Result<()> {
     let a = vm.blank_drive("OFFSITE-A", Size::mib(32))?;
     vm.plug_by_usb(&a)?;
     vm.wait_for("a USB disk", Duration::from_mins(1), "ls /dev/disk/by-id/usb-*")?;
@@ -159,8 +162,7 @@ fn a_usb_bridge_hides_the_serial(image: &Image) -> Result<()> {
     vm.unplug(&a)
 }
 
-fn files_are_the_same_after_both_ways(image: &Image) -> Result<()> {
-    let vm = Vm::start(image)?;
+fn files_are_the_same_after_both_ways(vm: &Vm) -> Result<()> {
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("large");
     let bytes: Vec<u8> =
@@ -178,8 +180,7 @@ fn files_are_the_same_after_both_ways(image: &Image) -> Result<()> {
     Ok(())
 }
 
-fn commands_run_side_by_side_and_have_a_limit(image: &Image) -> Result<()> {
-    let vm = Vm::start(image)?;
+fn commands_run_side_by_side_and_have_a_limit(vm: &Vm) -> Result<()> {
     let waits = vm.spawn("until test -e /run/go; do sleep 0.1; done; echo gone")?;
     let both = vm.run("echo out; echo err >&2; touch /run/go; exit 7")?;
     ensure!(both.status == 7 && both.text == "out\nerr\n", "{both:?}");
@@ -189,8 +190,7 @@ fn commands_run_side_by_side_and_have_a_limit(image: &Image) -> Result<()> {
     Ok(())
 }
 
-fn a_failing_command_is_told_with_its_output(image: &Image) -> Result<()> {
-    let vm = Vm::start(image)?;
+fn a_failing_command_is_told_with_its_output(vm: &Vm) -> Result<()> {
     let error = refusal(vm.sh("logger from the journal; echo from the output; false"))?;
     for part in ["exit status 1", "from the output", "from the journal"] {
         ensure!(error.contains(part), "no {part:?} in: {error}");
@@ -200,12 +200,11 @@ fn a_failing_command_is_told_with_its_output(image: &Image) -> Result<()> {
     Ok(())
 }
 
-fn a_flaky_drive_fails_and_heals(image: &Image) -> Result<()> {
-    let vm = Vm::start(image)?;
+fn a_flaky_drive_fails_and_heals(vm: &Vm) -> Result<()> {
     let a = vm.blank_drive("OFFSITE-A", Size::mib(32))?;
     vm.plug(&a)?;
     vm.wait_for("the drive", SOON, &format!("test -b {}", a.by_id()))?;
-    let flaky = Flaky::over(&vm, &a.by_id(), "flaky")?;
+    let flaky = Flaky::over(vm, &a.by_id(), "flaky")?;
     let write = |word: &str| {
         vm.run(&format!(
             "echo {word} | dd of={} oflag=sync,direct bs=512 conv=sync status=none",
@@ -242,4 +241,19 @@ fn nothing_is_left_after_a_machine(image: &Image) -> Result<()> {
     ensure!(!Path::new(&process).exists(), "QEMU still runs as {process}");
     ensure!(!directory.exists(), "{} is still there", directory.display());
     Ok(())
+}
+
+fn a_failure_is_told(image: &Image) -> Result<()> {
+    let vm = Vm::start(image)?;
+    let directory = vm.console_path().parent().map(Path::to_owned).unwrap_or_default();
+    let told = refusal(vm.told(|vm| {
+        vm.sh("logger the cause is here")?;
+        ensure!(vm.sh("echo 1")? == "2\n", "one isn't two");
+        Ok(())
+    }))?;
+    for part in ["one isn't two", "the cause is here", "console.log"] {
+        ensure!(told.contains(part), "no {part:?} in: {told}");
+    }
+    ensure!(directory.is_dir(), "{} went", directory.display());
+    Ok(fs::remove_dir_all(directory)?)
 }

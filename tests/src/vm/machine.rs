@@ -22,7 +22,7 @@ const QEMU: &str = "qemu-system-x86_64";
 /// From power-on to the first answer, under emulation on a busy host.
 const BOOT_LIMIT: Duration = Duration::from_mins(5);
 /// From a saved state to the first answer.
-const RESUME_LIMIT: Duration = Duration::from_mins(1);
+const RESUME_LIMIT: Duration = Duration::from_mins(3);
 
 /// How a machine comes up.
 #[derive(Clone, Copy, Debug)]
@@ -155,7 +155,7 @@ impl Machine {
     /// Connects to the machine in `directory` once its sockets are there.
     pub(super) fn connect(directory: &Path, process: Option<&Process>) -> Result<Self> {
         let (qmp, agent) = (directory.join("qmp.sock"), directory.join("agent.sock"));
-        let end = Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + RESUME_LIMIT;
         loop {
             if let (Ok(qmp), Ok(agent)) = (Qmp::connect(&qmp), Agent::connect(&agent, &share(directory))) {
                 return Ok(Self { qmp, agent, directory: directory.to_owned() });

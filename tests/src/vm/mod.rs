@@ -77,6 +77,22 @@ impl Vm {
         Ok(Self { machine, owned: Some((process, directory)) })
     }
 
+    /// Does some work with the machine and ends it. When the work fails, the error carries the end of the
+    /// guest's journal, and the directory with the console's log stays.
+    ///
+    /// # Errors
+    /// What the work fails with.
+    pub fn told<T>(mut self, work: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
+        work(&self).map_err(|error| {
+            let journal = self.journal(JOURNAL_SHOWN);
+            let console = self.console_path();
+            if let Some((_, directory)) = &mut self.owned {
+                directory.keep();
+            }
+            error.context(format!("journal:\n{journal}\nconsole's log: {}", console.display()))
+        })
+    }
+
     /// Starts a machine in `directory` that outlives the caller; [`Vm::attach`] reaches it again.
     /// Returns the process id.
     ///
