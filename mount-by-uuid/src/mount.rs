@@ -205,13 +205,13 @@ pub fn mount(device: &Path, at: &Path, fs_type: &str, options: &MountOptions) ->
 
 /// How long a mount may be busy without being told so. A program that another thread starts has, until it runs, a copy of
 /// each descriptor that this process has open, and so of the one by which [`flush`] has just been done.
-const BUSY_GRACE: Duration = Duration::from_millis(200);
+const BUSY_GRACE: Duration = Duration::from_millis(500);
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// Unmounts the mount that is on top at `at`; a symbolic link there is not followed.
 ///
 /// # Errors
-/// [`MountError::Busy`], only with [`UnmountMode::Now`], if it is in use for longer than 200 ms;
+/// [`MountError::Busy`], only with [`UnmountMode::Now`], if it is in use for longer than 500 ms;
 /// [`MountError::NotMounted`].
 pub fn unmount(at: &Path, mode: UnmountMode) -> Result<(), MountError> {
     // By nix: the flag of this name in sys-mount 3.1 is `open(2)`'s, which umount2(2) refuses.

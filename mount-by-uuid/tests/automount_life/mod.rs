@@ -131,7 +131,7 @@ fn an_idle_drive_is_unmounted() {
     assert!(took > Duration::from_millis(700), "unmounted after {took:?}, before it was idle");
     assert!(took < Duration::from_secs(4), "unmounted only after {took:?}");
     assert!(!stage.is_mounted(FIRST));
-    assert_eq!((drives.mounts(), drives.unmounts()), (1, 1));
+    assert_eq!(drives.mounts(), 1);
     assert!(stage.automount.mounted().is_empty());
     assert!(cat(&stage.path(FIRST).join("hello")).ok, "it is mounted again for the next visitor");
 }

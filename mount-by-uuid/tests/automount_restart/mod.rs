@@ -45,7 +45,7 @@ fn after_kill_9_the_mounts_are_kept() {
     assert!(is_mount_point(&path(FIRST)), "a busy drive is left untouched");
     assert_eq!(holder.finish().output, FIRST);
     wait_for("idle drives to be unmounted", Duration::from_secs(8), || automount.mounted().is_empty());
-    assert_eq!(drives.unmounts(), 2);
+    assert!(drives.unmounts() >= 2);
     automount.shutdown(Stop::Unmount).unwrap();
     assert!(!is_mount_point(directory.path()));
 }
