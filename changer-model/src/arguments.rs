@@ -2,6 +2,7 @@
 //! abbreviated, and end at `--`.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 
 use crate::identifiers::{DriveIndex, Slot};
@@ -96,6 +97,25 @@ pub(crate) enum Command {
     CreateVols { magazine: u32, count: u32, start: Option<u32>, prefix: Option<String>, pool: Option<String> },
     InitMag { bay: u32, number: Option<u32> },
     Refresh { force: bool },
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::List => f.write_str("list"),
+            Self::ListAll => f.write_str("listall"),
+            Self::Slots => f.write_str("slots"),
+            Self::Loaded { drive } => write!(f, "loaded in drive {drive}"),
+            Self::Load { slot, drive } => write!(f, "load slot {slot} into drive {drive}"),
+            Self::Unload { drive } => write!(f, "unload drive {drive}"),
+            Self::ListMags => f.write_str("listmags"),
+            Self::CreateVols { magazine, count, .. } => {
+                write!(f, "createvols {count} on magazine {magazine}")
+            }
+            Self::InitMag { bay, .. } => write!(f, "initmag in bay {bay}"),
+            Self::Refresh { .. } => f.write_str("refresh"),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

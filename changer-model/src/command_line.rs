@@ -112,7 +112,7 @@ fn run(invocation: &Invocation, env: &Environment) -> Outcome {
     };
     let outcome = execute(&changer, invocation, &config);
     if outcome.stderr.is_empty() {
-        log.write(Level::Notice, &format!("{:?} done", invocation.command));
+        log.write(Level::Notice, &format!("{}: done", invocation.command));
     } else {
         log.write(Level::Error, outcome.stderr.trim_end());
     }

@@ -360,8 +360,17 @@ fn read_json<T: DeserializeOwned>(
     check: impl FnOnce(&T) -> Result<(), String>,
 ) -> Result<Content<T>, StateError> {
     let mut bytes = Vec::new();
-    let opened = OpenOptions::new().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(path);
-    match opened.and_then(|mut file| file.read_to_end(&mut bytes)) {
+    // the directory is another user's where root only asks: nothing is followed or waited for
+    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
+    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let read = opened.and_then(|mut file| {
+        if file.metadata()?.is_file() {
+            file.read_to_end(&mut bytes)
+        } else {
+            Err(io::Error::new(io::ErrorKind::InvalidData, "it is no regular file"))
+        }
+    });
+    match read {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Content::Missing),
         Err(error) => return Err(StateError::io("read", path)(error)),

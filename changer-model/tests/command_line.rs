@@ -274,3 +274,27 @@ fn a_site_of_vchanger_keeps_its_slots() {
     site.volume("m0/new");
     assert!(site.answer("list").starts_with("1:new\n2:\n"));
 }
+
+#[test]
+fn the_log_is_written_as_vchanger_writes_it() {
+    let site = Site::with("m0", "bconsole = ''\nLogfile = ROOT/log\nLog Level = 5\n");
+    site.run("load 3 dev 0");
+    site.answer("unload 3 dev 0");
+    let log = fs::read_to_string(site.path("log")).expect("is there");
+    let lines: Vec<&str> = log.lines().collect();
+    assert!(lines[0].ends_with("]: vchanger: slot 3 is empty"), "{log}");
+    assert!(lines[1].ends_with(&format!(":  [{}]: unload drive 0: done", std::process::id())), "{log}");
+    let site = Site::with("m0", "bconsole = ''\nLogfile = ROOT/nowhere/log\n");
+    let outcome = site.run("list");
+    assert_eq!(outcome.code, 1);
+    assert!(outcome.stderr.contains("cannot open the log file"), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_state_that_is_no_file_is_neither_followed_nor_waited_for() {
+    let site = Site::new("m0");
+    site.answer("list");
+    fs::remove_file(site.path("work/state.json")).expect("removes");
+    nix::unistd::mkfifo(&site.path("work/state.json"), nix::sys::stat::Mode::S_IRWXU).expect("makes a FIFO");
+    assert!(site.run("list").stderr.contains("it is no regular file"));
+}
