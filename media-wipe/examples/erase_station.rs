@@ -29,18 +29,24 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     let lines = Mutex::new(vec![String::new(); jobs.len()]);
+    let pages = Mutex::new(Vec::new());
     let failures: usize = thread::scope(|scope| {
         let threads: Vec<_> = jobs
             .iter()
             .enumerate()
             .map(|(number, (device, id))| {
-                let (system, lines) = (&system, &lines);
-                scope.spawn(move || erase(system, device, id, &|line| draw(lines, number, line)))
+                let (system, lines, pages) = (&system, &lines, &pages);
+                let show = move |line| draw(lines, number, line);
+                scope.spawn(move || erase(system, device, id, pages, &show))
             })
             .collect();
         threads.into_iter().map(|thread| usize::from(!thread.join().unwrap_or(false))).sum()
     });
-    println!();
+    // Below the lines of the drives: a page to file for each.
+    println!("{}", "\n".repeat(jobs.len()));
+    for page in pages.into_inner().unwrap_or_default() {
+        println!("{page}");
+    }
     if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -62,7 +68,13 @@ fn show(system: &System, disk: &Path) {
     }
 }
 
-fn erase(system: &System, device: &Path, id: &str, draw: &(dyn Fn(String) + Sync)) -> bool {
+fn erase(
+    system: &System,
+    device: &Path,
+    id: &str,
+    pages: &Mutex<Vec<String>>,
+    draw: &(dyn Fn(String) + Sync),
+) -> bool {
     let name = device.display().to_string();
     let target = match Target::open(system, device, id) {
         Ok(target) => target,
@@ -75,6 +87,10 @@ fn erase(system: &System, device: &Path, id: &str, draw: &(dyn Fn(String) + Sync
     match result {
         Ok(ref report) => draw(format!("{name}: erased and verified in {:.0} s", report.seconds)),
         Err(ref error) => draw(format!("{name}: {error}")),
+    }
+    let report = result.as_ref().map_or_else(|error| error.report(), Some);
+    if let (Some(report), Ok(mut pages)) = (report, pages.lock()) {
+        pages.push(report.to_text());
     }
     result.is_ok()
 }

@@ -78,7 +78,7 @@ pub use identity::{IdentifyError, Identity, identify};
 pub use journal::JournalError;
 pub use progress::{Phase, Progress, ProgressSink};
 pub use refusal::Refusal;
-pub use report::{Outcome, Region, Report, Verification, Zone};
+pub use report::{Health, Outcome, Region, Report, Verification, Zone};
 pub use stream::Generator;
 pub use system::{DisksError, System};
 pub use target::{Target, TargetError};

@@ -67,6 +67,40 @@ pub struct Verification {
     pub profile: Vec<Zone>,
 }
 
+/// What a drive says about its health, in the JSON of `smartctl --json --all` (smartmontools 7).
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Health {
+    /// Before the first write.
+    pub before: Option<serde_json::Value>,
+    /// After verifying.
+    pub after: Option<serde_json::Value>,
+}
+
+/// The ATA attributes that count sectors lost or about to be: reallocated, pending, uncorrectable.
+const SECTOR_COUNTS: [u64; 3] = [5, 197, 198];
+
+impl Health {
+    /// What a page says about one account: the verdict and the counts of bad sectors.
+    fn words(account: &serde_json::Value) -> String {
+        let verdict = match account.pointer("/smart_status/passed").and_then(serde_json::Value::as_bool) {
+            Some(true) => "passed",
+            Some(false) => "FAILING",
+            None => "no verdict",
+        };
+        let table = account.pointer("/ata_smart_attributes/table").and_then(serde_json::Value::as_array);
+        let number =
+            |entry: &serde_json::Value, place: &str| entry.pointer(place).and_then(serde_json::Value::as_u64);
+        let counts: String = table
+            .into_iter()
+            .flatten()
+            .filter(|entry| number(entry, "/id").is_some_and(|id| SECTOR_COUNTS.contains(&id)))
+            .filter_map(|entry| Some((entry.get("name")?.as_str()?, number(entry, "/raw/value")?)))
+            .fold(String::new(), |words, (name, count)| words + ", " + name + " " + &count.to_string());
+        format!("{verdict}{counts}")
+    }
+}
+
 /// What was done to a drive.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
@@ -99,6 +133,8 @@ pub struct Report {
     pub unwritable: Vec<Region>,
     /// What reading back found; `None` if it didn't come to that.
     pub verification: Option<Verification>,
+    /// The drive's own account of its health before and after, as the caller's probe gave it.
+    pub health: Health,
     /// What went wrong, a line each.
     pub errors: Vec<String>,
 }
@@ -156,6 +192,11 @@ impl Report {
             )?;
         }
         self.write_verification(page)?;
+        for (when, account) in [("before", &self.health.before), ("after", &self.health.after)] {
+            if let Some(account) = account {
+                writeln!(page, "SMART {when:<9}{}", Health::words(account))?;
+            }
+        }
         for (what, zones) in [
             ("Writing", Some(&self.profile)),
             ("Reading", self.verification.as_ref().map(|verification| &verification.profile)),
@@ -327,6 +368,20 @@ mod tests {
         assert_eq!(scaled(6_400_000.0), "6.40 MB");
         assert_eq!(scaled(20e12), "20.00 TB");
         assert_eq!(clock(93_784.4), "26:03:04");
+    }
+
+    #[test]
+    fn health_is_a_verdict_and_three_counts() {
+        let account = serde_json::json!({
+            "smart_status": {"passed": true},
+            "ata_smart_attributes": {"table": [
+                {"id": 5, "name": "Reallocated_Sector_Ct", "raw": {"value": 8}},
+                {"id": 9, "name": "Power_On_Hours", "raw": {"value": 900}},
+                {"id": 197, "name": "Current_Pending_Sector", "raw": {"value": 0}},
+            ]},
+        });
+        assert_eq!(Health::words(&account), "passed, Reallocated_Sector_Ct 8, Current_Pending_Sector 0");
+        assert_eq!(Health::words(&serde_json::Value::Null), "no verdict");
     }
 
     #[test]

@@ -14,11 +14,11 @@ use crate::journal::{Journal, JournalError, Record};
 use crate::pass::{Checkpoints, Extent, PassEnd, Plan, Reached, run_beside, run_pass};
 use crate::progress::{Meter, Phase, ProgressSink};
 use crate::readback::{Compared, LostPart, Reader};
-use crate::report::{Outcome, Profile, Region, Report, Verification};
+use crate::report::{Health, Outcome, Profile, Region, Report, Verification};
 use crate::stream::{Key, Keystream};
 use crate::system::System;
 use crate::verify::{Verify, sample_plan};
-use crate::wipe::{Settings, WipeError};
+use crate::wipe::{HealthProbe, Settings, WipeError};
 
 /// What a wipe works on and with.
 #[derive(Clone, Copy)]
@@ -52,6 +52,7 @@ impl Kept {
 pub(crate) struct Run<'a> {
     work: Work<'a>,
     sink: &'a mut dyn ProgressSink,
+    probe: &'a mut HealthProbe<'a>,
     kept: Option<Kept>,
     key: Key,
     chunk: usize,
@@ -93,7 +94,11 @@ const MAX_REGIONS: usize = 1000;
 
 impl<'a> Run<'a> {
     /// Starts anew, or takes up what the journal tells of.
-    pub(crate) fn begin(work: Work<'a>, sink: &'a mut dyn ProgressSink) -> Result<Self, WipeError> {
+    pub(crate) fn begin(
+        work: Work<'a>,
+        sink: &'a mut dyn ProgressSink,
+        probe: &'a mut HealthProbe<'a>,
+    ) -> Result<Self, WipeError> {
         let settings = work.settings;
         let size = work.identity.size_bytes;
         let resumed = match &settings.journal {
@@ -139,10 +144,12 @@ impl<'a> Run<'a> {
                 profile: Vec::new(),
                 unwritable: Vec::new(),
                 verification: None,
+                health: Health::default(),
                 errors: Vec::new(),
             },
             work,
             sink,
+            probe,
             kept,
         };
         if is_resumed {
@@ -197,6 +204,7 @@ impl<'a> Run<'a> {
     }
 
     fn work_through(&mut self) -> Result<(), Fault> {
+        self.report.health.before = (self.probe)(&self.work.identity.device);
         if self.written < self.report.size_bytes {
             self.write()?;
         }
@@ -212,6 +220,7 @@ impl<'a> Run<'a> {
     }
 
     fn close(&mut self, outcome: Outcome, error: Option<String>) {
+        self.report.health.after = (self.probe)(&self.work.identity.device);
         self.report.outcome = outcome;
         self.report.errors.extend(error);
         self.report.finished = Timestamp::now();

@@ -1,7 +1,7 @@
 //! The wipe as a whole: what is asked for, and how it may fail.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -24,7 +24,11 @@ pub struct Wipe<'a> {
     settings: Settings,
     sink: Option<Box<dyn ProgressSink + 'a>>,
     cancel: Option<&'a AtomicBool>,
+    probe: Box<HealthProbe<'a>>,
 }
+
+/// Asks a drive about its health, by its path.
+pub(crate) type HealthProbe<'a> = dyn FnMut(&Path) -> Option<serde_json::Value> + Send + 'a;
 
 /// What can be chosen.
 #[derive(Debug, Clone)]
@@ -148,7 +152,7 @@ impl<'a> Wipe<'a> {
         {
             settings.chunk = (CHUNK / optimal).max(1) * optimal;
         }
-        Self { target, settings, sink: None, cancel: None }
+        Self { target, settings, sink: None, cancel: None, probe: Box::new(|_| None) }
     }
 
     /// Chooses what is read back; everything, unless set.
@@ -180,6 +184,14 @@ impl<'a> Wipe<'a> {
     /// Keeps a journal at `path`, which survives the process and a power cut, until the wipe is complete.
     pub fn journal(mut self, path: impl Into<PathBuf>) -> Self {
         self.settings.journal = Some(path.into());
+        self
+    }
+
+    /// Asks the drive about its health before and after, for the report.
+    ///
+    /// This crate starts no programs: `probe` may run `smartctl --json --all` and return what it prints.
+    pub fn health(mut self, probe: impl FnMut(&Path) -> Option<serde_json::Value> + Send + 'a) -> Self {
+        self.probe = Box::new(probe);
         self
     }
 
@@ -245,6 +257,7 @@ impl<'a> Wipe<'a> {
             settings: &self.settings,
             cancel: self.cancel.unwrap_or(&never),
         };
-        Run::begin(work, sink)?.finish()
+        let mut probe = self.probe;
+        Run::begin(work, sink, probe.as_mut())?.finish()
     }
 }

@@ -13,7 +13,7 @@ use media_wipe::{Report, System, Target, Verify, Wipe};
 const SIZE: u64 = (24 << 20) + 1234;
 
 /// How often each wipe is killed, unless `WIPE_TEST_KILLS` says another number.
-const KILLS: u32 = 5;
+const KILLS: u32 = 25;
 
 /// A file to wipe, its journal, and the root that the checks look at.
 struct Place {
