@@ -159,9 +159,8 @@ fn detach_takes_every_mount_of_the_device() {
     let devnum = mount_uuid(&system(), &uuid, at.path()).unwrap().devnum;
     let flags = nix::mount::MsFlags::MS_BIND;
     nix::mount::mount(Some(at.path()), bind.path(), None::<&str>, flags, None::<&str>).unwrap();
-    let mut holder = Visitor::start("exec 3<\"$1\"; echo open; read -r _; cat <&3", &at.path().join("hello"));
-    std::thread::sleep(Duration::from_millis(200));
-    assert!(holder.is_waiting());
+    let holder = Visitor::start("exec 3<\"$1\"; echo open; read -r _; cat <&3", &at.path().join("hello"));
+    holder.wait_until_holding(&at.path().join("hello"));
     let mut detached = detach(&system(), bind.path()).unwrap();
     detached.sort();
     let mut expected = [at.path().to_owned(), bind.path().to_owned()];

@@ -258,10 +258,7 @@ fn eject_unmounts_at_once() {
     stage.automount.unmount_now(FIRST).unwrap();
     let holder = Visitor::start("exec 3<\"$1\"; read -r _", &stage.path(FIRST).join("hello"));
     wait_for("the drive to be mounted", Duration::from_secs(5), || stage.is_mounted(FIRST));
-    wait_for("the drive to be in use", Duration::from_secs(5), || {
-        let opened = std::fs::read_link(format!("/proc/{}/fd/3", holder.pid()));
-        opened.is_ok_and(|target| target == stage.path(FIRST).join("hello"))
-    });
+    holder.wait_until_holding(&stage.path(FIRST).join("hello"));
     let busy = stage.automount.unmount_now(FIRST).unwrap_err();
     assert!(matches!(busy, NameError::Refused { source: Refusal::Busy, .. }), "{busy:?}");
     assert!(stage.is_mounted(FIRST));

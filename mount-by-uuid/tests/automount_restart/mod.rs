@@ -30,7 +30,8 @@ fn after_kill_9_the_mounts_are_kept() {
     let path = |name: &str| directory.path().join(name);
     let mut daemon = Daemon::start(directory.path(), &PROMPT, &devices);
     let holder = Visitor::start("exec 3<\"$1\"; read -r _; cat <&3", &path(FIRST).join("hello"));
-    wait_for("the drive to be mounted", Duration::from_secs(5), || is_mount_point(&path(FIRST)));
+    // Mounted alone isn't enough: until the daemon has told the kernel so, everyone waits.
+    holder.wait_until_holding(&path(FIRST).join("hello"));
     daemon.kill();
     assert_eq!(cat(&path(FIRST).join("hello")).output, FIRST, "what is mounted stays usable");
     let visit = cat(&path(SECOND).join("hello"));

@@ -30,8 +30,7 @@ fn a_torn_out_drive_leaves_a_clean_mount_point() {
     let drives = Arc::new(Drives::of(&[(FIRST, drive.path())]));
     let stage = Stage::new(LONG, drives.clone());
     let mut holder = Visitor::start("exec 3<\"$1\"; echo open; read -r _", &stage.path(FIRST).join("hello"));
-    wait_for("the drive to be mounted", Duration::from_secs(5), || stage.is_mounted(FIRST));
-    std::thread::sleep(Duration::from_millis(200));
+    holder.wait_until_holding(&stage.path(FIRST).join("hello"));
     assert_eq!(stage.automount.detach(FIRST).unwrap(), [stage.path(FIRST)]);
     assert!(!stage.path(FIRST).exists());
     assert!(stage.automount.mounted().is_empty());

@@ -126,6 +126,13 @@ impl Visitor {
         self.child.as_ref().unwrap().id()
     }
 
+    /// Waits until its descriptor 3 is open on a file.
+    pub(crate) fn wait_until_holding(&self, file: &Path) {
+        let link = format!("/proc/{}/fd/3", self.pid());
+        let holds = || fs::read_link(&link).is_ok_and(|target| target == file);
+        wait_for("a visitor to open a file", Duration::from_secs(10), holds);
+    }
+
     pub(crate) fn is_waiting(&mut self) -> bool {
         self.child.as_mut().unwrap().try_wait().unwrap().is_none()
     }
