@@ -9,7 +9,7 @@ struct ByUuid(System);
 impl Keeper for ByUuid {
     fn mount(&self, name: &OsStr, at: &Path) -> Result<(), Refusal> {
         let uuid = name.to_str().and_then(|name| name.parse().ok()).ok_or(Refusal::Absent)?;
-        mount_uuid(&self.0, &uuid, at).map_err(|error| Refusal::failed(&error))?;
+        mount_uuid(&self.0, &uuid, at)?;
         Ok(())
     }
 

@@ -6,6 +6,9 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
+use crate::mount::{MountError, MountUuidError};
+use crate::system::FindError;
+
 /// Who knows what a name stands for, and how to mount and unmount it.
 ///
 /// The methods are called for different names at the same time, but never twice at once for one name. They may take
@@ -79,11 +82,25 @@ impl Refusal {
     }
 }
 
-impl From<crate::MountError> for Refusal {
+impl From<MountError> for Refusal {
     /// Tells a busy mount from a failure.
-    fn from(error: crate::MountError) -> Refusal {
+    fn from(error: MountError) -> Refusal {
         match error {
-            crate::MountError::Busy { .. } => Refusal::Busy,
+            MountError::Busy { .. } => Refusal::Busy,
+            other => Refusal::failed(&other),
+        }
+    }
+}
+
+impl From<MountUuidError> for Refusal {
+    /// Tells what is away, and what must not be used because it is there twice, from a failure.
+    fn from(error: MountUuidError) -> Refusal {
+        match error {
+            MountUuidError::Find { source: FindError::NotFound { .. } } => Refusal::Absent,
+            MountUuidError::Find { source: source @ FindError::Ambiguous { .. } } => {
+                Refusal::Forbidden { reason: source.to_string() }
+            }
+            MountUuidError::Mount { source } => source.into(),
             other => Refusal::failed(&other),
         }
     }
@@ -92,7 +109,7 @@ impl From<crate::MountError> for Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::MountError;
+    use crate::Tag;
 
     #[test]
     fn a_failure_names_its_causes_and_busy_stays_busy() {
@@ -101,6 +118,16 @@ mod tests {
         let source = std::io::Error::from_raw_os_error(nix::libc::EIO);
         let Refusal::Failed { reason } = Refusal::from(MountError::Unmount { at, source }) else { panic!() };
         assert!(reason.starts_with("can't unmount /mnt/x: ") && reason.contains("os error 5"), "{reason}");
+    }
+
+    #[test]
+    fn what_is_away_is_absent_and_what_is_there_twice_is_forbidden() {
+        let tag = Tag::Filesystem("7A1B-03C4".parse().unwrap());
+        let away = FindError::NotFound { tag: tag.clone() };
+        assert_eq!(Refusal::from(MountUuidError::Find { source: away }), Refusal::Absent);
+        let twice = FindError::Ambiguous { tag, devices: Vec::new() };
+        let refusal = Refusal::from(MountUuidError::Find { source: twice });
+        assert_eq!(refusal.errno(), Errno::EACCES);
     }
 
     #[test]
