@@ -210,7 +210,7 @@ impl Changer {
                 };
                 let creation = self.create_volumes(&wish);
                 let place = self.settings.get(usize::try_from(index).unwrap_or(usize::MAX));
-                let directory = place.and_then(|setting| match self.find(&setting.id) {
+                let directory = place.and_then(|setting| match self.find(&setting.id).0 {
                     Presence::Present { directory, .. } | Presence::Unknown { directory } => Some(directory),
                     Presence::Absent => None,
                 });
@@ -243,19 +243,23 @@ impl Changer {
         self.config.storage().chars().map(|c| if c == ' ' || c == '/' { '_' } else { c }).collect()
     }
 
-    fn find(&self, id: &MagazineId) -> Presence {
-        let Some(setting) = self.settings.iter().find(|s| s.id == *id) else { return Presence::Absent };
+    /// Where a magazine is, and whether it was a mount point before.
+    fn find(&self, id: &MagazineId) -> (Presence, bool) {
+        let Some(setting) = self.settings.iter().find(|s| s.id == *id) else {
+            return (Presence::Absent, false);
+        };
         let state = self.store.state().ok().flatten();
         let record = state.as_ref().and_then(|s| s.magazines.get(id));
-        crate::presence::Finder::new(&self.env).find(setting, record)
+        let presence = crate::presence::Finder::new(&self.env).find(setting, record);
+        (presence, record.is_some_and(|r| r.mount_point))
     }
 
     fn open_present(&self, id: &MagazineId) -> Result<Magazine, CreationError> {
-        let presence = self.find(id);
+        let (presence, mount_point) = self.find(id);
         let (Presence::Present { directory, .. } | Presence::Unknown { directory }) = &presence else {
             return Err(CreationError::Away { id: id.clone() });
         };
-        Ok(Magazine::open(&self.env, directory, must_be_mounted(id, &presence, false))?)
+        Ok(Magazine::open(&self.env, directory, must_be_mounted(id, &presence, mount_point))?)
     }
 
     /// A magazine that was scanned and has not changed since needs no second look.

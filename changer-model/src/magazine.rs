@@ -20,7 +20,7 @@ use crate::environment::Environment;
 use crate::identifiers::VolumeName;
 use crate::label::{self, Beginning};
 use crate::model::Found;
-use crate::mounts::Mounts;
+use crate::mounts::{Mount, Mounts};
 use crate::state::{DirectoryStamp, FileStamp, Volume, Volumes};
 
 /// Entries looked at in one scan; a million of junk must not hold the changer up.
@@ -296,9 +296,13 @@ fn settled(stamp: DirectoryStamp) -> Option<DirectoryStamp> {
     old_enough.then_some(stamp)
 }
 
-/// Whether an open directory is the root of a mounted file system other than an automounter's.
+/// Whether an open directory is the root of a mounted file system, or lies in one that an automounter mounted.
 fn is_mount_point(env: &Environment, actual: &Path, handle: &OwnedFd) -> bool {
     let mounts = Mounts::read(env);
+    let serves = |mount: &Mount, real: &Path| {
+        let automounted = mounts.autofs_above(&mount.directory).is_some();
+        !mount.is_autofs() && (mount.directory == real || automounted)
+    };
     if env.root == Path::new("/") {
         let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", handle.as_fd().as_raw_fd()));
         let id = info
@@ -306,12 +310,12 @@ fn is_mount_point(env: &Environment, actual: &Path, handle: &OwnedFd) -> bool {
             .and_then(|text| text.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok()));
         if let Some(mount) = id.and_then(|id| mounts.by_id(id)) {
             let real = fs::canonicalize(actual).unwrap_or_else(|_| actual.to_owned());
-            return !mount.is_autofs() && mount.directory == real;
+            return serves(mount, &real);
         }
     }
     let outside = actual.strip_prefix(&env.root).map(|below| Path::new("/").join(below));
     [Some(actual.to_owned()), outside.ok()]
         .into_iter()
         .flatten()
-        .any(|path| mounts.on(&path).is_some_and(|m| !m.is_autofs()))
+        .any(|path| mounts.holding(&path).is_some_and(|mount| serves(mount, &path)))
 }

@@ -52,6 +52,15 @@ impl Mounts {
             .max_by_key(|m| m.directory.as_os_str().len())
     }
 
+    /// The mount that a path lies in.
+    pub(crate) fn holding(&self, path: &Path) -> Option<&Mount> {
+        // of equally deep ones the later covers the earlier, and max_by_key returns the last
+        self.all
+            .iter()
+            .filter(|mount| path.starts_with(&mount.directory))
+            .max_by_key(|mount| mount.directory.as_os_str().len())
+    }
+
     pub(crate) fn by_id(&self, id: u64) -> Option<&Mount> {
         self.all.iter().find(|m| m.id == id)
     }

@@ -161,3 +161,15 @@ fn a_mounted_device_is_found_by_its_uuid_without_markers() {
     assert!(site.answer("list").starts_with("1:a\n"));
     assert_eq!(site.answer("load 1 dev 0"), "");
 }
+
+#[test]
+fn a_magazine_may_be_a_directory_on_an_automounted_disk() {
+    let site = Site::with("", "Magazine = /auto/disk/bacula\nbconsole = \"\"\n");
+    mounts(&site, "/etc/auto.backup", &["/auto/disk"]);
+    fs::create_dir_all(site.path("auto/disk/bacula")).expect("makes a directory");
+    site.volume("auto/disk/bacula/a");
+    site.answer("refresh");
+    assert!(site.answer("list").starts_with("1:a\n"));
+    assert_eq!(site.answer("load 1 dev 0"), "");
+    assert!(site.answer("createvols 0 1").ends_with("on magazine 0\n"));
+}
