@@ -122,7 +122,7 @@ impl System {
         Ok(devices)
     }
 
-    /// Reads from one device (or a filesystem image in a regular file's stead is refused) what it carries now.
+    /// Reads from one device what it carries now; a regular file is refused.
     ///
     /// Nothing is cached and udev isn't asked. Needs permission to read the device.
     ///
