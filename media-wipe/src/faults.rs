@@ -6,6 +6,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use proptest::prelude::*;
+
 use crate::device_io::Medium;
 use crate::fill::BadRegions;
 use crate::identity::{Identity, Node};
@@ -37,6 +39,10 @@ struct Drive {
     /// Once this much is written, somebody asks to stop.
     stop_at: Option<u64>,
     stop: AtomicBool,
+    /// Once this much is written, the power fails: nothing works any more.
+    cut_at: Option<u64>,
+    /// What unflushed writes replaced, in their order; a power cut brings it back.
+    cache: Mutex<Vec<(usize, Vec<u8>)>>,
 }
 
 impl Drive {
@@ -46,6 +52,24 @@ impl Drive {
 
     fn flip(&self, offset: usize, bit: u8) {
         self.bytes.lock().unwrap()[offset] ^= 1 << bit;
+    }
+
+    fn power_is_out(&self) -> io::Result<()> {
+        match self.cut_at {
+            Some(at) if self.written.load(Ordering::Relaxed) >= at => {
+                Err(io::Error::from_raw_os_error(libc::ENODEV))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The power comes back, and all that wasn't flushed is gone.
+    fn power_up(&mut self) {
+        self.cut_at = None;
+        let mut bytes = self.bytes.lock().unwrap();
+        for (at, old) in self.cache.lock().unwrap().drain(..).rev() {
+            bytes[at..at + old.len()].copy_from_slice(&old);
+        }
     }
 
     fn place(&self, offset: u64) -> usize {
@@ -71,6 +95,7 @@ impl Medium for Drive {
     }
 
     fn write_at(&self, buffer: &[u8], offset: u64) -> io::Result<()> {
+        self.power_is_out()?;
         if let Some(pause) = self.slow {
             std::thread::sleep(pause);
         }
@@ -86,12 +111,18 @@ impl Medium for Drive {
         }
         if self.loses != Some(offset) {
             let at = self.place(offset);
-            self.bytes.lock().unwrap()[at..at + buffer.len()].copy_from_slice(buffer);
+            let mut bytes = self.bytes.lock().unwrap();
+            let place = &mut bytes[at..at + buffer.len()];
+            self.cache.lock().unwrap().push((at, place.to_vec()));
+            place.copy_from_slice(buffer);
         }
         Ok(())
     }
 
     fn flush(&self) -> io::Result<()> {
+        self.power_is_out()?;
+        let _bytes = self.bytes.lock().unwrap();
+        self.cache.lock().unwrap().clear();
         if self.flush_fails.load(Ordering::Relaxed) {
             Err(io::Error::from_raw_os_error(libc::EIO))
         } else {
@@ -313,17 +344,20 @@ fn interrupt(drive: &Drive, base: &Path, root: &Path) -> (u64, Settings) {
     }
 }
 
-fn no_swap(root: &Path) {
+fn swaps_to(root: &Path, devices: &str) {
     std::fs::create_dir_all(root.join("proc")).unwrap();
-    std::fs::write(root.join("proc/swaps"), "Filename Type Size\n").unwrap();
+    std::fs::write(root.join("proc/swaps"), format!("Filename Type Size\n{devices}")).unwrap();
 }
 
 #[test]
 fn a_stopped_wipe_goes_on() {
-    // A memory filesystem keeps the key; elsewhere it is lost, as in a power cut.
-    for (place, kept) in [("/dev/shm", true), (env!("CARGO_MANIFEST_DIR"), false)] {
+    // A memory filesystem keeps the key; elsewhere, and where memory is swapped out, it is lost as in a power cut.
+    let disk = env!("CARGO_MANIFEST_DIR");
+    for (place, swap, kept) in
+        [("/dev/shm", "", true), ("/dev/shm", "/dev/sdz2 partition 1", false), (disk, "", false)]
+    {
         let run = tempfile::tempdir_in(place).unwrap();
-        no_swap(run.path());
+        swaps_to(run.path(), swap);
         let base = tempfile::tempdir().unwrap();
         let drive = interrupted_drive();
         let (done, again) = interrupt(&drive, base.path(), run.path());
@@ -368,6 +402,35 @@ fn what_the_drive_lost_before_a_checkpoint_is_written_again() {
     let report = wipe_watched(&drive, &again, root.path(), &AtomicBool::new(false), |_| ()).unwrap();
     assert_eq!(report.resumed_from, Some(lost as u64));
     assert!(report.is_complete());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    /// Whatever the moment, what a checkpoint vouches for is there, and the rest is written again.
+    #[test]
+    fn a_power_cut_at_any_moment_is_survived(cut in 1..SIZE as u64, threads in 1..5_usize, lose_key: bool) {
+        let base = tempfile::tempdir().unwrap();
+        let root = tempfile::tempdir_in("/dev/shm").unwrap();
+        swaps_to(root.path(), if lose_key { "/dev/sdz2 partition 1" } else { "" });
+        let mut drive = Drive { cut_at: Some(cut), slow: Some(Duration::from_micros(300)), ..Drive::new() };
+        let settings = Settings { journal: Some(base.path().join("journal")), threads, ..settings() };
+        let never = AtomicBool::new(false);
+        let cut_off = wipe_watched(&drive, &settings, root.path(), &never, |_| ());
+        prop_assert!(matches!(cut_off, Err(WipeError::Write { .. } | WipeError::Flush { .. })), "{cut_off:?}");
+        drive.power_up();
+        let journal = std::fs::read(base.path().join("journal")).unwrap();
+        let journal: serde_json::Value = serde_json::from_slice(&journal).unwrap();
+        let again = Settings { resume: true, ..settings };
+        let report = wipe_watched(&drive, &again, root.path(), &never, |_| ()).unwrap();
+        let resumed = report.resumed_from.unwrap();
+        prop_assert_eq!(journal["written"].as_u64(), Some(resumed), "an honest drive keeps what it flushed");
+        prop_assert!(report.is_complete() && resumed <= cut + (5 << 16));
+        prop_assert_eq!(report.bytes_written, SIZE as u64 - resumed);
+        let by_checksum = report.verification.unwrap().by_checksum_bytes;
+        prop_assert_eq!(by_checksum, if lose_key { resumed } else { 0 });
+        let bytes = drive.bytes.lock().unwrap();
+        prop_assert!(bytes.chunks(16).all(|block| block.iter().any(|byte| *byte != 0)));
+    }
 }
 
 #[test]
