@@ -3,6 +3,7 @@
 //! Layout after Bacula's `src/stored/block_util.c` (block header `BB02`: checksum, size, number, id, session id,
 //! session time), `src/stored/record_util.c` (record header: file index, stream, size) and `src/stored/label.c`
 //! (`ser_volume_label`), all numbers big-endian. Bareos writes the same with its own name in the first string.
+//! Of the longer header `BB03` of later versions only the label behind it is read.
 
 use std::fs::File;
 use std::io;
@@ -23,6 +24,8 @@ pub(crate) enum Beginning {
 
 const BLOCK_HEADER: usize = 24;
 const RECORD_HEADER: usize = 12;
+/// Where the label of a `BB03` block begins at the latest.
+const LONGEST_HEADER: usize = 256;
 /// A label takes some 200 bytes; its names are limited to 128 bytes each.
 const LONGEST: usize = 4096;
 /// `PRE_LABEL` and `VOL_LABEL` of Bacula's `src/stored/record.h`.
@@ -53,11 +56,26 @@ pub(crate) fn parse(bytes: &[u8]) -> Beginning {
 }
 
 fn label(bytes: &[u8]) -> Option<String> {
+    match bytes.get(12..16)? {
+        b"BB02" => label_record(first_record(bytes)?),
+        // a longer header of later versions: the label's first string tells where it begins
+        b"BB03" => {
+            let near = bytes.get(BLOCK_HEADER..LONGEST_HEADER.min(bytes.len()))?;
+            let begins = |id: &&[u8]| near.windows(id.len()).position(|window| window == *id);
+            let ids: [&[u8]; 2] = [b"Bacula 1.0 immortal\n\0", b"Bareos 2.0 immortal\n\0"];
+            let at = ids.iter().find_map(begins)?;
+            label_record(bytes.get(BLOCK_HEADER + at..)?)
+        }
+        _ => None,
+    }
+}
+
+/// The data of a block's first record, if that is a label.
+fn first_record(bytes: &[u8]) -> Option<&[u8]> {
     let mut reader = Reader { rest: bytes };
     let checksum = reader.u32()?;
     let block_size = usize::try_from(reader.u32()?).ok()?;
-    let _number = reader.u32()?;
-    if reader.take(4)? != b"BB02" || block_size < BLOCK_HEADER + RECORD_HEADER {
+    if block_size < BLOCK_HEADER + RECORD_HEADER {
         return None;
     }
     // zero: checksums are switched off; longer than what was read: a block padded to tape size
@@ -67,14 +85,16 @@ fn label(bytes: &[u8]) -> Option<String> {
     {
         return None;
     }
-    reader.take(8)?;
+    reader.take(16)?;
     let file_index = reader.u32()?.cast_signed();
     let _stream = reader.u32()?;
     let size = usize::try_from(reader.u32()?).ok()?;
-    if !LABEL_RECORDS.contains(&file_index) {
-        return None;
-    }
-    let mut record = Reader { rest: reader.rest.get(..size).unwrap_or(reader.rest) };
+    LABEL_RECORDS.contains(&file_index).then(|| reader.rest.get(..size).unwrap_or(reader.rest))
+}
+
+/// The volume's name in a label's data.
+fn label_record(data: &[u8]) -> Option<String> {
+    let mut record = Reader { rest: data };
     let id = record.string()?;
     if !(id.starts_with("Bacula ") || id.starts_with("Bareos ")) {
         return None;
@@ -148,6 +168,32 @@ mod tests {
         assert_eq!(parse(&label_block("two words")), Beginning::Foreign);
         assert_eq!(parse(&[]), Beginning::Blank);
         assert_eq!(parse(b"hello"), Beginning::Foreign);
+    }
+
+    /// Written by the storage daemon of Bacula 9.6.7.
+    #[test]
+    fn a_real_label_is_read() {
+        let mut block = vec![0xd7, 0xf3, 0xd0, 0xdd, 0, 0, 0, 0xca, 0, 0, 0, 0];
+        block.extend(b"BB02\0\0\0\0\0\0\0\0\xff\xff\xff\xff\0\0\0\0\0\0\0\xa6Bacula 1.0 immortal\n\0");
+        block.extend([
+            0, 0, 0, 0x0b, 0, 6, 0x60, 0xe9, 0xd9, 0xac, 0xd3, 0x2c, 0, 6, 0x60, 0xe9, 0xd9, 0xac, 0xd3, 0x36,
+        ]);
+        block.extend([0; 16]);
+        block.extend(b"c0_0000_0000\0\0P\0Backup\0F\0vm\0sd\0Ver. 9.6.7 10 December 2020 \0");
+        block.extend(b"Build Feb  7 2023 20:51:52 \0");
+        block.resize(0xca, 0);
+        assert_eq!(parse(&block), Beginning::Labelled(VolumeName::new("c0_0000_0000").expect("legal")));
+    }
+
+    #[test]
+    fn a_longer_header_is_passed_over() {
+        let old = label_block("vol");
+        let mut block = old[..12].to_vec();
+        block.extend(b"BB03");
+        block.extend(&old[16..24]);
+        block.extend([7; 16]);
+        block.extend(&old[24..]);
+        assert_eq!(parse(&block), Beginning::Labelled(VolumeName::new("vol").expect("legal")));
     }
 
     proptest! {
