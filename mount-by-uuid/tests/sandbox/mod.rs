@@ -165,7 +165,9 @@ impl Visitor {
 impl Drop for Visitor {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
+            // The whole group, as a shell's child may be the one that waits.
+            let group = i32::try_from(child.id()).map(nix::unistd::Pid::from_raw);
+            let _ = group.map(|group| nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL));
             let _ = child.wait();
         }
     }
