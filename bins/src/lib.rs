@@ -1,1 +1,32 @@
-//! Flows that glue the libraries into programs.
+//! The flows that glue the libraries into `offsite`, `offsited` and `vchanger`: a module for each.
+//!
+//! Nothing here is knowledge that a library could have. A flow reads the site description
+//! ([`site::Site`]), calls the libraries in the right order, and turns what they say into lines for a
+//! person, JSON for a script, and an exit code ([`failure::Exit`]).
+
+pub mod adopt;
+pub mod cli;
+pub mod conf;
+pub mod confirm;
+pub mod control;
+pub mod doctor;
+pub mod durable;
+pub mod failure;
+pub mod generate;
+pub mod identify;
+pub mod init;
+pub mod interrupt;
+pub mod key;
+pub mod luks;
+pub mod mapped;
+pub mod passwords;
+pub mod paths;
+pub mod prepare;
+pub mod program;
+pub mod progress;
+pub mod register;
+pub mod report;
+pub mod serve;
+pub mod site;
+pub mod status;
+pub mod wipe;

@@ -177,7 +177,7 @@ pub enum GenerateError {
     },
 }
 
-/// Generates all files; the caller decides what to do with those that exist already (see [`crate::inspect`]).
+/// Generates all files, the changer's from the first magazine on; the caller decides what to do with those that exist already (see [`crate::inspect`]).
 ///
 /// # Errors
 /// Names the resource and directive that can't be written, or the setting that makes no sense.
@@ -257,11 +257,14 @@ pub fn generate(input: &Input<'_>) -> Result<Vec<GeneratedFile>, GenerateError> 
     // The changer runs as this user, with a group that need not be Bacula's.
     let owner = (accounts.user.as_str(), bacula);
     files.push(file(input, console::restricted_path(input), owner, &console::restricted(input)?, &[]));
-    let config = input.changer.config_path.clone();
-    files.push(GeneratedFile {
-        mode: 0o644,
-        ..file(input, config, ("root", "root"), &changer::document(input)?, &[])
-    });
+    // A changer without a magazine has no configuration that it could be called with.
+    if !input.changer.magazines.is_empty() {
+        let config = input.changer.config_path.clone();
+        files.push(GeneratedFile {
+            mode: 0o644,
+            ..file(input, config, ("root", "root"), &changer::document(input)?, &[])
+        });
+    }
     Ok(files)
 }
 
@@ -285,9 +288,6 @@ fn validate(input: &Input<'_>) -> Result<(), GenerateError> {
     }
     if bacula.schedule.runs.is_empty() {
         return Err(GenerateError::Empty { what: "the schedule", key: "bacula.schedule.runs" });
-    }
-    if input.changer.magazines.is_empty() {
-        return Err(GenerateError::Empty { what: "the list of magazines", key: "magazines" });
     }
     if bacula.layout != Layout::Complete {
         return Ok(());

@@ -1,3 +1,10 @@
-//! The `offsited` program.
+//! The `offsited` program: parses, serves, maps a failure to an exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use offsite::{failure, serve};
+
+fn main() -> ExitCode {
+    failure::exit_code(serve::run(&serve::Options::parse()))
+}

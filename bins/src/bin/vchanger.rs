@@ -1,3 +1,17 @@
-//! The `vchanger` program.
+//! The `vchanger` program: what bacula-sd calls. One answer on stdout, nothing left open.
 
-fn main() {}
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use changer_model::{Environment, run_command_line};
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let outcome = run_command_line(&arguments, &Environment::new(std::path::Path::new("/")));
+    let answered = std::io::stdout().write_all(outcome.stdout.as_bytes());
+    let explained = std::io::stderr().write_all(outcome.stderr.as_bytes());
+    if answered.and(explained).is_err() {
+        return ExitCode::FAILURE; // the answer didn't arrive, so it must not count
+    }
+    ExitCode::from(outcome.code)
+}

@@ -1,0 +1,129 @@
+//! `offsite conf`: everything that other programs read, generated from site.toml.
+
+mod check;
+mod import;
+mod plan;
+
+use std::fs::Permissions;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+
+use bacula_conf::{ChangerInput, GeneratedFile, Input, Name, Origin};
+use serde::Serialize;
+
+use crate::cli::Conf;
+use crate::failure::{Exit, Failure, OrFail as _};
+use crate::paths::Root;
+use crate::site::Site;
+use crate::{passwords, report};
+
+use plan::{Action, Plan};
+
+#[derive(Debug, Serialize)]
+struct Written<'a> {
+    path: &'a Path,
+    action: Action,
+}
+
+/// Runs `offsite conf`.
+pub fn run(root: &Root, options: &Conf) -> Result<(), Failure> {
+    if let Some(directory) = &options.check {
+        return check::run(directory, options.json);
+    }
+    if let Some(config) = &options.import {
+        return import::run(root, config);
+    }
+    let site = Site::load(root)?;
+    let files = files(root, &site)?;
+    let target = Target::new(root, options.out.as_deref());
+    let plan = Plan::make(&files, &target.directory)?;
+    if !options.replace && !plan.conflicts().is_empty() {
+        print!("{}", plan.differences());
+        let first = plan.conflicts().first().map(|f| f.path.display().to_string()).unwrap_or_default();
+        return Err(Failure::new(Exit::Refused, format!("{first} was edited or made by someone else; nothing was written"))
+            .hint("take the change into site.toml, or let it be replaced (the old file is kept): offsite conf --replace"));
+    }
+    if options.dry_run {
+        print!("{}", plan.differences());
+    } else {
+        plan.apply(target.owners)?;
+        if target.owners {
+            working_directories(&site)?;
+        }
+    }
+    if options.json {
+        let written: Vec<_> = plan.files().map(|f| Written { path: &f.path, action: f.action }).collect();
+        return report::json(&written);
+    }
+    if site.magazines.is_empty() {
+        println!("the changer's configuration comes with the first drive: offsite prepare, offsite adopt");
+    }
+    for file in plan.files() {
+        println!("{:9} {}", file.action.word(options.dry_run), file.path.display());
+    }
+    Ok(())
+}
+
+/// Brings generated files up to date after a drive was enrolled; a site that has none yet gets none.
+pub fn refresh(root: &Root, site: &Site) -> Result<(), Failure> {
+    let files = files(root, site)?;
+    let ours = |f: &GeneratedFile| {
+        std::fs::read_to_string(root.join(&f.path))
+            .is_ok_and(|text| bacula_conf::inspect(&text) != Origin::Foreign)
+    };
+    if !files.iter().any(ours) {
+        println!("next: `offsite conf` writes the configuration of Bacula and of the changer");
+        return Ok(());
+    }
+    let target = Target::new(root, None);
+    let plan = Plan::make(&files, &target.directory)?;
+    for kept in plan.conflicts() {
+        eprintln!(
+            "warning: {} was edited, so it doesn't know the new drive; `offsite conf` shows it",
+            kept.path.display()
+        );
+    }
+    plan.apply(target.owners)
+}
+
+/// Makes the directories in which the changer, run as Bacula's user, keeps its state and its log.
+fn working_directories(site: &Site) -> Result<(), Failure> {
+    let accounts = &site.bacula.accounts;
+    let (user, group) = plan::ids("its state", accounts.user.as_str(), accounts.storage_group.as_str())?;
+    let log = ChangerInput::new(Vec::new()).log_file;
+    for directory in [Some(&*site.changer.work_dir()), log.parent()].into_iter().flatten() {
+        let made = std::fs::create_dir_all(directory)
+            .and_then(|()| std::fs::set_permissions(directory, Permissions::from_mode(0o750)))
+            .and_then(|()| chown(directory, Some(user), Some(group)));
+        made.or_fail(format!("cannot make {}", directory.display()))?;
+    }
+    Ok(())
+}
+
+/// Every generated file, as it would be installed.
+pub fn files(root: &Root, site: &Site) -> Result<Vec<GeneratedFile>, Failure> {
+    let source = Path::new("/etc/offsite/site.toml");
+    let wrong = |error: &dyn std::error::Error| Failure::because(Exit::Usage, source.display(), error);
+    let storage_name = Name::new(&*site.changer.name).map_err(|error| wrong(&error))?;
+    let magazines = site.magazines.iter().map(|m| site.mount_point(m)).collect();
+    let changer =
+        ChangerInput { storage_name, work_dir: site.changer.work_dir(), ..ChangerInput::new(magazines) };
+    let passwords = passwords::load(root)?;
+    let input = Input { source, bacula: &site.bacula, passwords: &passwords, changer: &changer };
+    bacula_conf::generate(&input).map_err(|error| wrong(&error))
+}
+
+/// Where the files go, and whether they get their owners.
+struct Target {
+    directory: PathBuf,
+    owners: bool,
+}
+
+impl Target {
+    fn new(root: &Root, out: Option<&Path>) -> Self {
+        match out {
+            Some(directory) => Self { directory: directory.to_owned(), owners: false },
+            None => Self { directory: root.path().to_owned(), owners: root.path() == Path::new("/") },
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The control socket: one line of JSON asked, one line answered, both with a version.
+//!
+//! `offsited` serves it (`serve::control`); `offsite status`, `eject`, `unlock` and `lock` ask through it.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cli::OnMagazine;
+use crate::failure::{Exit, Failure, OrFail as _};
+use crate::paths::Root;
+use crate::report;
+use crate::status::SiteStatus;
+
+/// The protocol's version; both sides refuse another one.
+pub const VERSION: u32 = 1;
+
+/// No line is longer than this many bytes.
+pub const LONGEST_LINE: u64 = 4 << 20;
+
+/// How long an answer may take: unlocking, checking and mounting a torn drive included.
+const ANSWER_LIMIT: Duration = Duration::from_mins(10);
+
+/// What is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verb {
+    /// How every drive is.
+    Status,
+    /// Flush, unmount and lock, and leave it so until it is plugged again.
+    Eject,
+    /// Unlock and mount now.
+    Unlock,
+    /// Unmount and lock now.
+    Lock,
+    /// Read site.toml again.
+    Reload,
+}
+
+/// A question.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Request {
+    /// The protocol's version.
+    pub version: u32,
+    /// What is asked.
+    pub verb: Verb,
+    /// Of which magazine, where it matters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub magazine: Option<String>,
+}
+
+/// An answer.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Reply {
+    /// The protocol's version.
+    pub version: u32,
+    /// The exit code that the asking program ends with.
+    pub exit: u8,
+    /// One line for a person.
+    pub message: String,
+    /// What to do, when it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// The answer to [`Verb::Status`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<SiteStatus>,
+}
+
+impl Reply {
+    /// Makes an answer out of what the daemon did.
+    pub fn from_result(result: Result<String, Failure>) -> Self {
+        let (exit, message, hint) = match result {
+            Ok(message) => (0, message, None),
+            Err(failure) => {
+                (failure.exit() as u8, failure.message().to_owned(), failure.remedy().map(str::to_owned))
+            }
+        };
+        Self { version: VERSION, exit, message, hint, status: None }
+    }
+}
+
+/// Asks the daemon; `Ok(None)` when none is running.
+pub fn call(root: &Root, verb: Verb, magazine: Option<&str>) -> Result<Option<Reply>, Failure> {
+    let path = root.control_socket();
+    let mut stream = match UnixStream::connect(&path) {
+        Ok(stream) => stream,
+        Err(error)
+            if matches!(
+                error.kind(),
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused
+            ) =>
+        {
+            return Ok(None);
+        }
+        Err(error) => {
+            return Err(Failure::because(
+                Exit::Failed,
+                format!("cannot ask offsited at {}", path.display()),
+                &error,
+            )
+            .hint("root and the members of the group bacula may ask"));
+        }
+    };
+    let talk = "the talk with offsited broke off";
+    stream.set_read_timeout(Some(ANSWER_LIMIT)).or_fail(talk)?;
+    let request = Request { version: VERSION, verb, magazine: magazine.map(str::to_owned) };
+    let mut line = serde_json::to_vec(&request).or_fail(talk)?;
+    line.push(b'\n');
+    stream.write_all(&line).or_fail(talk)?;
+    let mut answer = String::new();
+    BufReader::new(stream.take(LONGEST_LINE)).read_line(&mut answer).or_fail(talk)?;
+    let reply: Reply = serde_json::from_str(&answer).or_fail("offsited's answer can't be understood")?;
+    if reply.version != VERSION {
+        return Err(Failure::new(
+            Exit::Failed,
+            format!("offsited speaks version {}, not {VERSION}", reply.version),
+        )
+        .hint("restart it: systemctl restart offsited"));
+    }
+    Ok(Some(reply))
+}
+
+/// Runs `offsite eject`, `unlock` or `lock`.
+pub fn ask(root: &Root, verb: Verb, options: &OnMagazine) -> Result<(), Failure> {
+    let reply = call(root, verb, Some(&options.magazine))?.ok_or_else(not_running)?;
+    if options.json {
+        report::json(&reply)?;
+    }
+    match Exit::from_code(reply.exit) {
+        None => {
+            if !options.json {
+                println!("{}", reply.message);
+            }
+            Ok(())
+        }
+        Some(exit) => {
+            let failure = Failure::new(exit, reply.message);
+            Err(match reply.hint {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            })
+        }
+    }
+}
+
+/// Tells a running daemon that site.toml changed; without one there is nobody to tell.
+pub fn reload(root: &Root) {
+    match call(root, Verb::Reload, None) {
+        Ok(Some(reply)) if reply.exit != 0 => {
+            eprintln!("warning: offsited keeps the old site.toml: {}", reply.message);
+        }
+        Ok(_) => {}
+        Err(failure) => eprintln!("warning: {}", failure.message()),
+    }
+}
+
+fn not_running() -> Failure {
+    Failure::new(Exit::NotThere, "offsited isn't running").hint("start it: systemctl start offsited")
+}

@@ -1,0 +1,199 @@
+//! `offsite doctor`: looks at everything that the site relies on, and says what to mend.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::cli::{Doctor, Filesystem};
+use crate::conf;
+use crate::control::{self, Verb};
+use crate::failure::{Exit, Failure};
+use crate::paths::Root;
+use crate::program::locate;
+use crate::site::Site;
+use crate::{key, report, status};
+
+/// How serious a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Grade {
+    Ok,
+    Warning,
+    Error,
+}
+
+#[derive(Debug, Serialize)]
+struct Finding {
+    grade: Grade,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<String>,
+}
+
+/// Runs `offsite doctor`.
+pub fn run(root: &Root, options: &Doctor) -> Result<(), Failure> {
+    let findings = examine(root);
+    if options.json {
+        report::json(&findings)?;
+    } else {
+        for finding in &findings {
+            let word = match finding.grade {
+                Grade::Ok => "ok      ",
+                Grade::Warning => "warning ",
+                Grade::Error => "ERROR   ",
+            };
+            println!("{word}{}", finding.message);
+            if let Some(remedy) = &finding.remedy {
+                println!("        {remedy}");
+            }
+        }
+    }
+    match findings.iter().filter(|f| f.grade == Grade::Error).count() {
+        0 => Ok(()),
+        n => Err(Failure::new(Exit::Failed, format!("{n} things must be mended"))),
+    }
+}
+
+#[derive(Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn ok(&mut self, message: impl Into<String>) {
+        self.0.push(Finding { grade: Grade::Ok, message: message.into(), remedy: None });
+    }
+
+    fn bad(&mut self, grade: Grade, message: impl Into<String>, remedy: impl Into<String>) {
+        self.0.push(Finding { grade, message: message.into(), remedy: Some(remedy.into()) });
+    }
+
+    fn check<T>(&mut self, what: &str, result: Result<T, Failure>) -> Option<T> {
+        match result {
+            Ok(value) => {
+                self.ok(what);
+                Some(value)
+            }
+            Err(failure) => {
+                let remedy = failure.remedy().unwrap_or("see the message").to_owned();
+                self.bad(Grade::Error, failure.message(), remedy);
+                None
+            }
+        }
+    }
+}
+
+fn examine(root: &Root) -> Vec<Finding> {
+    let mut findings = Findings::default();
+    let site = Site::load(root);
+    if let Some(site) = findings.check("site.toml is sound", site) {
+        let key_file = root.join(&site.key_file);
+        findings.check("the key file can be used, by root alone", key::load(&key_file).map(drop));
+        generated(root, &site, &mut findings);
+        drives(root, &site, &mut findings);
+    }
+    programs(&mut findings);
+    if luks_core::has_device_mapper(root.kernel()) {
+        findings.ok("the kernel has device-mapper");
+    } else {
+        findings.bad(
+            Grade::Error,
+            "the kernel has no device-mapper: no drive can be unlocked",
+            "modprobe dm-crypt",
+        );
+    }
+    match control::call(root, Verb::Status, None) {
+        Ok(Some(_)) => findings.ok("offsited answers"),
+        Ok(None) => findings.bad(Grade::Error, "offsited isn't running", "systemctl enable --now offsited"),
+        Err(failure) => findings.bad(Grade::Error, failure.message(), failure.remedy().unwrap_or_default()),
+    }
+    findings.0
+}
+
+/// Generated files: there, as written, and up to date.
+fn generated(root: &Root, site: &Site, findings: &mut Findings) {
+    let Some(files) = findings.check("the configuration can be generated", conf::files(root, site)) else {
+        return;
+    };
+    for file in &files {
+        let path = root.join(&file.path);
+        let shown = path.display();
+        match std::fs::read_to_string(&path) {
+            Ok(text) if text == file.text => findings.ok(format!("{shown} is up to date")),
+            Ok(text) if bacula_conf::inspect(&text) == bacula_conf::Origin::Ours => {
+                findings.bad(Grade::Warning, format!("{shown} is older than site.toml"), "offsite conf");
+            }
+            Ok(_) => findings.bad(
+                Grade::Warning,
+                format!("{shown} was edited by hand"),
+                "offsite conf shows the difference",
+            ),
+            Err(_) => {
+                findings.bad(Grade::Error, format!("{shown} is missing or can't be read"), "offsite conf");
+            }
+        }
+    }
+}
+
+/// Drives: each with a copy of its header, none torn, none refused.
+fn drives(root: &Root, site: &Site, findings: &mut Findings) {
+    for magazine in &site.magazines {
+        let Some(luks) = magazine.luks_uuid else {
+            let remedy = "offsite prepare makes an encrypted one";
+            findings.bad(Grade::Warning, format!("magazine {magazine} is not encrypted"), remedy);
+            continue;
+        };
+        let copy = root.headers_dir().join(format!("{luks}.img"));
+        if copy.exists() {
+            findings.ok(format!("magazine {magazine}: its LUKS header is backed up"));
+        } else {
+            let remedy = format!(
+                "plug it in, then: cryptsetup luksHeaderBackup DEVICE --header-backup-file {}",
+                copy.display()
+            );
+            findings.bad(Grade::Error, format!("magazine {magazine}: no backup of its LUKS header"), remedy);
+        }
+    }
+    if site.magazines.is_empty() {
+        findings.bad(Grade::Warning, "no drive is enrolled", "offsite prepare, offsite adopt");
+    }
+    match status::look(root) {
+        Ok(status) => {
+            for problem in status.magazines.into_iter().filter_map(|m| m.problem) {
+                findings.bad(Grade::Error, problem.message, problem.remedy);
+            }
+            if let Some(error) = status.catalog.last_error {
+                findings.bad(
+                    Grade::Error,
+                    format!("Bacula couldn't be told of the drives: {error}"),
+                    "is the Director running?",
+                );
+            }
+        }
+        Err(failure) => findings.bad(Grade::Error, failure.message(), failure.remedy().unwrap_or_default()),
+    }
+}
+
+/// Programs that a site uses, and where Debian has them.
+fn programs(findings: &mut Findings) {
+    for (name, package) in [
+        ("bacula-dir", "bacula-director-sqlite3"),
+        ("bacula-sd", "bacula-sd"),
+        ("bconsole", "bacula-console"),
+    ] {
+        if locate(name).is_some() {
+            findings.ok(format!("{name} is installed"));
+        } else {
+            findings.bad(
+                Grade::Warning,
+                format!("{name} isn't installed"),
+                format!("apt-get install {package}, unless it runs on another server"),
+            );
+        }
+    }
+    let makers = Filesystem::ALL.iter().filter(|fs| crate::prepare::can_make(**fs)).count();
+    if makers == 0 {
+        findings.bad(Grade::Error, "no mkfs program is installed", "apt-get install e2fsprogs");
+    }
+    if !Path::new("/dev/autofs").exists() {
+        findings.bad(Grade::Error, "the kernel has no autofs", "modprobe autofs4");
+    }
+}

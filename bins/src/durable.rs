@@ -1,0 +1,51 @@
+//! Files that survive a power cut: written beside, flushed, renamed, and the directory flushed.
+
+use std::fs::{File, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use crate::failure::{Failure, OrFail as _};
+
+/// Replaces `path` by `bytes` with the given permission bits; a reader sees the old or the new, never a part.
+pub fn replace(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), Failure> {
+    write(path, mode, bytes).or_fail(format!("cannot write {}", path.display()))
+}
+
+fn write(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
+    let directory = path.parent().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let mut file = tempfile::Builder::new().prefix(".offsite-").tempfile_in(directory)?;
+    file.write_all(bytes)?;
+    file.as_file().set_permissions(Permissions::from_mode(mode))?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    File::open(directory)?.sync_all()
+}
+
+/// Removes a file, for good, if it is there.
+pub fn remove(path: &Path) -> Result<(), Failure> {
+    let gone = match std::fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => path.parent().map_or(Ok(()), |d| File::open(d)?.sync_all()),
+    };
+    gone.or_fail(format!("cannot remove {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replaces_as_a_whole_with_its_mode() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("f");
+        std::fs::write(&path, "old and longer").unwrap();
+        replace(&path, 0o600, b"new").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        remove(&path).unwrap();
+        remove(&path).unwrap();
+        assert_eq!(directory.path().read_dir().unwrap().count(), 0);
+    }
+}

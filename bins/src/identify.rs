@@ -1,0 +1,56 @@
+//! `offsite identify`: which drive is which, and which may be used.
+
+use std::path::Path;
+
+use media_wipe::{Identity, System, identify};
+
+use crate::cli::Identify;
+use crate::confirm;
+use crate::failure::{Exit, Failure, OrFail as _};
+use crate::paths::Root;
+use crate::report;
+
+/// Runs `offsite identify`.
+pub fn run(root: &Root, options: &Identify) -> Result<(), Failure> {
+    let system = System::new(root.kernel());
+    let devices = if options.devices.is_empty() {
+        system.disks().or_fail("cannot list the disks")?
+    } else {
+        options.devices.clone()
+    };
+    let identities = devices.iter().map(|device| one(root, device)).collect::<Result<Vec<_>, _>>()?;
+    if options.json {
+        return report::json(&identities);
+    }
+    if identities.is_empty() {
+        println!("no disks found");
+    }
+    for identity in &identities {
+        print(identity);
+    }
+    Ok(())
+}
+
+/// Identifies one drive, loop device or file.
+pub fn one(root: &Root, device: &Path) -> Result<Identity, Failure> {
+    let exit = if device.exists() { Exit::Failed } else { Exit::NotThere };
+    identify(&System::new(root.kernel()), device)
+        .or_exit(exit, format!("cannot identify {}", device.display()))
+}
+
+fn print(identity: &Identity) {
+    println!("{}", identity.by_id.as_deref().unwrap_or(&identity.device).display());
+    println!("    device    {}", identity.device.display());
+    println!("    id        {}", identity.id);
+    if let Some(model) = &identity.model {
+        println!("    model     {model}");
+    }
+    println!("    size      {} ({} bytes)", confirm::size(identity.size_bytes), identity.size_bytes);
+    println!("    holds     {}", identity.contents);
+    if identity.refusals.is_empty() {
+        println!("    use       may be used; confirm with --yes-destroy {}", identity.id);
+    }
+    for refusal in &identity.refusals {
+        println!("    refused   {refusal}");
+    }
+}

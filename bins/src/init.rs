@@ -1,0 +1,91 @@
+//! `offsite init`: makes what every later step relies on, and nothing that is there already.
+
+use std::fs::{DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use crate::cli::Init;
+use crate::durable;
+use crate::failure::{Failure, OrFail as _};
+use crate::passwords;
+use crate::paths::Root;
+use crate::site::Site;
+
+/// Length of the site's key file in bytes, as in the tutorial.
+const KEY_BYTES: usize = 4096;
+
+const FIRST_SITE: &str = r#"# The one description of this site; everything else is generated from it: offsite conf.
+# Every key is optional; those below show their defaults.
+
+# key_file = "/etc/offsite/key"
+# mount_root = "/srv/offsite"     # drives appear here, each under its filesystem's UUID
+# idle_seconds = 30               # an unused drive is unmounted and locked after this
+# sync = false                    # true: each write reaches the drive before it returns (slower)
+
+[changer]
+name = "c0"                       # also the name of the Director's Storage resource
+
+# [bacula]                        # daemons, pool, schedule, jobs: see the README
+
+# [[magazine]] tables, one for each drive, are added by `offsite prepare` and `offsite adopt`.
+"#;
+
+/// Runs `offsite init`.
+pub fn run(root: &Root, options: &Init) -> Result<(), Failure> {
+    let act = !options.dry_run;
+    let mut steps = Steps { act };
+    steps.directory(&root.join("/etc/offsite"), 0o755)?;
+    let site_toml = root.site_toml();
+    steps.file(&site_toml, || durable::replace(&site_toml, 0o644, FIRST_SITE.as_bytes()))?;
+    let site = if site_toml.exists() { Site::load(root)? } else { Site::parse(FIRST_SITE, &site_toml)? };
+
+    steps.directory(&root.state_dir(), 0o755)?;
+    for private in [root.headers_dir(), root.journals_dir(), root.torn_dir()] {
+        steps.directory(&private, 0o700)?;
+    }
+    steps.directory(&root.join(&site.mount_root), 0o755)?;
+    let passwords_toml = root.passwords_toml();
+    steps.file(&passwords_toml, || passwords::generate(root))?;
+    let key_file = root.join(&site.key_file);
+    steps.file(&key_file, || {
+        let print = luks_core::generate_key_file(&key_file, KEY_BYTES).or_fail("no key file was made")?;
+        println!("      its fingerprint: {print}");
+        println!(
+            "      KEEP A COPY IN A SAFE PLACE: without this key nothing on the drives can ever be read."
+        );
+        Ok(())
+    })?;
+    crate::key::load(&key_file).map(drop).or_else(|failure| if act { Err(failure) } else { Ok(()) })?;
+    if act {
+        println!("next: plug in a blank drive, then `offsite identify` and `offsite prepare`");
+    }
+    Ok(())
+}
+
+/// Makes things, or says that it would.
+struct Steps {
+    act: bool,
+}
+
+impl Steps {
+    fn directory(&mut self, path: &Path, mode: u32) -> Result<(), Failure> {
+        self.file(path, || {
+            let done = DirBuilder::new().recursive(true).mode(mode).create(path);
+            done.and_then(|()| std::fs::set_permissions(path, Permissions::from_mode(mode)))
+                .or_fail(format!("cannot make {}", path.display()))
+        })
+    }
+
+    fn file(&mut self, path: &Path, make: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+        let shown = path.display();
+        if path.exists() {
+            println!("there  {shown}");
+        } else if self.act {
+            make()?;
+            println!("made   {shown}");
+        } else {
+            println!("would make {shown}");
+        }
+        Ok(())
+    }
+}

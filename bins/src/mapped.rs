@@ -1,0 +1,112 @@
+//! A drive opened for one piece of work (preparing, adopting): unlocked and mounted at a private
+//! directory, and put back to rest however the work ends.
+
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use luks_core::{CloseMode, Container, OpenOptions, Secret};
+use mount_by_uuid::{MountOptions, UnmountMode};
+
+use crate::failure::{Exit, Failure, OrFail as _};
+use crate::paths::Root;
+
+/// An unlocked container; locked again on [`Unlocked::lock`] or when dropped.
+#[derive(Debug)]
+pub struct Unlocked {
+    name: String,
+    path: PathBuf,
+    open: bool,
+}
+
+impl Unlocked {
+    /// Unlocks `container` under a mapping name of its own.
+    pub fn open(container: &Container, name: &str, key: &Secret, read_only: bool) -> Result<Self, Failure> {
+        let options = OpenOptions { read_only, ..OpenOptions::default() };
+        let mapping = container
+            .open(name, key, &options)
+            .or_fail(format!("cannot unlock {}", container.device().display()))?;
+        Ok(Self { name: name.to_owned(), path: mapping.path().to_owned(), open: true })
+    }
+
+    /// The block device that shows the plain data.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Locks it; nothing of the key stays in the kernel.
+    pub fn lock(mut self) -> Result<(), Failure> {
+        self.open = false;
+        luks_core::close(&self.name, CloseMode::Now)
+            .map(drop)
+            .or_fail(format!("cannot lock {}", self.path.display()))
+    }
+}
+
+impl Drop for Unlocked {
+    fn drop(&mut self) {
+        if self.open
+            && let Err(error) = luks_core::close(&self.name, CloseMode::Deferred)
+        {
+            eprintln!("warning: {} stays unlocked: {error}", self.path.display());
+        }
+    }
+}
+
+/// A filesystem mounted where nobody else looks.
+#[derive(Debug)]
+pub struct Mounted {
+    at: PathBuf,
+    mounted: bool,
+}
+
+impl Mounted {
+    /// Mounts `device` with the safe options.
+    pub fn mount(root: &Root, device: &Path, fs_type: &str, read_only: bool) -> Result<Self, Failure> {
+        let base = root.join("/run/offsite");
+        std::fs::create_dir_all(&base).or_fail(format!("cannot make {}", base.display()))?;
+        let at = base.join(format!("work-{}", std::process::id()));
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&at)
+            .or_fail(format!("cannot make {}", at.display()))?;
+        let mut guard = Self { at, mounted: false };
+        let options = MountOptions { read_only, ..MountOptions::default() };
+        mount_by_uuid::mount(device, &guard.at, fs_type, &options)
+            .or_fail(format!("cannot mount {}", device.display()))?;
+        guard.mounted = true;
+        Ok(guard)
+    }
+
+    /// Where it is mounted.
+    pub fn at(&self) -> &Path {
+        &self.at
+    }
+
+    /// Flushes and unmounts; a failed flush is a failure.
+    pub fn unmount(mut self) -> Result<(), Failure> {
+        mount_by_uuid::flush(&self.at).or_fail("the filesystem could not be flushed")?;
+        mount_by_uuid::unmount(&self.at, UnmountMode::Now).or_fail("cannot unmount")?;
+        self.mounted = false;
+        Ok(())
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if self.mounted
+            && let Err(error) = mount_by_uuid::unmount(&self.at, UnmountMode::Lazy)
+        {
+            eprintln!("warning: {} stays mounted: {error}", self.at.display());
+        }
+        let _ = std::fs::remove_dir(&self.at); // only ever an empty directory; a mount keeps it
+    }
+}
+
+/// Fails where the kernel can't open LUKS containers.
+pub fn require_device_mapper(root: &Root) -> Result<(), Failure> {
+    if luks_core::has_device_mapper(root.kernel()) {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Failed, "this kernel has no device-mapper, so no encrypted drive can be opened")
+        .hint("load it (modprobe dm-crypt), or work on a machine whose kernel has it"))
+}

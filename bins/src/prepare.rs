@@ -1,0 +1,256 @@
+//! `offsite prepare`: from a blank drive to an enrolled one, by steps that survive a power cut.
+//!
+//! Before the first byte is written everything that could stop the work later is checked. Each finished
+//! step is journalled, together with the identities that it fixed, so the same command run again goes on
+//! where it was and never takes a half-made container for a finished one.
+
+mod filesystem;
+mod journal;
+
+use std::path::Path;
+
+use luks_core::{Container, FormatOptions, KeySlot, LuksVersion, Secret, SecretKind};
+use media_wipe::Identity;
+use nix::unistd::{Gid, Uid, User};
+use serde::Serialize;
+
+use crate::cli::{Filesystem, Prepare};
+use crate::failure::{Exit, Failure, OrFail as _};
+use crate::mapped::{Mounted, Unlocked, require_device_mapper};
+use crate::paths::Root;
+use crate::progress::Screen;
+use crate::site::{Magazine, Site, check_name, mapping_name};
+use crate::{conf, confirm, control, durable, identify, interrupt, key, register, report, wipe};
+
+use journal::{Journal, Step};
+
+/// The tutorial's end state: the key file in slot 1, slot 0 empty.
+pub const KEY_SLOT: u8 = 1;
+
+/// What the work came to.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    magazine: &'a Magazine,
+    device: &'a Path,
+    size_bytes: u64,
+    volumes: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wipe: Option<media_wipe::Report>,
+}
+
+/// Runs `offsite prepare`.
+pub fn run(root: &Root, options: &Prepare) -> Result<(), Failure> {
+    let site = Site::load(root)?;
+    check_name("magazine", &options.name)
+        .map_err(|(message, hint)| Failure::new(Exit::Usage, message).hint(hint))?;
+    let identity = identify::one(root, &options.device)?;
+    let journal_path = journal::path(root, &identity.id);
+    let plan = Journal::plan(options, &identity)?;
+    let mut journal = match Journal::load(&journal_path)? {
+        Some(earlier) => earlier.continues(&plan, &journal_path)?,
+        None => plan,
+    };
+    if let Some(enrolled) = site.magazines.iter().find(|m| m.name.eq_ignore_ascii_case(&options.name)) {
+        return Err(Failure::new(Exit::Refused, format!("a magazine {enrolled} is enrolled already"))
+            .hint("give the new drive another sticker, or take the [[magazine]] table out of site.toml"));
+    }
+    if options.dry_run {
+        dry_run(&journal, &identity);
+        return Ok(());
+    }
+    let key = key::load(&root.join(&site.key_file))?;
+    let owner = owner(&site)?;
+    filesystem::Maker::find(options.fs)?;
+    refuse_enrolled(&site, &options.device)?;
+    let id = confirm::destroy(&identity, options.yes_destroy.as_deref())?;
+    require_device_mapper(root)?;
+
+    std::fs::create_dir_all(root.journals_dir()).or_fail("cannot make the directory of journals")?;
+    journal.save(&journal_path)?;
+    let mut wiped = None;
+    if !journal.done(Step::Fill) {
+        let progress = Screen::new().drive(&options.device.display().to_string());
+        let resume = journal.begun(Step::Fill);
+        journal.begin(Step::Fill, &journal_path)?;
+        let filled = wipe::fill(root, &identity, &id, options.verify, resume, progress, interrupt::flag()?);
+        wiped = Some(filled.map_err(|unfilled| again(&unfilled.failure))?);
+        journal.finish(Step::Fill, &journal_path)?;
+        say(options, "filled with random data");
+    }
+
+    let container = container(root, options, &mut journal, &journal_path, &key)?;
+    let unlocked = Unlocked::open(&container, &mapping_name(container.uuid()), &key, false)?;
+    if !journal.done(Step::Filesystem) {
+        filesystem::Maker::find(options.fs)?.make(unlocked.path(), &journal.fs_uuid, &options.name)?;
+        journal.finish(Step::Filesystem, &journal_path)?;
+        say(options, &format!("{} filesystem {}", filesystem::fs_type(options.fs), journal.fs_uuid));
+    }
+    if !journal.done(Step::Volumes) {
+        let mounted = Mounted::mount(root, unlocked.path(), filesystem::fs_type(options.fs), false)?;
+        journal.volumes = lay_volumes(&mounted, &site, options, owner)?;
+        mounted.unmount()?;
+        journal.finish(Step::Volumes, &journal_path)?;
+        say(options, &format!("{} volumes, owned by {}", journal.volumes, site.bacula.accounts.user));
+    }
+    unlocked.lock()?;
+
+    let magazine = Magazine {
+        name: options.name.clone(),
+        luks_uuid: Some(container.uuid()),
+        fs_uuid: journal.fs_uuid.clone(),
+        fs_type: filesystem::fs_type(options.fs).into(),
+        serial: Some(identity.id.clone()),
+    };
+    prove(root, &container, &magazine, &key)?;
+    let site = register::add(root, &magazine)?;
+    conf::refresh(root, &site)?;
+    control::reload(root);
+    durable::remove(&journal_path)?;
+    say(options, "enrolled in site.toml");
+    if options.json {
+        let device = &options.device;
+        let size_bytes = identity.size_bytes;
+        return report::json(&Report {
+            magazine: &magazine,
+            device,
+            size_bytes,
+            volumes: journal.volumes,
+            wipe: wiped,
+        });
+    }
+    println!("{}: ready; write {:?} on its sticker", options.device.display(), magazine.name);
+    Ok(())
+}
+
+/// An interrupted fill goes on with the same `prepare`, not with the `wipe` that the fill itself would suggest.
+fn again(failure: &Failure) -> Failure {
+    Failure::new(failure.exit(), failure.message()).hint("to go on, run the same command again")
+}
+
+/// Makes the container, or takes up the one that an interrupted run made.
+fn container(
+    root: &Root,
+    options: &Prepare,
+    journal: &mut Journal,
+    journal_path: &Path,
+    key: &Secret,
+) -> Result<Container, Failure> {
+    let device = &options.device;
+    if !journal.done(Step::Container) {
+        let version = if options.luks1 { LuksVersion::Luks1 } else { LuksVersion::Luks2 };
+        let label = (!options.luks1).then(|| options.name.clone());
+        let format =
+            FormatOptions { version, label, uuid: Some(journal.luks_uuid), ..FormatOptions::default() };
+        let slot = KeySlot::new(KEY_SLOT).ok_or_else(|| Failure::new(Exit::Failed, "no such key slot"))?;
+        Container::format(device, &format, key, SecretKind::KeyFile, slot)
+            .or_fail(format!("cannot make the LUKS container on {}", device.display()))?;
+        journal.finish(Step::Container, journal_path)?;
+        say(options, &format!("{version} container {}, key file in slot {slot}", journal.luks_uuid));
+    }
+    let container = Container::load(device).or_fail(format!("cannot read {}", device.display()))?;
+    if container.uuid() != journal.luks_uuid {
+        return Err(Failure::new(
+            Exit::Refused,
+            format!(
+                "{} holds the container {}, not {} that was made on it",
+                device.display(),
+                container.uuid(),
+                journal.luks_uuid
+            ),
+        )
+        .hint(format!("if another drive is meant, remove {} and begin anew", journal_path.display())));
+    }
+    back_up_header(root, &container)?;
+    Ok(container)
+}
+
+/// Keeps a copy of the header: an overwritten header is the most common cause of losing everything.
+pub fn back_up_header(root: &Root, container: &Container) -> Result<(), Failure> {
+    let directory = root.headers_dir();
+    std::fs::create_dir_all(&directory).or_fail(format!("cannot make {}", directory.display()))?;
+    let copy = directory.join(format!("{}.img", container.uuid()));
+    if copy.exists() {
+        return Ok(());
+    }
+    container.backup_header(&copy).or_fail("the LUKS header could not be copied")
+}
+
+/// Gives the magazine to Bacula and lays empty volumes on it; returns their number.
+fn lay_volumes(mounted: &Mounted, site: &Site, options: &Prepare, owner: (Uid, Gid)) -> Result<u32, Failure> {
+    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, chown};
+    let at = mounted.at();
+    let (user, group) = (Some(owner.0.as_raw()), Some(owner.1.as_raw()));
+    chown(at, user, group).or_fail("cannot give the filesystem to Bacula")?;
+    std::fs::set_permissions(at, std::fs::Permissions::from_mode(0o750))
+        .or_fail("cannot set the filesystem's mode")?;
+    let count = match options.volumes {
+        Some(count) => count,
+        None => filesystem::volumes_that_fit(at, site.bacula.pool.maximum_volume_bytes.as_bytes())?,
+    };
+    for number in 1..=count {
+        let path = at.join(format!("{}_{}_{number:04}", site.changer.name, options.name));
+        let file =
+            std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o640).open(&path);
+        file.and_then(|_| chown(&path, user, group)).or_fail(format!("cannot make {}", path.display()))?;
+    }
+    Ok(count)
+}
+
+/// Opens the finished drive once more from nothing but the key file, as a restorer will.
+fn prove(root: &Root, container: &Container, magazine: &Magazine, key: &Secret) -> Result<(), Failure> {
+    let unlocked = Unlocked::open(container, &mapping_name(container.uuid()), key, true)?;
+    Mounted::mount(root, unlocked.path(), &magazine.fs_type, true)?.unmount()?;
+    unlocked.lock()
+}
+
+/// The user and the group that own a magazine: bacula-sd's user, with its own group.
+fn owner(site: &Site) -> Result<(Uid, Gid), Failure> {
+    let name = site.bacula.accounts.user.as_str();
+    let user = User::from_name(name).or_fail(format!("cannot look the user {name} up"))?;
+    user.map(|user| (user.uid, user.gid)).ok_or_else(|| {
+        Failure::new(Exit::Failed, format!("there is no user {name}, so nobody could write the volumes"))
+            .hint("install Bacula's storage daemon (apt-get install bacula-sd), or set bacula.accounts.user in site.toml")
+    })
+}
+
+fn refuse_enrolled(site: &Site, device: &Path) -> Result<(), Failure> {
+    if !luks_core::is_luks(device).or_fail(format!("cannot read {}", device.display()))? {
+        return Ok(());
+    }
+    // A header that can't be read belongs to no enrolled drive that could still be opened.
+    let Ok(container) = Container::load(device) else { return Ok(()) };
+    match site.magazines.iter().find(|m| m.luks_uuid == Some(container.uuid())) {
+        None => Ok(()),
+        Some(magazine) => Err(Failure::new(
+            Exit::Refused,
+            format!("{} is the enrolled magazine {magazine}, with its backups", device.display()),
+        )
+        .hint("if they may be lost, take its [[magazine]] table out of site.toml first")),
+    }
+}
+
+fn dry_run(journal: &Journal, identity: &Identity) {
+    println!("on {}:", confirm::describe(identity));
+    for refusal in &identity.refusals {
+        println!("  but: {refusal}");
+    }
+    for step in Step::ALL {
+        println!("  {} {step}", if journal.done(step) { "done " } else { "would" });
+    }
+}
+
+fn say(options: &Prepare, line: &str) {
+    if !options.json {
+        println!("{}: {line}", options.device.display());
+    }
+}
+
+impl Filesystem {
+    /// Every filesystem that `prepare` can make.
+    pub const ALL: [Self; 4] = [Self::Ext4, Self::Xfs, Self::Btrfs, Self::Reiserfs];
+}
+
+/// Whether the program that makes this filesystem is installed.
+pub fn can_make(fs: Filesystem) -> bool {
+    filesystem::Maker::find(fs).is_ok()
+}

@@ -1,0 +1,99 @@
+//! One enrolled drive as the daemon sees it.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use mount_by_uuid::DevNum;
+
+use crate::site::Magazine;
+use crate::status::{DriveState, Problem};
+
+/// A drive, whether it is plugged or away.
+#[derive(Debug)]
+pub(super) struct Drive {
+    /// What site.toml says of it.
+    pub(super) magazine: Magazine,
+    /// Held by whoever unlocks, mounts, unmounts or locks it; taken before `seen`, never after.
+    work: Mutex<()>,
+    seen: Mutex<Seen>,
+}
+
+/// What is known of a drive; held only to look or to note, never across work.
+#[derive(Debug, Clone)]
+pub(super) struct Seen {
+    /// Where it is plugged.
+    pub(super) plugged: Option<Plugged>,
+    /// Since when it is plugged or away.
+    pub(super) since: Timestamp,
+    /// What is in place while it is mounted.
+    pub(super) open: Option<Open>,
+    /// Being flushed and unmounted now, by whoever holds the work lock.
+    pub(super) closing: bool,
+    /// Ejected by hand: stays locked until it is plugged again.
+    pub(super) ejected: bool,
+    /// What is wrong with it.
+    pub(super) problem: Option<Problem>,
+}
+
+/// The block device of a plugged drive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Plugged {
+    pub(super) path: PathBuf,
+    pub(super) devnum: DevNum,
+}
+
+/// What is in place while a drive is mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Open {
+    /// The mapping, for an encrypted drive.
+    pub(super) mapping: Option<String>,
+}
+
+impl Drive {
+    pub(super) fn new(magazine: Magazine) -> Self {
+        let seen = Seen {
+            plugged: None,
+            since: Timestamp::now(),
+            open: None,
+            closing: false,
+            ejected: false,
+            problem: None,
+        };
+        Self { magazine, work: Mutex::new(()), seen: Mutex::new(seen) }
+    }
+
+    /// Waits until nobody else works on this drive.
+    pub(super) fn work(&self) -> MutexGuard<'_, ()> {
+        // The lock guards no data that a panic could have left half-made.
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known now.
+    pub(super) fn seen(&self) -> Seen {
+        self.note(|seen| seen.clone())
+    }
+
+    /// Notes something.
+    pub(super) fn note<T>(&self, change: impl FnOnce(&mut Seen) -> T) -> T {
+        change(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Seen {
+    /// Takes what is left in place by a drive that has gone, unless whoever closes it now will see to it.
+    pub(super) fn left_open(&mut self) -> Option<Open> {
+        if self.closing { None } else { self.open.take() }
+    }
+
+    /// Where the drive is in its life.
+    pub(super) fn state(&self) -> DriveState {
+        match (&self.plugged, &self.open) {
+            (None, _) => DriveState::Away,
+            (Some(_), Some(_)) => DriveState::Mounted,
+            (Some(_), None) if self.ejected => DriveState::Ejected,
+            (Some(_), None) if self.problem.is_some() => DriveState::Refused,
+            (Some(_), None) => DriveState::Locked,
+        }
+    }
+}

@@ -1,0 +1,385 @@
+//! All enrolled drives, and what happens to them.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use changer_model::{remove_marker, write_marker};
+use jiff::Timestamp;
+use mount_by_uuid::{Automount, DevNum, MountTable, NameError, Refusal, System, Tag};
+
+use super::catalog::Bell;
+use super::drive::{Drive, Open, Plugged};
+use super::{open, say};
+use crate::failure::{Exit, Failure, chain};
+use crate::paths::Root;
+use crate::site::Site;
+use crate::status::{self, CatalogStatus, DriveState, MagazineStatus, Problem, SiteStatus};
+
+/// The drives and everything that works on them.
+pub(super) struct Fleet {
+    root: Root,
+    system: System,
+    site: RwLock<Arc<Site>>,
+    drives: RwLock<Vec<Arc<Drive>>>,
+    automount: Arc<Automount>,
+    pub(super) bell: Bell,
+    catalog_error: Mutex<Option<String>>,
+}
+
+impl Fleet {
+    pub(super) fn new(root: Root, system: System, site: Site, automount: Arc<Automount>) -> Self {
+        let drives = site.magazines.iter().cloned().map(|m| Arc::new(Drive::new(m))).collect();
+        Self {
+            root,
+            system,
+            site: RwLock::new(Arc::new(site)),
+            drives: RwLock::new(drives),
+            automount,
+            bell: Bell::default(),
+            catalog_error: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn root(&self) -> &Root {
+        &self.root
+    }
+
+    pub(super) fn site(&self) -> Arc<Site> {
+        Arc::clone(&self.site.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn drives(&self) -> Vec<Arc<Drive>> {
+        self.drives.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn by_fs_uuid(&self, name: &OsStr) -> Option<Arc<Drive>> {
+        let name = name.to_str()?;
+        self.drives().into_iter().find(|d| d.magazine.fs_uuid.to_string().eq_ignore_ascii_case(name))
+    }
+
+    /// Takes over what an earlier daemon left mounted below the mount point.
+    pub(super) fn take_over(&self) {
+        let mounts = match MountTable::read(&self.system) {
+            Ok(mounts) => mounts,
+            Err(error) => return say(&format!("cannot see what is mounted: {error}")),
+        };
+        for name in self.automount.mounted() {
+            let (Some(drive), Some(mount)) =
+                (self.by_fs_uuid(&name), mounts.at(&self.automount.dir().join(&name)))
+            else {
+                continue;
+            };
+            let mapping = drive.magazine.luks_uuid.and_then(|_| Path::new(&mount.source).file_name());
+            let open = Open { mapping: mapping.map(|name| name.to_string_lossy().into_owned()) };
+            drive.note(|seen| seen.open = Some(open));
+            say(&format!("{} is still mounted", drive.magazine));
+        }
+    }
+
+    /// Looks at every block device: what is here is plugged, what isn't is away.
+    pub(super) fn rescan(self: &Arc<Self>) {
+        let devices = match self.system.scan() {
+            Ok(devices) => devices,
+            Err(error) => return say(&format!("cannot look for drives: {error}")),
+        };
+        let present: HashSet<&Tag> = devices.iter().filter_map(|d| d.tag.as_ref()).collect();
+        for drive in self.drives() {
+            if !present.contains(&drive.magazine.tag()) {
+                self.gone(&drive);
+            }
+        }
+        for device in devices {
+            let plugged = Plugged { path: device.path, devnum: device.devnum };
+            device.tag.into_iter().for_each(|tag| self.arrived(&tag, &plugged));
+        }
+        self.bell.ring();
+    }
+
+    /// A block device that carries `tag` has come, or carries it from now on.
+    pub(super) fn arrived(self: &Arc<Self>, tag: &Tag, plugged: &Plugged) {
+        let Some(drive) = self.drives().into_iter().find(|d| d.magazine.tag() == *tag) else { return };
+        let (before, open) = drive.note(|seen| {
+            let before = seen.plugged.replace(plugged.clone());
+            if before.as_ref() == Some(plugged) {
+                return (before, None);
+            }
+            seen.since = Timestamp::now();
+            seen.ejected = false;
+            seen.problem = None;
+            // Open under another device: the drive that went before its going was seen.
+            let open = if before.is_some() { seen.left_open() } else { None };
+            (before, open)
+        });
+        if before.as_ref() != Some(plugged) {
+            say(&format!("{} is plugged as {}", drive.magazine, plugged.path.display()));
+            self.clear_away(&drive, open);
+        }
+        // An access may have found the drive before its event came, so the mark is always made sure of.
+        if self.publish(&drive, !drive.seen().ejected) || before.as_ref() != Some(plugged) {
+            self.bell.ring();
+        }
+    }
+
+    /// A block device has come without telling what it carries (no udevd): it is looked at.
+    pub(super) fn arrived_unknown(self: &Arc<Self>, plugged: &Plugged) {
+        match self.system.probe(&plugged.path) {
+            Ok(device) => match device.tag {
+                Some(tag) => self.arrived(&tag, plugged),
+                None => self.left(plugged.devnum), // what it carried is gone: a detached loop device
+            },
+            Err(_) => self.left(plugged.devnum), // it went again; nothing can be read from it
+        }
+    }
+
+    /// A block device has gone.
+    pub(super) fn left(self: &Arc<Self>, devnum: DevNum) {
+        let here = |d: &Arc<Drive>| d.seen().plugged.is_some_and(|p| p.devnum == devnum);
+        if let Some(drive) = self.drives().into_iter().find(here) {
+            self.gone(&drive);
+        }
+    }
+
+    fn gone(self: &Arc<Self>, drive: &Arc<Drive>) {
+        let (was, open) = drive.note(|seen| {
+            seen.ejected = false;
+            seen.problem = None;
+            let was = seen.plugged.take();
+            if was.is_some() {
+                seen.since = Timestamp::now();
+            }
+            (was, seen.left_open())
+        });
+        self.publish(drive, false);
+        if was.is_some() {
+            say(&format!("{} is away", drive.magazine));
+            self.clear_away(drive, open);
+            self.bell.ring();
+        }
+    }
+
+    /// Clears a pulled drive's remains away. The mount goes at once, so that those who use it get errors; the
+    /// mapping in a thread, since whoever works on the drive now must meet its end first.
+    fn clear_away(self: &Arc<Self>, drive: &Arc<Drive>, open: Option<Open>) {
+        let Some(open) = open else { return };
+        if let Err(error) = self.automount.detach(drive.magazine.fs_uuid.to_string()) {
+            say(&format!("{}: its mount could not be cleared away: {error}", drive.magazine));
+        }
+        let (fleet, drive) = (Arc::clone(self), Arc::clone(drive));
+        std::thread::spawn(move || {
+            let _work = drive.work();
+            open::clear(&fleet.root, &drive, &open);
+        });
+    }
+
+    /// Tells the changer whether the drive is plugged, by a mark that costs a question nothing; says whether that changed.
+    fn publish(&self, drive: &Drive, present: bool) -> bool {
+        let uuid = drive.magazine.fs_uuid.to_string();
+        let at = self.site().mount_point(&drive.magazine);
+        let was = changer_model::marker_path(self.root.path(), &uuid).exists();
+        let done = match (was, present) {
+            (false, true) => write_marker(self.root.path(), &uuid, &at),
+            (true, false) => remove_marker(self.root.path(), &uuid),
+            _ => return false,
+        };
+        if let Err(error) = done {
+            say(&format!("{}: the changer could not be told: {error}", drive.magazine));
+        }
+        true
+    }
+
+    /// Reads site.toml again; drives that stay keep their state.
+    pub(super) fn reload(self: &Arc<Self>) -> Result<String, Failure> {
+        let site = Site::load(&self.root)?;
+        let current = self.site();
+        if site.mount_root != current.mount_root {
+            return Err(Failure::new(Exit::Usage, "mount_root can't change while offsited runs")
+                .hint("restart it: systemctl restart offsited"));
+        }
+        let old = self.drives();
+        let keep = |m: &crate::site::Magazine| old.iter().find(|d| d.magazine == *m).cloned();
+        let drives: Vec<_> = site
+            .magazines
+            .iter()
+            .map(|m| keep(m).unwrap_or_else(|| Arc::new(Drive::new(m.clone()))))
+            .collect();
+        for dropped in old.iter().filter(|d| !site.magazines.contains(&d.magazine)) {
+            self.publish(dropped, false);
+        }
+        let message = format!("site.toml read: {} drives enrolled", drives.len());
+        *self.drives.write().unwrap_or_else(PoisonError::into_inner) = drives;
+        *self.site.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(site);
+        self.rescan();
+        Ok(message)
+    }
+
+    /// Unmounts and locks a drive now.
+    pub(super) fn lock(self: &Arc<Self>, word: &str) -> Result<String, Failure> {
+        let drive = self.drive(word)?;
+        self.unmount_now(&drive)?;
+        Ok(format!("{} is locked", drive.magazine))
+    }
+
+    /// Unmounts and locks a drive, and leaves it so until it is plugged again.
+    pub(super) fn eject(self: &Arc<Self>, word: &str) -> Result<String, Failure> {
+        let drive = self.drive(word)?;
+        if drive.seen().plugged.is_none() {
+            return Err(Failure::new(Exit::NotThere, format!("{} is not plugged", drive.magazine)));
+        }
+        drive.note(|seen| seen.ejected = true);
+        if let Err(failure) = self.unmount_now(&drive) {
+            drive.note(|seen| seen.ejected = false);
+            return Err(failure.hint("a backup or restore is running on it; try again when it has ended"));
+        }
+        self.publish(&drive, false);
+        self.bell.ring();
+        Ok(format!("{} is locked; safe to remove", drive.magazine))
+    }
+
+    /// Unlocks and mounts a drive now.
+    pub(super) fn unlock(self: &Arc<Self>, word: &str) -> Result<String, Failure> {
+        let drive = self.drive(word)?;
+        let back = drive.note(|seen| std::mem::take(&mut seen.ejected));
+        if back {
+            self.publish(&drive, true);
+            self.bell.ring();
+        }
+        self.automount.touch_mount(drive.magazine.fs_uuid.to_string()).map_err(|error| {
+            match drive.seen().problem {
+                _ if drive.seen().plugged.is_none() => {
+                    Failure::new(Exit::NotThere, format!("{} is not plugged", drive.magazine))
+                }
+                Some(problem) => Failure::new(Exit::Failed, problem.message).hint(problem.remedy),
+                None => Failure::because(Exit::Failed, format!("{} was not mounted", drive.magazine), &error),
+            }
+        })?;
+        Ok(format!("{} is mounted at {}", drive.magazine, self.site().mount_point(&drive.magazine).display()))
+    }
+
+    fn drive(&self, word: &str) -> Result<Arc<Drive>, Failure> {
+        let site = self.site();
+        let magazine = site.magazine(word)?;
+        self.drives().into_iter().find(|d| d.magazine == *magazine).ok_or_else(|| {
+            Failure::new(Exit::NotThere, format!("{word} was taken out of site.toml just now"))
+        })
+    }
+
+    fn unmount_now(&self, drive: &Drive) -> Result<(), Failure> {
+        if drive.seen().open.is_none() {
+            return Ok(());
+        }
+        self.automount.unmount_now(drive.magazine.fs_uuid.to_string()).map_err(|error| match &error {
+            NameError::Refused { source: Refusal::Busy, .. } => {
+                Failure::new(Exit::Failed, format!("{} is in use", drive.magazine))
+            }
+            _ => Failure::new(
+                Exit::Failed,
+                format!("{} can't be put to rest: {}", drive.magazine, chain(&error)),
+            ),
+        })
+    }
+
+    /// How everything is.
+    pub(super) fn status(&self) -> SiteStatus {
+        let site = self.site();
+        let changer = status::changer(&self.root, &site);
+        let magazines = self
+            .drives()
+            .iter()
+            .map(|drive| {
+                let (magazine, seen) = (&drive.magazine, drive.seen());
+                let at = self.root.join(site.mount_point(magazine));
+                let state = seen.state();
+                MagazineStatus {
+                    name: magazine.name.clone(),
+                    fs_uuid: magazine.fs_uuid.to_string(),
+                    luks_uuid: magazine.luks_uuid.map(|u| u.to_string()),
+                    serial: magazine.serial.clone(),
+                    state,
+                    since: Some(seen.since),
+                    device: seen.plugged.map(|p| p.path),
+                    torn: status::torn_mark(&self.root, &magazine.fs_uuid).exists(),
+                    free_bytes: (state == DriveState::Mounted).then(|| status::free_bytes(&at)).flatten(),
+                    volumes: status::volumes(changer.as_ref(), &at),
+                    problem: seen.problem,
+                }
+            })
+            .collect();
+        SiteStatus {
+            version: status::VERSION,
+            daemon_pid: Some(std::process::id()),
+            mount_root: site.mount_root.clone(),
+            magazines,
+            catalog: self.catalog_status(changer.as_ref()),
+        }
+    }
+
+    fn catalog_status(&self, changer: Option<&changer_model::ChangerStatus>) -> CatalogStatus {
+        status::catalog(changer, self.catalog_error.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    /// Notes how telling Bacula went.
+    pub(super) fn told(&self, result: Result<(), String>) {
+        *self.catalog_error.lock().unwrap_or_else(PoisonError::into_inner) = result.err();
+    }
+
+    /// Ends the thread that tells Bacula.
+    pub(super) fn stop_telling(&self) {
+        self.bell.stop();
+    }
+
+    /// Takes back every mark: without the daemon no drive is there.
+    pub(super) fn retire(&self) {
+        for drive in self.drives() {
+            self.publish(&drive, false);
+        }
+    }
+}
+
+/// Answers the automount point.
+pub(super) struct Keeper(Arc<Fleet>);
+
+impl Keeper {
+    pub(super) fn new(fleet: Arc<Fleet>) -> Self {
+        Self(fleet)
+    }
+}
+
+impl mount_by_uuid::Keeper for Keeper {
+    fn mount(&self, name: &OsStr, at: &Path) -> Result<(), Refusal> {
+        let drive = self.0.by_fs_uuid(name).ok_or(Refusal::Absent)?;
+        if drive.seen().ejected {
+            return Err(Refusal::Absent);
+        }
+        let _work = drive.work();
+        let site = self.0.site();
+        match open::open(&self.0.root, &self.0.system, &site, &drive, at) {
+            Ok(()) => {
+                say(&format!("{} is mounted", drive.magazine));
+                Ok(())
+            }
+            Err(failure) if failure.exit() == Exit::NotThere => Err(Refusal::Absent),
+            Err(failure) => {
+                say(&failure.to_string());
+                let message = failure.message().to_owned();
+                let remedy =
+                    failure.remedy().unwrap_or("look into the journal: journalctl -u offsited").to_owned();
+                drive.note(|seen| seen.problem = Some(Problem { message: message.clone(), remedy }));
+                Err(if failure.exit() == Exit::Refused {
+                    Refusal::Forbidden { reason: message }
+                } else {
+                    Refusal::Failed { reason: message }
+                })
+            }
+        }
+    }
+
+    fn unmount(&self, name: &OsStr, at: &Path) -> Result<(), Refusal> {
+        let drive = self.0.by_fs_uuid(name).ok_or(Refusal::Absent)?;
+        let _work = drive.work();
+        open::close(&self.0.root, &drive, at)?;
+        say(&format!("{} is locked", drive.magazine));
+        Ok(())
+    }
+}

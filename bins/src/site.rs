@@ -1,0 +1,296 @@
+//! `site.toml`, the one source of truth: what an administrator writes, checked before anything acts on it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bacula_conf::Bacula;
+use luks_core::LuksUuid;
+use mount_by_uuid::{FsUuid, Tag};
+use serde::{Deserialize, Serialize};
+
+use crate::failure::{Exit, Failure};
+use crate::paths::Root;
+
+/// The site as `site.toml` describes it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Site {
+    /// The key file that opens every drive.
+    #[serde(default = "default_key_file")]
+    pub key_file: PathBuf,
+    /// The directory below which drives appear, each under its filesystem's UUID.
+    #[serde(default = "default_mount_root")]
+    pub mount_root: PathBuf,
+    /// Seconds without use after which a drive is flushed, unmounted and locked.
+    #[serde(default = "default_idle_seconds")]
+    pub idle_seconds: u64,
+    /// Mount with `sync`, as the tutorial does: slower, and each write is on the drive when it returns.
+    #[serde(default)]
+    pub sync: bool,
+    /// The virtual tape library.
+    #[serde(default)]
+    pub changer: Changer,
+    /// Bacula's daemons, pool, schedule and jobs.
+    #[serde(default)]
+    pub bacula: Bacula,
+    /// The enrolled drives, in the order of their enrolment.
+    #[serde(default, rename = "magazine")]
+    pub magazines: Vec<Magazine>,
+}
+
+/// The virtual tape library as Bacula sees it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Changer {
+    /// Its name, which is also that of the Director's Storage resource.
+    pub name: String,
+    /// Where its state and the links of its drives lie; by default /var/lib/offsite/NAME.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub work_dir: Option<PathBuf>,
+}
+
+impl Default for Changer {
+    fn default() -> Self {
+        Self { name: "c0".into(), work_dir: None }
+    }
+}
+
+impl Changer {
+    /// The directory of the changer's state and of its drives' links.
+    pub fn work_dir(&self) -> PathBuf {
+        self.work_dir.clone().unwrap_or_else(|| Path::new("/var/lib/offsite").join(&self.name))
+    }
+}
+
+/// One enrolled drive: a magazine of the library.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Magazine {
+    /// What is written on the sticker.
+    pub name: String,
+    /// The LUKS container's UUID; without it the drive is a plain, unencrypted one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub luks_uuid: Option<LuksUuid>,
+    /// The UUID of the filesystem inside.
+    pub fs_uuid: FsUuid,
+    /// The filesystem's type, as mount(8) names it.
+    pub fs_type: String,
+    /// The drive's serial number; a USB bridge may hide it, so it is a hint and no proof.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+}
+
+impl Magazine {
+    /// What the whole drive is recognised by when it is plugged.
+    pub fn tag(&self) -> Tag {
+        match self.luks_uuid {
+            Some(luks) => Tag::Luks(luks.as_uuid()),
+            None => Tag::Filesystem(self.fs_uuid.clone()),
+        }
+    }
+}
+
+/// The mapping's name in /dev/mapper, the same at every plug.
+pub fn mapping_name(luks: LuksUuid) -> String {
+    format!("offsite-{luks}")
+}
+
+impl fmt::Display for Magazine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+fn default_key_file() -> PathBuf {
+    "/etc/offsite/key".into()
+}
+
+fn default_mount_root() -> PathBuf {
+    "/srv/offsite".into()
+}
+
+fn default_idle_seconds() -> u64 {
+    30
+}
+
+impl Site {
+    /// Reads and checks the site's description.
+    pub fn load(root: &Root) -> Result<Self, Failure> {
+        let path = root.site_toml();
+        let text = std::fs::read_to_string(&path).map_err(|error| {
+            let failure = Failure::because(Exit::Usage, format!("cannot read {}", path.display()), &error);
+            if error.kind() == std::io::ErrorKind::NotFound {
+                failure.hint("`offsite init` writes a first one")
+            } else {
+                failure
+            }
+        })?;
+        Self::parse(&text, &path)
+    }
+
+    /// Parses and checks the text of a `site.toml`; `path` is named in errors.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, Failure> {
+        let site: Self = toml::from_str(text).map_err(|error| {
+            let place = error.span().map(|span| place(text, span.start)).unwrap_or_default();
+            let message = error.message().to_owned();
+            let failure = Failure::new(Exit::Usage, format!("{}{place}: {message}", path.display()));
+            match suggestion(&message) {
+                Some(name) => failure.hint(format!("did you mean `{name}`?")),
+                None => failure,
+            }
+        })?;
+        site.validate().map_err(|(message, hint)| {
+            Failure::new(Exit::Usage, format!("{}: {message}", path.display())).hint(hint)
+        })?;
+        Ok(site)
+    }
+
+    fn validate(&self) -> Result<(), (String, String)> {
+        let mut seen = BTreeMap::new();
+        let mut unique = |kind: &str, value: String, magazine: &str| match seen
+            .insert(format!("{kind} {value}"), magazine.to_owned())
+        {
+            None => Ok(()),
+            Some(other) => Err((
+                format!("magazines {other:?} and {magazine:?} have the same {kind} {value}"),
+                "each drive is enrolled once; remove one of the two [[magazine]] tables".to_owned(),
+            )),
+        };
+        for magazine in &self.magazines {
+            check_name("magazine", &magazine.name)?;
+            unique("name", magazine.name.to_lowercase(), &magazine.name)?;
+            if let Some(luks) = magazine.luks_uuid {
+                unique("luks_uuid", luks.to_string(), &magazine.name)?;
+            }
+            unique("fs_uuid", magazine.fs_uuid.to_string().to_lowercase(), &magazine.name)?;
+            check_name("fs_type of magazine", &magazine.fs_type)?;
+        }
+        check_name("changer", &self.changer.name)?;
+        for (key, path) in [
+            ("key_file", &self.key_file),
+            ("mount_root", &self.mount_root),
+            ("changer.work_dir", &self.changer.work_dir()),
+        ] {
+            if !path.is_absolute() {
+                let hint = format!("write {key} from the root directory on, such as /srv/offsite");
+                return Err((format!("{key} = {:?} is not an absolute path", path.display()), hint));
+            }
+        }
+        if self.mount_root == Path::new("/") {
+            return Err((
+                "mount_root = \"/\" would cover the whole system".into(),
+                "choose an empty directory".into(),
+            ));
+        }
+        if !(1..=86_400).contains(&self.idle_seconds) {
+            return Err((
+                format!("idle_seconds = {} is not between 1 and 86400", self.idle_seconds),
+                "30 is what the drives are used with by default".into(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// The directory at which a magazine's filesystem appears.
+    pub fn mount_point(&self, magazine: &Magazine) -> PathBuf {
+        self.mount_root.join(magazine.fs_uuid.to_string())
+    }
+
+    /// How long a drive may lie idle before it is locked.
+    pub fn idle(&self) -> Duration {
+        Duration::from_secs(self.idle_seconds)
+    }
+
+    /// Finds a magazine by sticker, filesystem UUID, LUKS UUID or serial.
+    pub fn magazine(&self, word: &str) -> Result<&Magazine, Failure> {
+        let hit = |m: &&Magazine| {
+            m.name.eq_ignore_ascii_case(word)
+                || m.fs_uuid.to_string().eq_ignore_ascii_case(word)
+                || m.luks_uuid.is_some_and(|luks| luks.to_string().eq_ignore_ascii_case(word))
+                || m.serial.as_deref() == Some(word)
+        };
+        self.magazines.iter().find(hit).ok_or_else(|| {
+            let names: Vec<_> = self.magazines.iter().map(|m| m.name.as_str()).collect();
+            let known = if names.is_empty() {
+                "none is enrolled yet".into()
+            } else {
+                format!("enrolled: {}", names.join(", "))
+            };
+            Failure::new(Exit::NotThere, format!("no magazine is called {word:?}")).hint(known)
+        })
+    }
+}
+
+/// Stickers become parts of volume labels, so they keep to the characters that Bacula allows there.
+pub fn check_name(what: &str, name: &str) -> Result<(), (String, String)> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if name.is_empty() || name.len() > 40 || !name.chars().all(allowed) || name.starts_with(['.', '-']) {
+        return Err((
+            format!("{what} name {name:?} can't be used"),
+            "1 to 40 letters, digits, points, underscores or hyphens, beginning with none of `.` and `-`"
+                .into(),
+        ));
+    }
+    Ok(())
+}
+
+/// `:line:column`, both from 1, of a byte offset.
+fn place(text: &str, offset: usize) -> String {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    format!(":{line}:{column}")
+}
+
+/// The known key nearest to the one that serde's message (``unknown field `a`, expected one of `b`, `c` ``) refuses.
+fn suggestion(message: &str) -> Option<&str> {
+    let mut words = message.split('`').skip(1).step_by(2);
+    let unknown = message.starts_with("unknown field").then(|| words.next()).flatten()?;
+    words
+        .map(|known| (strsim::damerau_levenshtein(unknown, known), known))
+        .filter(|(distance, known)| *distance <= known.len() / 2)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, known)| known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Site, Failure> {
+        Site::parse(text, Path::new("site.toml"))
+    }
+
+    #[test]
+    fn an_empty_description_is_a_whole_site() {
+        let site = parse("").unwrap();
+        assert_eq!(site.mount_root, Path::new("/srv/offsite"));
+        assert_eq!(site.changer.work_dir(), Path::new("/var/lib/offsite/c0"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_placed_and_corrected() {
+        let failure = parse("key_file = \"/k\"\nmont_root = \"/mnt\"\n").unwrap_err();
+        assert_eq!(failure.exit(), Exit::Usage);
+        assert!(failure.message().starts_with("site.toml:2:1: unknown field `mont_root`"), "{failure}");
+        assert_eq!(failure.remedy(), Some("did you mean `mount_root`?"));
+    }
+
+    #[test]
+    fn two_magazines_with_one_uuid_are_refused() {
+        let one = "[[magazine]]\nname = \"A\"\nluks_uuid = \"6c5b725d-50c4-4605-b750-4f23575b9b5f\"\n\
+                   fs_uuid = \"e6ffe50b-bbe7-854f-fea8-766ae1265eba\"\nfs_type = \"ext4\"\n";
+        let failure = parse(&format!("{one}{}", one.replace("\"A\"", "\"B\""))).unwrap_err();
+        assert!(failure.message().contains("\"A\" and \"B\" have the same luks_uuid"), "{failure}");
+    }
+
+    #[test]
+    fn a_sticker_that_bacula_would_not_take_is_refused() {
+        assert!(check_name("magazine", "A-1").is_ok());
+        for name in ["", "a b", "a/b", "-x", ".x", "ä"] {
+            assert!(check_name("magazine", name).is_err(), "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! `offsite status`: every drive, where it is, what to do; the words of the daemon, or what can be seen without it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use changer_model::ChangerStatus;
+use jiff::Timestamp;
+use mount_by_uuid::{FsUuid, MountTable, System};
+use serde::{Deserialize, Serialize};
+
+use crate::cli::Status;
+use crate::confirm::size;
+use crate::control::{self, Verb};
+use crate::failure::{Failure, OrFail as _};
+use crate::paths::Root;
+use crate::report;
+use crate::site::Site;
+
+/// The version of the JSON form; raised when a script could notice.
+pub const VERSION: u32 = 1;
+
+/// The state of the whole site.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SiteStatus {
+    /// The version of this form.
+    pub version: u32,
+    /// The daemon's process id, when one is running.
+    pub daemon_pid: Option<u32>,
+    /// Where drives appear.
+    pub mount_root: PathBuf,
+    /// Every enrolled drive, in the order of site.toml.
+    pub magazines: Vec<MagazineStatus>,
+    /// What Bacula has still to be told.
+    pub catalog: CatalogStatus,
+}
+
+/// Where a drive is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DriveState {
+    /// Not plugged.
+    Away,
+    /// Plugged and locked: it can be pulled at any moment.
+    Locked,
+    /// Unlocked and mounted.
+    Mounted,
+    /// Ejected: locked until it is plugged again.
+    Ejected,
+    /// Plugged, but it can't be used; see the problem.
+    Refused,
+}
+
+/// One drive.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MagazineStatus {
+    /// The sticker.
+    pub name: String,
+    /// The filesystem's UUID, which is its directory below the mount root.
+    pub fs_uuid: String,
+    /// The container's UUID; absent for an unencrypted drive.
+    pub luks_uuid: Option<String>,
+    /// The drive's serial number.
+    pub serial: Option<String>,
+    /// Where it is in its life.
+    pub state: DriveState,
+    /// Since when, as far as the daemon saw it.
+    pub since: Option<Timestamp>,
+    /// The block device now.
+    pub device: Option<PathBuf>,
+    /// It was pulled while in use, and will be checked before its next use.
+    pub torn: bool,
+    /// Free bytes, while it is mounted.
+    pub free_bytes: Option<u64>,
+    /// Volumes that the changer knows on it.
+    pub volumes: Option<usize>,
+    /// What is wrong, and what to do.
+    pub problem: Option<Problem>,
+}
+
+/// Something that a person should mend.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+/// What Bacula has still to be told.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CatalogStatus {
+    /// Whether an update waits.
+    pub pending: bool,
+    /// Why the last attempt failed.
+    pub last_error: Option<String>,
+}
+
+/// Runs `offsite status`.
+pub fn run(root: &Root, options: &Status) -> Result<(), Failure> {
+    loop {
+        let status = look(root)?;
+        if options.json {
+            return report::json(&status);
+        }
+        if options.watch {
+            print!("\x1b[H\x1b[2J"); // cursor home, clear screen
+        }
+        print!("{}", text(&status));
+        if !options.watch {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+/// Asks the daemon, or looks for itself.
+pub fn look(root: &Root) -> Result<SiteStatus, Failure> {
+    if let Some(status) = control::call(root, Verb::Status, None)?.and_then(|reply| reply.status) {
+        return Ok(status);
+    }
+    let site = Site::load(root)?;
+    let system = System::new(root.kernel());
+    let devices = system.scan().or_fail("cannot look for drives")?;
+    let mounts = MountTable::read(&system).or_fail("cannot read the mount table")?;
+    let changer = changer(root, &site);
+    let magazines = site
+        .magazines
+        .iter()
+        .map(|magazine| {
+            let device = devices.iter().find(|d| d.tag.as_ref() == Some(&magazine.tag()));
+            let at = root.join(site.mount_point(magazine));
+            let mounted = mounts.at(&at).is_some_and(|m| m.fs_type != "autofs");
+            let state = match (device, mounted) {
+                (_, true) => DriveState::Mounted,
+                (Some(_), false) => DriveState::Locked,
+                (None, false) => DriveState::Away,
+            };
+            MagazineStatus {
+                name: magazine.name.clone(),
+                fs_uuid: magazine.fs_uuid.to_string(),
+                luks_uuid: magazine.luks_uuid.map(|u| u.to_string()),
+                serial: magazine.serial.clone(),
+                state,
+                since: None,
+                device: device.map(|d| d.path.clone()),
+                torn: torn_mark(root, &magazine.fs_uuid).exists(),
+                free_bytes: mounted.then(|| free_bytes(&at)).flatten(),
+                volumes: volumes(changer.as_ref(), &at),
+                problem: None,
+            }
+        })
+        .collect();
+    Ok(SiteStatus {
+        version: VERSION,
+        daemon_pid: None,
+        mount_root: site.mount_root.clone(),
+        magazines,
+        catalog: catalog(changer.as_ref(), None),
+    })
+}
+
+/// The changer's own view, where it is configured.
+pub fn changer(root: &Root, _site: &Site) -> Option<ChangerStatus> {
+    let path = root.vchanger_conf();
+    let environment = changer_model::Environment::new(root.path());
+    let config = changer_model::Config::load(root.path(), &path).ok()?;
+    changer_model::Changer::open(&config, &environment).ok()?.status().ok()
+}
+
+/// How many volumes the changer knows on the magazine mounted at `at`.
+pub fn volumes(changer: Option<&ChangerStatus>, at: &std::path::Path) -> Option<usize> {
+    let name = at.file_name()?.to_str()?;
+    let magazine = changer?.magazines.iter().find(|m| m.id.ends_with(name))?;
+    Some(magazine.volumes.len())
+}
+
+/// What Bacula has still to be told, by the changer's own journal.
+pub fn catalog(changer: Option<&ChangerStatus>, last_error: Option<String>) -> CatalogStatus {
+    CatalogStatus { pending: changer.is_some_and(|c| c.pending.is_some()), last_error }
+}
+
+/// The mark that a drive was pulled while in use.
+pub fn torn_mark(root: &Root, fs_uuid: &FsUuid) -> PathBuf {
+    root.torn_dir().join(fs_uuid.to_string())
+}
+
+/// Free bytes for Bacula on a mounted filesystem.
+pub fn free_bytes(at: &std::path::Path) -> Option<u64> {
+    let room = nix::sys::statvfs::statvfs(at).ok()?;
+    Some(room.blocks_available() * room.fragment_size())
+}
+
+/// The page for a person.
+fn text(status: &SiteStatus) -> String {
+    let mut lines = Vec::new();
+    if status.magazines.is_empty() {
+        lines.push("No drive is enrolled yet: offsite prepare, offsite adopt.".to_owned());
+    }
+    let width = status.magazines.iter().map(|m| m.name.len()).max().unwrap_or(0);
+    for magazine in &status.magazines {
+        let state = match magazine.state {
+            DriveState::Away => "away",
+            DriveState::Locked => "plugged, locked: safe to pull",
+            DriveState::Mounted => "in use: `offsite eject` before you pull it",
+            DriveState::Ejected => "ejected: safe to pull",
+            DriveState::Refused => "plugged, NOT USABLE",
+        };
+        let mut line = format!("{:width$}  {state}", magazine.name);
+        if let Some(since) = magazine.since {
+            line.push_str(&format!(" (since {})", since.strftime("%F %T UTC")));
+        }
+        if let Some(volumes) = magazine.volumes {
+            line.push_str(&format!(", {volumes} volumes"));
+        }
+        if let Some(free) = magazine.free_bytes {
+            line.push_str(&format!(", {} free", size(free)));
+        }
+        if magazine.torn {
+            line.push_str(", was pulled while in use: it will be checked");
+        }
+        lines.push(line);
+        if let Some(problem) = &magazine.problem {
+            lines.push(format!("{:width$}    problem: {}", "", problem.message));
+            lines.push(format!("{:width$}    do:      {}", "", problem.remedy));
+        }
+    }
+    match (&status.catalog.last_error, status.catalog.pending) {
+        (Some(error), _) => {
+            lines.push(format!("Bacula couldn't be told of the drives: {error}; trying again"));
+        }
+        (None, true) => lines.push("Bacula is being told of the drives".to_owned()),
+        (None, false) => {}
+    }
+    if status.daemon_pid.is_none() {
+        lines.push("offsited isn't running: drives are not unlocked (systemctl start offsited)".to_owned());
+    }
+    lines.push(String::new());
+    lines.join("\n")
+}
