@@ -1,4 +1,5 @@
 //! Test harnesses: loop devices, the VM, Bacula.
 
 pub mod bacula;
+pub mod tutorial;
 pub mod vm;

@@ -6,52 +6,26 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use libtest_mimic::{Arguments, Trial};
-use offsite_tests::vm::{Flaky, Image, Size, Vm};
-
-type Test = fn(&Vm) -> Result<()>;
+use offsite_tests::vm::{Flaky, Image, Size, Vm, image_trial, run_trials, trial};
 
 const SOON: Duration = Duration::from_mins(1);
 
 fn main() -> ExitCode {
-    let tests: &[(&str, Test)] = &[
-        ("a_guest_starts_with_the_hosts_time", a_guest_starts_with_the_hosts_time),
-        ("two_drives_come_and_go", two_drives_come_and_go),
-        ("a_drive_comes_back_under_another_name", a_drive_comes_back_under_another_name),
-        ("a_luks_container_opens_on_a_plugged_drive", a_luks_container_opens_on_a_plugged_drive),
-        ("a_mounted_drive_torn_out_gives_errors", a_mounted_drive_torn_out_gives_errors),
-        ("events_can_be_repeated", events_can_be_repeated),
-        ("a_usb_bridge_hides_the_serial", a_usb_bridge_hides_the_serial),
-        ("files_are_the_same_after_both_ways", files_are_the_same_after_both_ways),
-        ("commands_run_side_by_side_and_have_a_limit", commands_run_side_by_side_and_have_a_limit),
-        ("a_failing_command_is_told_with_its_output", a_failing_command_is_told_with_its_output),
-        ("a_flaky_drive_fails_and_heals", a_flaky_drive_fails_and_heals),
-    ];
-    let lacking = Image::lacking();
-    let lacking = lacking.as_deref();
-    let mut arguments = Arguments::from_args();
-    // Each machine wants two processors and more than a gigabyte.
-    arguments.test_threads.get_or_insert(2);
-    let mut trials = vec![trial("nothing_is_left_after_a_machine", lacking, nothing_is_left_after_a_machine)];
-    trials.push(trial("a_failure_is_told_with_journal_and_console", lacking, a_failure_is_told));
-    for &(name, test) in tests {
-        trials.push(trial(name, lacking, move |image| Vm::start(image)?.told(test)));
-    }
-    libtest_mimic::run(&arguments, trials).exit_code()
-}
-
-fn trial(
-    name: &str,
-    lacking: Option<&str>,
-    test: impl FnOnce(&Image) -> Result<()> + Send + 'static,
-) -> Trial {
-    let ready = || Image::ready(|line| eprintln!("{line}"));
-    match lacking {
-        None => Trial::test(name, move || {
-            ready().and_then(|image| test(&image)).map_err(|error| format!("{error:#}").into())
-        }),
-        Some(why) => Trial::test(name, || Ok(())).with_ignored_flag(true).with_kind(why),
-    }
+    run_trials(vec![
+        image_trial("nothing_is_left_after_a_machine", nothing_is_left_after_a_machine),
+        image_trial("a_failure_is_told_with_journal_and_console", a_failure_is_told),
+        trial("a_guest_starts_with_the_hosts_time", a_guest_starts_with_the_hosts_time),
+        trial("two_drives_come_and_go", two_drives_come_and_go),
+        trial("a_drive_comes_back_under_another_name", a_drive_comes_back_under_another_name),
+        trial("a_luks_container_opens_on_a_plugged_drive", a_luks_container_opens_on_a_plugged_drive),
+        trial("a_mounted_drive_torn_out_gives_errors", a_mounted_drive_torn_out_gives_errors),
+        trial("events_can_be_repeated", events_can_be_repeated),
+        trial("a_usb_bridge_hides_the_serial", a_usb_bridge_hides_the_serial),
+        trial("files_are_the_same_after_both_ways", files_are_the_same_after_both_ways),
+        trial("commands_run_side_by_side_and_have_a_limit", commands_run_side_by_side_and_have_a_limit),
+        trial("a_failing_command_is_told_with_its_output", a_failing_command_is_told_with_its_output),
+        trial("a_flaky_drive_fails_and_heals", a_flaky_drive_fails_and_heals),
+    ])
 }
 
 /// What a call that must fail said.

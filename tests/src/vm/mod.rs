@@ -32,6 +32,7 @@ mod qmp;
 mod recipe;
 mod tool;
 mod transfer;
+mod trials;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -44,6 +45,7 @@ pub use agent::{Output, Running};
 pub use drive::{Drive, Size};
 pub use faults::Flaky;
 pub use image::Image;
+pub use trials::{image_trial, run_trials, trial};
 
 use directory::Directory;
 use machine::{Boot, Machine, Process};
