@@ -46,6 +46,8 @@ fn changer(input: &Input<'_>) -> Result<Vec<Resource>, GenerateError> {
                 .no("Label Media")
                 .yes("Random Access")
                 .yes("Removable Media")
+                // A job counts as done only when its data is on the drive, which may be pulled the next moment.
+                .yes("Sync On Close")
                 .yes("Automatic Mount")
                 .no("Always Open")
                 .number("Maximum Concurrent Jobs", 1_u32)
