@@ -1,5 +1,10 @@
 //! Test harnesses: loop devices, the VM, Bacula.
 
 pub mod bacula;
+pub mod guest_site;
+pub mod loop_drive;
+pub mod own_system;
+pub mod programs;
+pub mod story;
 pub mod tutorial;
 pub mod vm;
