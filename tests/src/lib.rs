@@ -1,6 +1,7 @@
 //! Test harnesses: loop devices, the VM, Bacula.
 
 pub mod bacula;
+pub mod bench;
 pub mod guest_site;
 pub mod loop_drive;
 pub mod own_system;

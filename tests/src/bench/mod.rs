@@ -1,0 +1,47 @@
+//! Measured comparisons with what people use today, all from one run: ours and the peer take turns, and
+//! what is reported is the median.
+
+mod changer;
+mod figures;
+mod luks;
+mod measure;
+mod plugging;
+mod wiping;
+
+use std::time::Instant;
+
+pub use figures::{Figure, Figures, Unit};
+
+/// Figures that are measured together, since they share what has to be set up.
+struct Group {
+    names: &'static [&'static str],
+    measure: fn(&mut Figures) -> anyhow::Result<()>,
+}
+
+const GROUPS: [Group; 5] = [
+    Group { names: &plugging::NAMES, measure: plugging::measure },
+    Group { names: &plugging::TWO_NAMES, measure: plugging::measure_two },
+    Group { names: &wiping::NAMES, measure: wiping::measure },
+    Group { names: &changer::NAMES, measure: changer::measure },
+    Group { names: &luks::NAMES, measure: luks::measure },
+];
+
+/// Measures all figures whose name contains `filter`. A group that fails is reported with each of its
+/// figures that is still missing; the others go on.
+pub fn measure(filter: &str) -> Figures {
+    let mut figures = Figures::new(filter);
+    for group in GROUPS {
+        if !group.names.iter().any(|name| figures.wants(name)) {
+            continue;
+        }
+        let started = Instant::now();
+        if let Err(error) = (group.measure)(&mut figures) {
+            let missing: Vec<_> = group.names.iter().filter(|name| figures.wants(name)).collect();
+            for name in missing {
+                figures.fail(name, &format!("{error:#}"));
+            }
+        }
+        println!("    {:.0} s", started.elapsed().as_secs_f64());
+    }
+    figures
+}
