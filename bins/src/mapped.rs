@@ -1,14 +1,18 @@
 //! A drive opened for one piece of work (preparing, adopting): unlocked and mounted at a private
 //! directory, and put back to rest however the work ends.
 
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use luks_core::{CloseMode, Container, OpenOptions, Secret};
-use mount_by_uuid::{MountOptions, UnmountMode};
+use luks_core::{CloseError, CloseMode, Container, MappingStatus, OpenOptions, Secret};
+use mount_by_uuid::{MountOptions, MountTable, System, UnmountMode};
 
 use crate::failure::{Exit, Failure, OrFail as _};
 use crate::paths::Root;
+
+/// How long what a killed run started may go on before the next run gives up.
+const LAST_USERS_LIMIT: Duration = Duration::from_secs(20);
 
 /// An unlocked container; locked again on [`Unlocked::lock`] or when dropped.
 #[derive(Debug)]
@@ -99,6 +103,53 @@ impl Drop for Mounted {
             eprintln!("warning: {} stays mounted: {error}", self.at.display());
         }
         let _ = std::fs::remove_dir(&self.at); // only ever an empty directory; a mount keeps it
+    }
+}
+
+/// Puts to rest what an earlier run that was killed has left of `device`: the mapping `name` and what is mounted from it.
+///
+/// The caller makes sure that the name can belong to nobody else and that the earlier run has ended.
+pub fn put_to_rest(root: &Root, name: &str, device: &Path) -> Result<(), Failure> {
+    let status = || luks_core::mapping_status(name).or_fail(format!("cannot look at the mapping {name}"));
+    let left = status()?;
+    let MappingStatus::Active { backing, .. } = left else { return Ok(()) };
+    let number = std::fs::metadata(device).or_fail(format!("cannot look at {}", device.display()))?.rdev();
+    let (major, minor) = (nix::sys::stat::major(number), nix::sys::stat::minor(number));
+    let here = u32::try_from(major).ok().zip(u32::try_from(minor).ok());
+    if backing.is_some() && !here.is_some_and(|(major, minor)| left.is_backed_by(major, minor)) {
+        return Err(Failure::new(Exit::Refused, format!("the mapping {name} reads from another drive"))
+            .hint(format!("unplug that one, or close it: cryptsetup close {name}")));
+    }
+    // Of a drive that was pulled meanwhile nothing can be flushed any more.
+    let (unmount, close) = match backing {
+        Some(_) => (UnmountMode::Now, CloseMode::Now),
+        None => (UnmountMode::Lazy, CloseMode::Force),
+    };
+    let source = root.join("/dev/mapper").join(name);
+    let mounts = MountTable::read(&System::new(root.kernel())).or_fail("cannot see what is mounted")?;
+    for mount in mounts.entries().iter().rev().filter(|mount| mount.source == source.as_os_str()) {
+        let at = &mount.mount_point;
+        mount_by_uuid::unmount(at, unmount)
+            .or_exit(Exit::Refused, format!("cannot unmount {}", at.display()))?;
+        let _ = std::fs::remove_dir(at); // only ever an empty directory
+    }
+    let end = Instant::now() + LAST_USERS_LIMIT;
+    loop {
+        match luks_core::close(name, close) {
+            Ok(_) => return Ok(()),
+            // A mkfs outlives the run that started it, and udev may be looking.
+            Err(CloseError::Busy { .. }) if Instant::now() < end => {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            Err(error) => {
+                return Err(Failure::because(
+                    Exit::Refused,
+                    format!("cannot lock {}", source.display()),
+                    &error,
+                )
+                .hint("when what the earlier run started has ended, run the same command again"));
+            }
+        }
     }
 }
 

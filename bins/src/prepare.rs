@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::cli::{Filesystem, Prepare};
 use crate::failure::{Exit, Failure, OrFail as _};
-use crate::mapped::{Mounted, Unlocked, require_device_mapper};
+use crate::mapped::{Mounted, Unlocked, put_to_rest, require_device_mapper};
 use crate::paths::Root;
 use crate::progress::Screen;
 use crate::site::{Magazine, Site, check_name, mapping_name};
@@ -38,6 +38,18 @@ struct Report<'a> {
     wipe: Option<media_wipe::Report>,
 }
 
+impl<'a> Report<'a> {
+    fn of(magazine: &'a Magazine, options: &'a Prepare, identity: &Identity, journal: &Journal) -> Self {
+        Self {
+            magazine,
+            device: &options.device,
+            size_bytes: identity.size_bytes,
+            volumes: journal.volumes,
+            wipe: None,
+        }
+    }
+}
+
 /// Runs `offsite prepare`.
 pub fn run(root: &Root, options: &Prepare) -> Result<(), Failure> {
     let site = Site::load(root)?;
@@ -46,11 +58,22 @@ pub fn run(root: &Root, options: &Prepare) -> Result<(), Failure> {
     let identity = identify::one(root, &options.device)?;
     let journal_path = journal::path(root, &identity.id);
     let plan = Journal::plan(options, &identity)?;
-    let mut journal = match Journal::load(&journal_path)? {
+    let earlier = Journal::load(&journal_path)?;
+    let resumed = earlier.is_some();
+    let mut journal = match earlier {
         Some(earlier) => earlier.continues(&plan, &journal_path)?,
         None => plan,
     };
     if let Some(enrolled) = site.magazines.iter().find(|m| m.name.eq_ignore_ascii_case(&options.name)) {
+        if resumed && enrolled.luks_uuid == Some(journal.luks_uuid) && !options.dry_run {
+            return finish(
+                root,
+                options,
+                &site,
+                &Report::of(enrolled, options, &identity, &journal),
+                &journal_path,
+            );
+        }
         return Err(Failure::new(Exit::Refused, format!("a magazine {enrolled} is enrolled already"))
             .hint("give the new drive another sticker, or take the [[magazine]] table out of site.toml"));
     }
@@ -61,6 +84,13 @@ pub fn run(root: &Root, options: &Prepare) -> Result<(), Failure> {
     let key = key::load(&root.join(&site.key_file))?;
     let owner = owner(&site)?;
     filesystem::Maker::find(options.fs)?;
+    let _lock = journal::lock(root, &identity)?;
+    let identity = if resumed {
+        put_to_rest(root, &mapping_name(journal.luks_uuid), &options.device)?;
+        identify::one(root, &options.device)?
+    } else {
+        identity
+    };
     refuse_enrolled(&site, &options.device)?;
     let id = confirm::destroy(&identity, options.yes_destroy.as_deref())?;
     require_device_mapper(root)?;
@@ -103,22 +133,26 @@ pub fn run(root: &Root, options: &Prepare) -> Result<(), Failure> {
     };
     prove(root, &container, &magazine, &key)?;
     let site = register::add(root, &magazine)?;
-    conf::refresh(root, &site)?;
+    let report = Report { wipe: wiped, ..Report::of(&magazine, options, &identity, &journal) };
+    finish(root, options, &site, &report, &journal_path)
+}
+
+/// Tells the rest of the system of an enrolled drive, and forgets the journal.
+fn finish(
+    root: &Root,
+    options: &Prepare,
+    site: &Site,
+    report: &Report<'_>,
+    journal_path: &Path,
+) -> Result<(), Failure> {
+    conf::refresh(root, site)?;
     control::reload(root);
-    durable::remove(&journal_path)?;
+    durable::remove(journal_path)?;
     say(options, "enrolled in site.toml");
     if options.json {
-        let device = &options.device;
-        let size_bytes = identity.size_bytes;
-        return report::json(&Report {
-            magazine: &magazine,
-            device,
-            size_bytes,
-            volumes: journal.volumes,
-            wipe: wiped,
-        });
+        return report::json(report);
     }
-    println!("{}: ready; write {:?} on its sticker", options.device.display(), magazine.name);
+    println!("{}: ready; write {:?} on its sticker", options.device.display(), report.magazine.name);
     Ok(())
 }
 

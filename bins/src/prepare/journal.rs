@@ -1,6 +1,7 @@
 //! The journal of one drive's preparation.
 
 use std::fmt;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use luks_core::LuksUuid;
@@ -68,6 +69,26 @@ const VERSION: u32 = 1;
 /// Where the journal of the drive with this id lies.
 pub(super) fn path(root: &Root, id: &str) -> PathBuf {
     root.journals_dir().join(file_name(id)).with_extension("json")
+}
+
+/// Keeps every other `prepare` away from this drive until the returned file is dropped, or this program ends in
+/// whatever way.
+pub(super) fn lock(root: &Root, identity: &Identity) -> Result<File, Failure> {
+    let directory = root.join("/run/offsite");
+    std::fs::create_dir_all(&directory).or_fail(format!("cannot make {}", directory.display()))?;
+    let path = directory.join(format!("prepare-{}.lock", file_name(&identity.id)));
+    let file = File::create(&path).or_fail(format!("cannot make {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Failure::new(
+            Exit::Refused,
+            format!("another offsite prepare is at work on {}", identity.device.display()),
+        )
+        .hint("wait until it has ended")),
+        Err(TryLockError::Error(error)) => {
+            Err(Failure::because(Exit::Failed, format!("cannot lock {}", path.display()), &error))
+        }
+    }
 }
 
 impl Journal {
