@@ -34,6 +34,8 @@ pub(super) struct Seen {
     pub(super) ejected: bool,
     /// What is wrong with it.
     pub(super) problem: Option<Problem>,
+    /// A copy of it is plugged as well: none of them is opened.
+    pub(super) doubled: Option<Problem>,
 }
 
 /// The block device of a plugged drive.
@@ -59,6 +61,7 @@ impl Drive {
             closing: false,
             ejected: false,
             problem: None,
+            doubled: None,
         };
         Self { magazine, work: Mutex::new(()), seen: Mutex::new(seen) }
     }
@@ -86,13 +89,18 @@ impl Seen {
         if self.closing { None } else { self.open.take() }
     }
 
+    /// Whether the changer may count on its volumes: those of a drive that is open stay, even when a copy is plugged.
+    pub(super) fn usable(&self) -> bool {
+        self.plugged.is_some() && !self.ejected && (self.doubled.is_none() || self.open.is_some())
+    }
+
     /// Where the drive is in its life.
     pub(super) fn state(&self) -> DriveState {
         match (&self.plugged, &self.open) {
             (None, _) => DriveState::Away,
             (Some(_), Some(_)) => DriveState::Mounted,
             (Some(_), None) if self.ejected => DriveState::Ejected,
-            (Some(_), None) if self.problem.is_some() => DriveState::Refused,
+            (Some(_), None) if self.problem.is_some() || self.doubled.is_some() => DriveState::Refused,
             (Some(_), None) => DriveState::Locked,
         }
     }

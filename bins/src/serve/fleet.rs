@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use changer_model::{remove_marker, write_marker};
 use jiff::Timestamp;
-use mount_by_uuid::{Automount, DevNum, MountTable, NameError, Refusal, System, Tag};
+use mount_by_uuid::{Automount, DevNum, FindError, MountTable, NameError, Refusal, System, Tag};
 
 use super::catalog::Bell;
 use super::drive::{Drive, Open, Plugged};
@@ -55,8 +55,8 @@ impl Fleet {
     }
 
     fn by_fs_uuid(&self, name: &OsStr) -> Option<Arc<Drive>> {
-        let name = name.to_str()?;
-        self.drives().into_iter().find(|d| d.magazine.fs_uuid.to_string().eq_ignore_ascii_case(name))
+        // To the letter: another spelling would be another directory, and the drive mounted twice.
+        self.drives().into_iter().find(|d| name == d.magazine.fs_uuid.as_str())
     }
 
     /// Takes over what an earlier daemon left mounted below the mount point.
@@ -100,6 +100,9 @@ impl Fleet {
     /// A block device that carries `tag` has come, or carries it from now on.
     pub(super) fn arrived(self: &Arc<Self>, tag: &Tag, plugged: &Plugged) {
         let Some(drive) = self.drives().into_iter().find(|d| d.magazine.tag() == *tag) else { return };
+        if self.is_doubled(&drive, plugged) {
+            return;
+        }
         let (before, open) = drive.note(|seen| {
             let before = seen.plugged.replace(plugged.clone());
             if before.as_ref() == Some(plugged) {
@@ -117,9 +120,39 @@ impl Fleet {
             self.clear_away(&drive, open);
         }
         // An access may have found the drive before its event came, so the mark is always made sure of.
-        if self.publish(&drive, !drive.seen().ejected) || before.as_ref() != Some(plugged) {
+        if self.publish(&drive, drive.seen().usable()) || before.as_ref() != Some(plugged) {
             self.bell.ring();
         }
+    }
+
+    /// Whether a copy of the drive is plugged as well. The drive that was there first is left alone: what is mounted
+    /// from it stays in use, but nothing more is opened until one of the two has gone.
+    fn is_doubled(&self, drive: &Drive, plugged: &Plugged) -> bool {
+        let seen = drive.seen();
+        let another = seen.plugged.is_some_and(|first| first.devnum != plugged.devnum);
+        if !another && seen.doubled.is_none() {
+            return false;
+        }
+        let problem = match self.system.find(&drive.magazine.tag()) {
+            Err(error @ FindError::Ambiguous { .. }) => Some(open::doubled(&error)),
+            _ => None,
+        };
+        let changed = drive.note(|seen| {
+            let changed = seen.doubled != problem;
+            if changed {
+                seen.doubled.clone_from(&problem);
+                seen.problem = None;
+            }
+            changed
+        });
+        if changed {
+            if let Some(problem) = &problem {
+                say(&format!("{}: {}", drive.magazine, problem.message));
+            }
+            self.publish(drive, drive.seen().usable());
+            self.bell.ring();
+        }
+        problem.is_some()
     }
 
     /// A block device has come without telling what it carries (no udevd): it is looked at.
@@ -135,9 +168,17 @@ impl Fleet {
 
     /// A block device has gone.
     pub(super) fn left(self: &Arc<Self>, devnum: DevNum) {
-        let here = |d: &Arc<Drive>| d.seen().plugged.is_some_and(|p| p.devnum == devnum);
-        if let Some(drive) = self.drives().into_iter().find(here) {
-            self.gone(&drive);
+        for drive in self.drives() {
+            let seen = drive.seen();
+            if seen.plugged.is_some_and(|p| p.devnum == devnum) {
+                self.gone(&drive);
+            }
+            // The one that stays is used from now on.
+            if seen.doubled.is_some()
+                && let Ok(device) = self.system.find(&drive.magazine.tag())
+            {
+                self.arrived(&drive.magazine.tag(), &Plugged { path: device.path, devnum: device.devnum });
+            }
         }
     }
 
@@ -145,6 +186,7 @@ impl Fleet {
         let (was, open) = drive.note(|seen| {
             seen.ejected = false;
             seen.problem = None;
+            seen.doubled = None;
             let was = seen.plugged.take();
             if was.is_some() {
                 seen.since = Timestamp::now();
@@ -302,7 +344,7 @@ impl Fleet {
                     torn: status::torn_mark(&self.root, &magazine.fs_uuid).exists(),
                     free_bytes: (state == DriveState::Mounted).then(|| status::free_bytes(&at)).flatten(),
                     volumes: status::volumes(changer.as_ref(), &at),
-                    problem: seen.problem,
+                    problem: seen.doubled.or(seen.problem),
                 }
             })
             .collect();
@@ -379,6 +421,9 @@ impl mount_by_uuid::Keeper for Keeper {
         let drive = self.0.by_fs_uuid(name).ok_or(Refusal::Absent)?;
         let _work = drive.work();
         open::close(&self.0.root, &drive, at)?;
+        if drive.seen().doubled.is_some() && self.0.publish(&drive, false) {
+            self.0.bell.ring();
+        }
         say(&format!("{} is locked", drive.magazine));
         Ok(())
     }

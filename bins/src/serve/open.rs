@@ -16,7 +16,7 @@ use crate::key;
 use crate::paths::Root;
 use crate::program::Program;
 use crate::site::{Site, mapping_name};
-use crate::status::torn_mark;
+use crate::status::{Problem, torn_mark};
 
 /// How long a filesystem check may take.
 const FSCK_LIMIT: Duration = Duration::from_hours(6);
@@ -122,10 +122,20 @@ fn find(system: &System, drive: &Drive) -> Result<BlockDevice, Failure> {
     let name = &drive.magazine;
     system.find(&drive.magazine.tag()).map_err(|error| match error {
         FindError::NotFound { .. } => Failure::new(Exit::NotThere, format!("{name} is not plugged")),
-        FindError::Ambiguous { .. } => Failure::because(Exit::Refused, format!("{name} is not used"), &error)
-            .hint("unplug the copy; a cloned drive can't be told from its original"),
+        FindError::Ambiguous { .. } => {
+            let problem = doubled(&error);
+            Failure::new(Exit::Refused, problem.message).hint(problem.remedy)
+        }
         other => Failure::because(Exit::Failed, format!("cannot look for {name}"), &other),
     })
+}
+
+/// What to say when a drive and its copy are plugged; `error` names both.
+pub(super) fn doubled(error: &FindError) -> Problem {
+    Problem {
+        message: format!("it is not used: {error}"),
+        remedy: "unplug the copy; a cloned drive can't be told from its original".into(),
+    }
 }
 
 /// Unlocks the container and returns its mapping's name.
