@@ -12,7 +12,7 @@ use super::figures::{Figures, Unit};
 use super::measure::{milliseconds, turns};
 use crate::programs;
 
-/// Names a peer of the same command line: vchanger 1.0.3, built elsewhere.
+/// Names a vchanger 1.0.x, built elsewhere.
 const PEER: &str = "PEER_VCHANGER";
 
 /// The figures of this module: each against our own process start, and against the peer.
@@ -22,11 +22,11 @@ pub(super) const NAMES: [&str; 10] = [
     "changer: list, 69 volumes",
     "changer: loaded, 50 absent magazines",
     "changer: createvols 10,000",
-    "changer: loaded, 69 volumes, by vchanger 1.0.3",
-    "changer: load + unload, 69 volumes, by vchanger 1.0.3",
-    "changer: list, 69 volumes, by vchanger 1.0.3",
-    "changer: loaded, 50 absent magazines, by vchanger 1.0.3",
-    "changer: createvols 10,000, by vchanger 1.0.3",
+    "changer: loaded, 69 volumes, side by side",
+    "changer: load + unload, 69 volumes, side by side",
+    "changer: list, 69 volumes, side by side",
+    "changer: loaded, 50 absent magazines, side by side",
+    "changer: createvols 10,000, side by side",
 ];
 
 const REPETITIONS: usize = 25;
@@ -57,22 +57,29 @@ pub(super) fn measure(figures: &mut Figures) -> Result<()> {
                 own,
                 Unit::Milliseconds,
                 &calls,
-                "our own vchanger --version (a process start)",
+                "our vchanger --version (a process start)",
                 &starts,
             );
         }
         let Some(peer) = &peer else {
-            figures.skip(against, "no peer: name a vchanger 1.0.3 in PEER_VCHANGER");
+            figures.skip(against, "no peer: name a vchanger 1.0.x in PEER_VCHANGER");
             continue;
         };
         if figures.wants(against) {
             let (mut our_site, mut peer_site) = (Site::make(&ours, task)?, Site::make(peer, task)?);
             let (by_ours, by_peer) =
                 turns(task.repetitions(), || our_site.run(task), || peer_site.run(task))?;
-            figures.record(against, Unit::Milliseconds, &by_ours, "vchanger 1.0.3", &by_peer);
+            figures.record(against, Unit::Milliseconds, &by_ours, &version(peer)?, &by_peer);
         }
     }
     Ok(())
+}
+
+/// What a program calls itself.
+fn version(program: &Path) -> Result<String> {
+    let output = Command::new(program).arg("--version").output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines().next().map(str::to_owned).with_context(|| format!("{} tells no version", program.display()))
 }
 
 impl Task {

@@ -18,9 +18,8 @@ struct Group {
     measure: fn(&mut Figures) -> anyhow::Result<()>,
 }
 
-const GROUPS: [Group; 5] = [
+const GROUPS: [Group; 4] = [
     Group { names: &plugging::NAMES, measure: plugging::measure },
-    Group { names: &plugging::TWO_NAMES, measure: plugging::measure_two },
     Group { names: &wiping::NAMES, measure: wiping::measure },
     Group { names: &changer::NAMES, measure: changer::measure },
     Group { names: &luks::NAMES, measure: luks::measure },

@@ -2,6 +2,7 @@
 //! with the same drives, key file and key slot. Times are the host's, from `device_add` to the end of a loop
 //! that waits in the guest since before the plug.
 
+use std::slice;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -18,17 +19,13 @@ const ACCESS: &str = "first access of a plugged, locked drive";
 const WRITE: &str = "write 64 MiB to a mounted drive";
 const TWO: &str = "two drives at once, children_max=2";
 
-/// The figures of one drive.
-pub(super) const NAMES: [&str; 4] = [LINKED, AWAY, ACCESS, WRITE];
-/// The figures of two drives.
-pub(super) const TWO_NAMES: [&str; 1] = [TWO];
+/// The figures of this module.
+pub(super) const NAMES: [&str; 5] = [LINKED, AWAY, ACCESS, WRITE, TWO];
 
 const RULE_AND_MAPS: &str = "udev rule + autofs(8)";
 const PLUGS: usize = 5;
 const ACCESSES: usize = 5;
 const WRITES: usize = 3;
-/// autofs(8) answers for 60 s that a path failed, so each plug of the peer takes that long.
-const PLUGS_WHILE_AWAY: usize = 2;
 const LIMIT: Duration = Duration::from_mins(3);
 /// The peer's deadlock lasts until udevd kills its workers, after 180 s; nobody needs to wait for that.
 const CAP: Duration = Duration::from_mins(1);
@@ -64,57 +61,48 @@ enum Asking {
 }
 
 pub(super) fn measure(figures: &mut Figures) -> Result<()> {
-    in_a_guest(figures, &NAMES, &["A"], |sides, figures| {
-        if figures.wants(LINKED) {
-            let (ours, peers) = sides.plugs(PLUGS, Asking::OnceLinked)?;
-            figures.record(LINKED, Unit::Seconds, &ours, RULE_AND_MAPS, &peers);
-        }
-        if figures.wants(ACCESS) {
-            let (ours, peers) = sides.accesses()?;
-            figures.record(ACCESS, Unit::Seconds, &ours, "cryptsetup open + mount, by hand", &peers);
-        }
-        if figures.wants(WRITE) {
-            let (ours, peers) = sides.writes()?;
-            figures.record(WRITE, Unit::MegabytesPerSecond, &ours, "the tutorial's sync mount", &peers);
-        }
-        if figures.wants(AWAY) {
-            let (ours, peers) = sides.plugs(PLUGS_WHILE_AWAY, Asking::Always)?;
-            figures.record(AWAY, Unit::Seconds, &ours, RULE_AND_MAPS, &peers);
-        }
-        Ok(())
-    })
-}
-
-pub(super) fn measure_two(figures: &mut Figures) -> Result<()> {
-    in_a_guest(figures, &TWO_NAMES, &["A", "B"], |sides, figures| {
-        let mut ours = vec![sides.two(Side::Ours)?.context("ours lists no files within a minute")?];
-        let peer = sides.two(Side::Peer)?;
-        for _ in 0..2 {
-            ours.push(sides.two(Side::Ours)?.context("ours lists no files within a minute")?);
-        }
-        let name = match peer {
-            Some(_) => RULE_AND_MAPS.to_owned(),
-            None => format!("{RULE_AND_MAPS}: > {} s, stopped", CAP.as_secs()),
-        };
-        figures.record(TWO, Unit::Seconds, &ours, &name, &[peer.unwrap_or(CAP.as_secs_f64())]);
-        Ok(())
-    })
-}
-
-fn in_a_guest(
-    figures: &mut Figures,
-    names: &[&str],
-    drives: &[&'static str],
-    work: impl FnOnce(&Sides<'_>, &mut Figures) -> Result<()>,
-) -> Result<()> {
     if let Some(why) = Image::lacking() {
-        for name in names {
+        for name in NAMES {
             figures.skip(name, &why);
         }
         return Ok(());
     }
     let image = Image::ready(|line| println!("    {line}"))?;
-    Vm::start(&image)?.told(|vm| work(&Sides::set_up(vm, drives)?, figures))
+    Vm::start(&image)?.told(|vm| {
+        let drives: &[_] = if figures.wants(TWO) { &["A", "B"] } else { &["A"] };
+        measure_in(&Sides::set_up(vm, drives)?, figures)
+    })
+}
+
+fn measure_in(sides: &Sides<'_>, figures: &mut Figures) -> Result<()> {
+    if figures.wants(LINKED) {
+        let plug = |side| sides.plug(side, Asking::OnceLinked);
+        let (ours, peers) = alternate(PLUGS, plug)?;
+        figures.record(LINKED, Unit::Seconds, &ours, RULE_AND_MAPS, &peers);
+    }
+    if figures.wants(ACCESS) {
+        let (ours, peers) = sides.accesses()?;
+        figures.record(ACCESS, Unit::Seconds, &ours, "cryptsetup open + mount, by hand", &peers);
+    }
+    if figures.wants(AWAY) {
+        let plug = |side| sides.plug(side, Asking::Always);
+        let (ours, peers) = ours_around_one_peer(plug)?;
+        figures.record(AWAY, Unit::Seconds, &ours, RULE_AND_MAPS, &[peers]);
+    }
+    if figures.wants(WRITE) {
+        let (ours, peers) = alternate(WRITES, |side| sides.write(side))?;
+        figures.record(WRITE, Unit::MegabytesPerSecond, &ours, "the tutorial's sync mount", &peers);
+    }
+    if figures.wants(TWO) {
+        let (ours, peers) = ours_around_one_peer(|side| sides.two(side))?;
+        let name = if peers < CAP.as_secs_f64() {
+            RULE_AND_MAPS.to_owned()
+        } else {
+            format!("{RULE_AND_MAPS}: > {} s, stopped", CAP.as_secs())
+        };
+        figures.record(TWO, Unit::Seconds, &ours, &name, &[peers]);
+    }
+    Ok(())
 }
 
 impl<'vm> Sides<'vm> {
@@ -147,7 +135,7 @@ impl<'vm> Sides<'vm> {
         vm.sh("install -m 400 /etc/offsite/key /etc/bacula/include/Bacula_Key_File")?;
         let sides = Self { vm, tutorial, drives };
         sides.vm.sh("systemctl stop autofs")?;
-        sides.unplug_all()?;
+        sides.unplug(&sides.drives)?;
         Ok(sides)
     }
 
@@ -190,8 +178,8 @@ impl<'vm> Sides<'vm> {
             .map(drop)
     }
 
-    fn unplug_all(&self) -> Result<()> {
-        for prepared in &self.drives {
+    fn unplug(&self, drives: &[Prepared]) -> Result<()> {
+        for prepared in drives {
             self.vm.unplug(&prepared.drive)?;
         }
         self.vm.wait_for("the drives to go", LIMIT, "! ls /dev/sd* && udevadm settle").map(drop)
@@ -220,23 +208,21 @@ impl<'vm> Sides<'vm> {
         format!("until [[ -e /dev/disk/by-uuid/{uuid} ]]; do sleep 0.02; done\n")
     }
 
-    /// Seconds from the plug to the listing, several times, the sides taking turns.
-    fn plugs(&self, count: usize, asking: Asking) -> Result<(Vec<f64>, Vec<f64>)> {
-        alternate(count, |side| {
-            let prepared = self.only()?;
-            self.up(side)?;
-            let listed = self.watch(side, asking, prepared)?;
-            if asking == Asking::Always {
-                std::thread::sleep(Duration::from_millis(500));
-            }
-            let plugged = Instant::now();
-            self.vm.plug(&prepared.drive)?;
-            listed.wait(LIMIT)?;
-            let took = plugged.elapsed();
-            self.down(side)?;
-            self.unplug_all()?;
-            Ok(took.as_secs_f64())
-        })
+    /// Seconds from the plug to the listing.
+    fn plug(&self, side: Side, asking: Asking) -> Result<f64> {
+        let prepared = self.only()?;
+        self.up(side)?;
+        let listed = self.watch(side, asking, prepared)?;
+        if asking == Asking::Always {
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        let plugged = Instant::now();
+        self.vm.plug(&prepared.drive)?;
+        listed.wait(LIMIT)?;
+        let took = plugged.elapsed();
+        self.down(side)?;
+        self.unplug(slice::from_ref(prepared))?;
+        Ok(took.as_secs_f64())
     }
 
     /// Seconds of the first access, by the guest's clock, as a person or Bacula would wait for it.
@@ -248,12 +234,12 @@ impl<'vm> Sides<'vm> {
         let result = alternate(ACCESSES, |side| {
             let (before, access, after) = match side {
                 Side::Ours => (
-                    "systemctl start offsited; sleep 2",
+                    "systemctl start offsited; sleep 1",
                     format!("ls {}", Self::path(side, prepared)),
                     "systemctl stop offsited",
                 ),
                 Side::Peer => (
-                    "mkdir -p /mnt/by-hand; sleep 2",
+                    "mkdir -p /mnt/by-hand; sleep 1",
                     format!(
                         "cryptsetup open --key-slot 1 --key-file /etc/offsite/key {device} by-hand && \
                          mount /dev/mapper/by-hand /mnt/by-hand && ls /mnt/by-hand"
@@ -277,37 +263,35 @@ impl<'vm> Sides<'vm> {
             let [begun, ended] = times.as_slice() else { anyhow::bail!("no two times: {said}") };
             Ok(ended - begun)
         });
-        self.unplug_all()?;
+        self.unplug(slice::from_ref(prepared))?;
         result
     }
 
     /// MB/s of writing 64 MiB in blocks of Bacula's size and flushing them.
-    fn writes(&self) -> Result<(Vec<f64>, Vec<f64>)> {
+    fn write(&self, side: Side) -> Result<f64> {
         const BLOCK: u32 = 64_512;
         const BLOCKS: u32 = (64 << 20) / BLOCK;
         let prepared = self.only()?;
-        alternate(WRITES, |side| {
-            self.up(side)?;
-            let listed = self.watch(side, Asking::OnceLinked, prepared)?;
-            self.vm.plug(&prepared.drive)?;
-            listed.wait(LIMIT)?;
-            let file = format!("{}/written", Self::path(side, prepared));
-            let said = self.vm.sh_within(
-                &format!(
-                    "set -e; begun=$EPOCHREALTIME\n\
-                     dd if=/dev/zero of={file} bs={BLOCK} count={BLOCKS} conv=fsync 2>/dev/null\n\
-                     ended=$EPOCHREALTIME; rm {file}; sync; echo $ended - $begun | bc 2>/dev/null || awk \"BEGIN {{ print $ended - $begun }}\""
-                ),
-                LIMIT,
-            )?;
-            self.down(side)?;
-            self.unplug_all()?;
-            Ok(f64::from(BLOCK * BLOCKS) / 1e6 / said.trim().parse::<f64>().context(said)?)
-        })
+        self.up(side)?;
+        let listed = self.watch(side, Asking::OnceLinked, prepared)?;
+        self.vm.plug(&prepared.drive)?;
+        listed.wait(LIMIT)?;
+        let file = format!("{}/written", Self::path(side, prepared));
+        let said = self.vm.sh_within(
+            &format!(
+                "set -e; begun=$EPOCHREALTIME\n\
+                 dd if=/dev/zero of={file} bs={BLOCK} count={BLOCKS} conv=fsync 2>/dev/null\n\
+                 ended=$EPOCHREALTIME; rm {file}; sync; awk \"BEGIN {{ print $ended - $begun }}\""
+            ),
+            LIMIT,
+        )?;
+        self.down(side)?;
+        self.unplug(slice::from_ref(prepared))?;
+        Ok(f64::from(BLOCK * BLOCKS) / 1e6 / said.trim().parse::<f64>().context(said)?)
     }
 
-    /// Seconds from plugging two drives at once until both are listed; `None` when that takes too long.
-    fn two(&self, side: Side) -> Result<Option<f64>> {
+    /// Seconds from plugging two drives at once until both are listed, at most [`CAP`].
+    fn two(&self, side: Side) -> Result<f64> {
         const USUAL_WORKERS: u32 = 8;
         const FEW_WORKERS: u32 = 2;
         self.up(side)?;
@@ -331,12 +315,21 @@ impl<'vm> Sides<'vm> {
             self.drives.iter().map(|p| format!("[[ $(ls {}) == *c0_* ]]", Self::path(side, p))).collect();
         self.vm.wait_for("both drives", LIMIT, &paths.join(" && "))?;
         self.down(side)?;
-        self.unplug_all()?;
-        Ok(listed.iter().all(Result::is_ok).then_some(took.as_secs_f64()))
+        self.unplug(&self.drives)?;
+        let all = listed.iter().all(Result::is_ok);
+        Ok(if all { took.min(CAP) } else { CAP }.as_secs_f64())
     }
 }
 
 /// The sides, taking turns.
 fn alternate(count: usize, measure: impl Fn(Side) -> Result<f64>) -> Result<(Vec<f64>, Vec<f64>)> {
     turns(count, || measure(Side::Ours), || measure(Side::Peer))
+}
+
+/// Ours three times and the peer once, where the peer waits for some minute that is the same each time.
+fn ours_around_one_peer(measure: impl Fn(Side) -> Result<f64>) -> Result<(Vec<f64>, f64)> {
+    let ours = || measure(Side::Ours).context("ours");
+    let first = ours()?;
+    let peer = measure(Side::Peer).context("the peer")?;
+    Ok((vec![first, ours()?, ours()?], peer))
 }
