@@ -6,22 +6,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use offsite_tests::guest_site::GuestSite;
-use offsite_tests::vm::{Drive, Output, Running, Size, Vm, run_trials, trial};
-use serde_json::Value;
-
-/// More than enough for whatever a person would wait for.
-const SOON: Duration = Duration::from_mins(1);
-
-/// Prepares in no time: nothing of the drive's past is worth hiding here.
-const QUICK: &str = "--skip-wipe --volumes 2";
-
-/// A drive's size in MiB that a LUKS header and an ext4 filesystem find room on.
-const SMALL: u32 = 48;
-
-/// What leaves its traces while a drive is open.
-const NOTHING_OPEN: &str =
-    "! dmsetup ls | grep offsite- && ! grep -e ' /srv/offsite/' -e /run/offsite/ /proc/mounts";
+use offsite_tests::guest_drives::{DriveSite, Magazine, NOTHING_OPEN, QUICK, SMALL, SOON, prepare_command};
+use offsite_tests::vm::{Drive, Vm, run_trials, trial};
 
 fn main() -> ExitCode {
     run_trials(vec![
@@ -39,152 +25,18 @@ fn main() -> ExitCode {
     ])
 }
 
-/// A site whose drives lie idle after three seconds.
-struct Site<'vm> {
-    vm: &'vm Vm,
-}
-
-/// An enrolled drive.
-struct Magazine {
-    name: String,
-    drive: Drive,
-    luks_uuid: String,
-    fs_uuid: String,
-}
-
-impl Magazine {
-    /// Where its filesystem appears.
-    fn path(&self) -> String {
-        format!("/srv/offsite/{}", self.fs_uuid)
-    }
-}
-
-impl<'vm> Site<'vm> {
-    fn install(vm: &'vm Vm) -> Result<Self> {
-        GuestSite::install(vm)?;
-        vm.write("/etc/offsite/site.toml", "idle_seconds = 3\n", 0o644)?;
-        Ok(Self { vm })
-    }
-
-    /// Plugs a blank drive in.
-    fn blank(&self, serial: &str, mib: u32) -> Result<Drive> {
-        let drive = self.vm.blank_drive(serial, Size::mib(mib))?;
-        self.plug(&drive)?;
-        Ok(drive)
-    }
-
-    /// Plugs a drive and waits until udev has given it its name.
-    fn plug(&self, drive: &Drive) -> Result<()> {
-        self.vm.plug(drive)?;
-        self.vm.wait_for("the drive's name", SOON, &format!("test -b {}", drive.by_id()))?;
-        Ok(())
-    }
-
-    fn prepare(&self, drive: &Drive, name: &str, options: &str) -> Result<Output> {
-        let command = prepare_command(drive, name, options);
-        self.vm.run_within(&command, Duration::from_mins(5))
-    }
-
-    /// Prepares a blank drive, and leaves it plugged.
-    fn prepared(&self, name: &str, mib: u32, options: &str) -> Result<Magazine> {
-        let drive = self.blank(&format!("DRIVE-{name}"), mib)?;
-        let output = self.prepare(&drive, name, options)?;
-        ensure!(output.success(), "not prepared: {output:?}");
-        self.enrolled(drive, name)
-    }
-
-    /// Prepares a drive and takes it away, as into the safe.
-    fn put_away(&self, name: &str, mib: u32, options: &str) -> Result<Magazine> {
-        let magazine = self.prepared(name, mib, &format!("{QUICK} {options}"))?;
-        self.vm.unplug(&magazine.drive)?;
-        Ok(magazine)
-    }
-
-    fn enrolled(&self, drive: Drive, name: &str) -> Result<Magazine> {
-        let known = self.status(name)?;
-        let field = |key: &str| -> Result<String> {
-            Ok(known
-                .get(key)
-                .and_then(Value::as_str)
-                .with_context(|| format!("no {key}: {known}"))?
-                .to_owned())
-        };
-        Ok(Magazine { name: name.into(), drive, luks_uuid: field("luks_uuid")?, fs_uuid: field("fs_uuid")? })
-    }
-
-    /// What `offsite status` tells of a magazine.
-    fn status(&self, name: &str) -> Result<Value> {
-        let status: Value = serde_json::from_str(&self.vm.sh("offsite status --json")?)?;
-        let magazines = status.get("magazines").and_then(Value::as_array).context("no magazines")?;
-        let mut named = magazines.iter().filter(|m| m.get("name").and_then(Value::as_str) == Some(name));
-        let one = named.next().with_context(|| format!("{name} isn't enrolled: {status}"))?.clone();
-        ensure!(named.next().is_none(), "{name} is enrolled twice: {status}");
-        Ok(one)
-    }
-
-    fn wait_for_state(&self, magazine: &Magazine, state: &str) -> Result<()> {
-        self.vm.wait_until(&format!("{} to be {state}", magazine.name), SOON, || {
-            Ok(self.status(&magazine.name)?.get("state").and_then(Value::as_str) == Some(state))
-        })?;
-        Ok(())
-    }
-
-    fn torn(&self, magazine: &Magazine) -> Result<bool> {
-        self.status(&magazine.name)?.get("torn").and_then(Value::as_bool).context("no word of torn")
-    }
-
-    fn start(&self) -> Result<()> {
-        self.vm.sh("systemctl start offsited").map(drop)
-    }
-
-    /// Waits until the drive's volumes can be listed; nothing is typed but `ls`.
-    fn wait_for_volumes(&self, magazine: &Magazine) -> Result<()> {
-        let list = format!("timeout 30 ls {} | grep -x c0_{}_0002", magazine.path(), magazine.name);
-        self.vm.wait_for(&format!("the volumes of {}", magazine.name), SOON, &list)?;
-        Ok(())
-    }
-
-    fn wait_for_rest(&self) -> Result<()> {
-        self.vm.wait_for("everything to be locked", SOON, NOTHING_OPEN)?;
-        Ok(())
-    }
-
-    /// Looking where a drive isn't gives an error, and gives it at once.
-    fn ensure_absent(&self, magazine: &Magazine) -> Result<()> {
-        let seen = self.vm.run(&format!("timeout 20 ls {}", magazine.path()))?;
-        ensure!(seen.status == 2, "listing what isn't there: {seen:?}");
-        Ok(())
-    }
-
-    /// A process that holds a volume open; when told, it writes to it and says how that ended.
-    fn holder(&self, magazine: &Magazine) -> Result<Running> {
-        let volume = format!("{}/c0_{}_0001", magazine.path(), magazine.name);
-        let holder = self.vm.spawn(&format!(
-            "exec 9<>{volume} && touch /run/held; until [ -e /run/write ]; do sleep 0.1; done\n\
-             timeout 30 dd if=/dev/zero bs=4096 count=1 conv=fsync status=none >&9; echo write $? >/run/written\n\
-             until [ -e /run/end ]; do sleep 0.1; done"
-        ))?;
-        self.vm.wait_for("the holder", SOON, "test -e /run/held")?;
-        Ok(holder)
-    }
-}
-
-fn prepare_command(drive: &Drive, name: &str, options: &str) -> String {
-    format!("offsite prepare {} --name {name} --yes-destroy {} {options}", drive.by_id(), drive.serial())
-}
-
 fn hash(vm: &Vm, device: &str) -> Result<String> {
     vm.sh(&format!("sha256sum <{device}"))
 }
 
 fn every_filesystem(vm: &Vm) -> Result<()> {
-    let site = Site::install(vm)?;
+    let site = DriveSite::install(vm)?;
     for (name, fs_type, mib, options) in [
-        ("E", "ext4", 64, "--volumes 2"),
+        ("E", "ext4", SMALL, "--volumes 2"),
         ("X", "xfs", 350, "--fs xfs --skip-wipe --volumes 2"),
-        ("B", "btrfs", 160, "--fs btrfs --verify sample --volumes 2"),
-        ("R", "reiserfs", 80, "--fs reiserfs --verify sample --volumes 2"),
-        ("L", "ext4", 48, "--luks1 --verify none --volumes 2"),
+        ("B", "btrfs", 130, "--fs btrfs --skip-wipe --volumes 2"),
+        ("R", "reiserfs", 56, "--fs reiserfs --verify sample --volumes 2"),
+        ("L", "ext4", 32, "--luks1 --verify none --volumes 2"),
     ] {
         let magazine =
             site.prepared(name, mib, options).with_context(|| format!("{options} on {mib} MiB"))?;
@@ -244,7 +96,7 @@ fn ensure_as_promised(vm: &Vm, magazine: &Magazine, fs_type: &str, luks1: bool) 
 }
 
 fn plugged_and_idle(vm: &Vm) -> Result<()> {
-    let site = Site::install(vm)?;
+    let site = DriveSite::install(vm)?;
     let (a, b) = (site.put_away("A", SMALL, "")?, site.put_away("B", SMALL, "")?);
     site.start()?;
     site.ensure_absent(&a)?;
@@ -273,7 +125,7 @@ fn plugged_and_idle(vm: &Vm) -> Result<()> {
 }
 
 fn torn_out_under_an_open_file(vm: &Vm) -> Result<()> {
-    let site = Site::install(vm)?;
+    let site = DriveSite::install(vm)?;
     let a = site.put_away("A", SMALL, "")?;
     site.start()?;
     site.plug(&a.drive)?;
@@ -302,13 +154,12 @@ fn torn_out_under_an_open_file(vm: &Vm) -> Result<()> {
 }
 
 fn torn_out_while_written(vm: &Vm) -> Result<()> {
-    let site = Site::install(vm)?;
+    let site = DriveSite::install(vm)?;
     let magazines = [
         site.put_away("E", SMALL, "--fs ext4")?,
-        site.put_away("L", SMALL, "--luks1")?,
         site.put_away("X", 350, "--fs xfs")?,
-        site.put_away("B", 160, "--fs btrfs")?,
-        site.put_away("R", 80, "--fs reiserfs")?,
+        site.put_away("B", 130, "--fs btrfs")?,
+        site.put_away("R", 56, "--fs reiserfs")?,
     ];
     site.start()?;
     for magazine in &magazines {
@@ -318,7 +169,7 @@ fn torn_out_while_written(vm: &Vm) -> Result<()> {
     Ok(())
 }
 
-fn torn_out_while_this_is_written(site: &Site<'_>, magazine: &Magazine) -> Result<()> {
+fn torn_out_while_this_is_written(site: &DriveSite<'_>, magazine: &Magazine) -> Result<()> {
     let (vm, at) = (site.vm, magazine.path());
     site.plug(&magazine.drive)?;
     site.wait_for_volumes(magazine)?;
@@ -343,12 +194,12 @@ fn torn_out_while_this_is_written(site: &Site<'_>, magazine: &Magazine) -> Resul
 
 /// Not even the container that our own key would open is opened unless it is enrolled.
 fn foreign(vm: &Vm) -> Result<()> {
-    let site = Site::install(vm)?;
+    let site = DriveSite::install(vm)?;
     let a = site.put_away("A", SMALL, "")?;
     site.start()?;
     let drive = site.blank("FOREIGN", 64)?;
     let device = drive.by_id();
-    vm.sh(&format!("cryptsetup -q luksFormat {device} /etc/offsite/key && udevadm settle"))?;
+    vm.sh(&format!("cryptsetup -q luksFormat --pbkdf pbkdf2 --pbkdf-force-iterations 1000 {device} /etc/offsite/key && udevadm settle"))?;
     vm.unplug(&drive)?;
     let pid = vm.sh("systemctl show -P MainPID offsited")?;
     let trace = vm.spawn(&format!("strace -f -e trace=openat -o /run/trace -p {}", pid.trim()))?;
@@ -374,7 +225,7 @@ fn foreign(vm: &Vm) -> Result<()> {
 }
 
 fn cloned(vm: &Vm) -> Result<()> {
-    let site = Site::install(vm)?;
+    let site = DriveSite::install(vm)?;
     let a = site.put_away("A", SMALL, "")?;
     let copy = a.drive.clone_as("COPY")?;
     site.start()?;
@@ -409,7 +260,7 @@ fn cloned(vm: &Vm) -> Result<()> {
     site.wait_for_rest()
 }
 
-fn ensure_both_named(site: &Site<'_>, a: &Magazine, copy: &Drive) -> Result<()> {
+fn ensure_both_named(site: &DriveSite<'_>, a: &Magazine, copy: &Drive) -> Result<()> {
     let told = site.vm.sh("offsite status")?;
     for drive in [&a.drive, copy] {
         let device = site.vm.sh(&format!("readlink -e {}", drive.by_id()))?;
@@ -421,8 +272,8 @@ fn ensure_both_named(site: &Site<'_>, a: &Magazine, copy: &Drive) -> Result<()> 
 /// The commands are the tutorial's own, but for the names of the drive and the key file, and with the options that
 /// stand for what its author typed: `-q`, `--key-file` for the passphrase, `-f -f`, and the LUKS1 of its time.
 fn adopted(vm: &Vm) -> Result<()> {
-    let site = Site::install(vm)?;
-    let drive = site.blank("TUTORIAL", 80)?;
+    let site = DriveSite::install(vm)?;
+    let drive = site.blank("TUTORIAL", 56)?;
     let device = drive.by_id();
     vm.sh(&format!(
         "set -e; key=/etc/offsite/key\n\
@@ -456,7 +307,7 @@ fn adopted(vm: &Vm) -> Result<()> {
 
 /// The power doesn't fail here, so what the killed run had open stays open as well.
 fn killed_prepare(vm: &Vm) -> Result<()> {
-    let site = Site::install(vm)?;
+    let site = DriveSite::install(vm)?;
     let drive = site.blank("DRIVE-A", 96)?;
     let written =
         format!("$(awk '{{ print $7 }}' /sys/class/block/$(basename $(readlink -e {}))/stat)", drive.by_id());
@@ -496,7 +347,7 @@ fn killed_prepare(vm: &Vm) -> Result<()> {
 }
 
 fn refusals(vm: &Vm) -> Result<()> {
-    let site = Site::install(vm)?;
+    let site = DriveSite::install(vm)?;
     let refused = |drive: &Drive, options: &str, why: &str| -> Result<()> {
         let said = vm.run(&format!("offsite prepare {} --name N {options}", drive.by_id()))?;
         ensure!(said.status == 3 && said.text.contains(why), "{why}: {said:?}");
@@ -525,7 +376,7 @@ fn refusals(vm: &Vm) -> Result<()> {
 }
 
 fn restarted_daemon(vm: &Vm) -> Result<()> {
-    let site = Site::install(vm)?;
+    let site = DriveSite::install(vm)?;
     let a = site.put_away("A", SMALL, "")?;
     site.start()?;
     site.plug(&a.drive)?;
@@ -553,7 +404,7 @@ fn restarted_daemon(vm: &Vm) -> Result<()> {
 }
 
 fn two_at_once(vm: &Vm) -> Result<()> {
-    let site = Site::install(vm)?;
+    let site = DriveSite::install(vm)?;
     let (a, b) = (site.put_away("A", SMALL, "")?, site.put_away("B", SMALL, "")?);
     vm.limit_udev_workers(1)?;
     site.start()?;
