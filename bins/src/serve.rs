@@ -9,6 +9,7 @@ mod catalog;
 mod control;
 mod drive;
 mod fleet;
+mod flush;
 mod open;
 
 use std::io::Read as _;
@@ -65,7 +66,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let automount = Automount::mount(&mount_root, site.idle())
         .or_fail(format!("cannot make {} an automount point", mount_root.display()))?;
     let automount = Arc::new(automount);
-    let fleet = Arc::new(Fleet::new(root, system, site, Arc::clone(&automount)));
+    let flusher = flush::start()?;
+    let fleet = Arc::new(Fleet::new(root, system, site, Arc::clone(&automount), flusher));
     automount
         .serve(Arc::new(fleet::Keeper::new(Arc::clone(&fleet))))
         .or_fail("cannot serve the automount point")?;

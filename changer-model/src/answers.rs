@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,7 +13,7 @@ use crate::drives;
 use crate::identifiers::{DriveIndex, MagazineId, Slot, VolumeName};
 use crate::magazine::{Magazine, MagazineError};
 use crate::model::{self, LoadRefusal};
-use crate::presence::Presence;
+use crate::presence::{Access, Presence};
 use crate::state::{Loaded, State};
 
 /// Why a command of the storage daemon's cannot be done.
@@ -26,6 +29,15 @@ pub enum CommandError {
     /// The magazine cannot be used.
     #[error(transparent)]
     Magazine(#[from] MagazineError),
+    /// What was written could not be brought to the medium.
+    #[error("volume {volume} could not be flushed to its magazine, so its drive stays loaded")]
+    Flush {
+        /// The volume.
+        volume: VolumeName,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// A configuration of the 0.8 generation has no such drive.
     #[error("there is no drive {drive}; virtual_drives is {drives}")]
     NoSuchDrive {
@@ -228,6 +240,9 @@ impl Changer {
     /// `unload`: empties a drive; an empty one stays empty.
     pub(crate) fn unload(&self, drive: DriveIndex) -> Result<(), CommandError> {
         self.check_drive(drive)?;
+        if let Some(loaded) = self.store.drives().map_err(ChangerError::from)?.loaded.get(&drive) {
+            self.flush(loaded)?;
+        }
         let _lock = self.lock()?;
         let mut drives = self.store.drives().map_err(ChangerError::from)?;
         // first the memory, then the link: a drive said to be full whose link is gone makes Bacula mark a good
@@ -237,6 +252,32 @@ impl Changer {
         }
         drives::unlink(self.store.dir(), self.generation(), drive).map_err(ChangerError::from)?;
         Ok(())
+    }
+}
+
+impl Changer {
+    /// Waits until a volume is on its medium: the storage daemon does so only for the last volume of a job, and the
+    /// magazine may be pulled as soon as the job is done. A magazine that isn't mounted has been flushed, or is gone.
+    fn flush(&self, loaded: &Loaded) -> Result<(), CommandError> {
+        let Some(setting) = self.settings.iter().find(|setting| setting.id == loaded.magazine) else {
+            return Ok(());
+        };
+        let presence = crate::presence::Finder::new(&self.env).find(setting, None);
+        if !matches!(presence, Presence::Present { access: Access::Plain | Access::Automounted, .. }) {
+            return Ok(());
+        }
+        let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
+        match OpenOptions::new()
+            .read(true)
+            .custom_flags(flags)
+            .open(&loaded.path)
+            .and_then(|file| file.sync_all())
+        {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(CommandError::Flush { volume: loaded.volume.clone(), source })
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -72,7 +72,8 @@ fn test(program: &str, path: &Path) -> Result<Option<Result<(), String>>, Failur
 /// Whether a file is configuration of Bacula's, by its name: Debian keeps others beside them.
 fn is_bacula(path: &Path) -> bool {
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-    name.ends_with(".conf") && ["bacula-", "bconsole", "offsite-"].iter().any(|start| name.starts_with(start))
+    path.extension().is_some_and(|e| e == "conf")
+        && ["bacula-", "bconsole", "offsite-"].iter().any(|start| name.starts_with(start))
 }
 
 /// Bacula's configuration below the directory.

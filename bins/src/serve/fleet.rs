@@ -11,6 +11,7 @@ use mount_by_uuid::{Automount, DevNum, FindError, MountTable, NameError, Refusal
 
 use super::catalog::Bell;
 use super::drive::{Drive, Open, Plugged};
+use super::flush::Flusher;
 use super::{open, say};
 use crate::failure::{Exit, Failure, chain};
 use crate::paths::Root;
@@ -25,11 +26,18 @@ pub(super) struct Fleet {
     drives: RwLock<Vec<Arc<Drive>>>,
     automount: Arc<Automount>,
     pub(super) bell: Bell,
+    flusher: Flusher,
     catalog_error: Mutex<Option<String>>,
 }
 
 impl Fleet {
-    pub(super) fn new(root: Root, system: System, site: Site, automount: Arc<Automount>) -> Self {
+    pub(super) fn new(
+        root: Root,
+        system: System,
+        site: Site,
+        automount: Arc<Automount>,
+        flusher: Flusher,
+    ) -> Self {
         let drives = site.magazines.iter().cloned().map(|m| Arc::new(Drive::new(m))).collect();
         Self {
             root,
@@ -38,6 +46,7 @@ impl Fleet {
             drives: RwLock::new(drives),
             automount,
             bell: Bell::default(),
+            flusher,
             catalog_error: Mutex::new(None),
         }
     }
@@ -74,6 +83,7 @@ impl Fleet {
             let mapping = drive.magazine.luks_uuid.and_then(|_| Path::new(&mount.source).file_name());
             let open = Open { mapping: mapping.map(|name| name.to_string_lossy().into_owned()) };
             drive.note(|seen| seen.open = Some(open));
+            self.flusher.watch(&self.automount.dir().join(&name));
             say(&format!("{} is still mounted", drive.magazine));
         }
     }
@@ -398,6 +408,7 @@ impl mount_by_uuid::Keeper for Keeper {
         let site = self.0.site();
         match open::open(&self.0.root, &self.0.system, &site, &drive, at) {
             Ok(()) => {
+                self.0.flusher.watch(at);
                 say(&format!("{} is mounted", drive.magazine));
                 Ok(())
             }

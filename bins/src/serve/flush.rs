@@ -1,0 +1,78 @@
+//! Flushing a drive as soon as a program has closed a file that it wrote.
+//!
+//! Bacula reports a job as done when it has closed the last volume. From then on the drive may be pulled, so what was
+//! written must not wait in memory until the kernel or the idle time gets round to it. The storage daemon's own
+//! `Sync On Close` does the same where the configuration is ours; this serves every other one too.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use nix::errno::Errno;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
+
+use super::say;
+use crate::failure::{Failure, OrFail as _};
+
+/// Watches mounted drives. A watch keeps nothing mounted, and goes with the mount.
+#[derive(Debug, Clone)]
+pub(super) struct Flusher(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    inotify: Inotify,
+    watched: Mutex<HashMap<WatchDescriptor, PathBuf>>,
+}
+
+/// Starts the thread that flushes.
+pub(super) fn start() -> Result<Flusher, Failure> {
+    let inotify = Inotify::init(InitFlags::IN_CLOEXEC).or_fail("cannot watch files")?;
+    let flusher = Flusher(Arc::new(Shared { inotify, watched: Mutex::default() }));
+    let shared = Arc::clone(&flusher.0);
+    std::thread::spawn(move || {
+        loop {
+            match shared.inotify.read_events() {
+                Ok(events) => {
+                    let of = |mask: AddWatchFlags| {
+                        events.iter().filter(move |e| e.mask.contains(mask)).map(|e| e.wd)
+                    };
+                    let lost = of(AddWatchFlags::IN_Q_OVERFLOW).next().is_some();
+                    // One flush serves all files of a drive that were closed meanwhile.
+                    let closed: HashSet<_> = of(AddWatchFlags::IN_CLOSE_WRITE).collect();
+                    for path in shared.paths(|d| lost || closed.contains(d)) {
+                        if let Err(error) = mount_by_uuid::flush(&path) {
+                            say(&crate::failure::chain(&error));
+                        }
+                    }
+                    shared.forget(of(AddWatchFlags::IN_IGNORED));
+                }
+                Err(Errno::EINTR) => {}
+                Err(error) => return say(&format!("files are not watched any more: {error}")),
+            }
+        }
+    });
+    Ok(flusher)
+}
+
+impl Flusher {
+    /// Flushes the filesystem mounted at `at` whenever a file directly in it was written and closed, while it is mounted.
+    pub(super) fn watch(&self, at: &Path) {
+        let mut watched = self.0.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.0.inotify.add_watch(at, AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_ONLYDIR) {
+            Ok(descriptor) => drop(watched.insert(descriptor, at.to_owned())),
+            Err(error) => say(&format!("{} is flushed only when it is idle: {error}", at.display())),
+        }
+    }
+}
+
+impl Shared {
+    fn paths(&self, wanted: impl Fn(&WatchDescriptor) -> bool) -> Vec<PathBuf> {
+        let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        watched.iter().filter(|(d, _)| wanted(d)).map(|(_, path)| path.clone()).collect()
+    }
+
+    fn forget(&self, descriptors: impl Iterator<Item = WatchDescriptor>) {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        descriptors.for_each(|d| drop(watched.remove(&d)));
+    }
+}
