@@ -72,7 +72,7 @@ pub fn refresh(root: &Root, site: &Site) -> Result<(), Failure> {
             .is_ok_and(|text| bacula_conf::inspect(&text) != Origin::Foreign)
     };
     if !files.iter().any(ours) {
-        println!("next: `offsite conf` writes the configuration of Bacula and of the changer");
+        eprintln!("next: `offsite conf` writes the configuration of Bacula and of the changer");
         return Ok(());
     }
     let target = Target::new(root, None);

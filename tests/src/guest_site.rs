@@ -181,8 +181,8 @@ impl<'vm> GuestSite<'vm> {
     /// # Errors
     /// When the job doesn't end well.
     pub fn restore(&self, target: &str, between: impl FnMut() -> Result<()>) -> Result<Job> {
-        let said = self
-            .console(&format!("restore client=backup-fd where={target} select all current done yes"))?;
+        let said =
+            self.console(&format!("restore client=backup-fd where={target} select all current done yes"))?;
         let id = job_id(&said)?;
         self.wait_for_job(id, between)
     }
