@@ -179,7 +179,7 @@ pub struct Conf {
     /// Checks the configuration files below DIR against each other, and by Bacula's own programs.
     #[arg(long, value_name = "DIR")]
     pub check: Option<PathBuf>,
-    /// Takes over a site that runs vchanger: prints the [changer] and [[magazine]] parts for site.toml.
+    /// Takes over a site that runs vchanger: prints the tables `changer` and `magazine` for site.toml.
     #[arg(long, value_name = "VCHANGER_CONF", conflicts_with = "check")]
     pub import: Option<PathBuf>,
     /// Replaces files that offsite didn't write or that were edited; the old ones are kept beside them.

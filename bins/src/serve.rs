@@ -1,6 +1,6 @@
 //! `offsited`: follows plugging and unplugging, unlocks on access, locks when idle, keeps Bacula told.
 //!
-//! Four kinds of threads share one [`Fleet`]: this one waits for the kernel's hot-plug events and for
+//! Four kinds of threads share one `Fleet`: this one waits for the kernel's hot-plug events and for
 //! signals; the autofs server asks for mounts and unmounts; the control socket answers people; one
 //! thread tells Bacula. Whatever works on a drive holds that drive's lock (`Drive::work`), and nothing
 //! waits for one drive while holding what another needs. No work is ever done inside a udev worker.
