@@ -18,7 +18,7 @@ lint: ## formatting, lints, documentation, dependencies
 	scripts/setup lint
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
 	$(CARGO) deny --locked check bans licenses sources
 
 test: lint build ## every check and test, unit to VM
