@@ -61,7 +61,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     // Signals and events are caught before the first look, so that nothing falls between the two.
     let signals = Signals::catch()?;
     let mut hotplug = Hotplug::listen(&system).or_fail("cannot follow hot-plug events")?;
-    let socket = control::bind(&root, &site)?;
+    let socket = control::bind(&root)?;
 
     let automount = Automount::mount(&mount_root, site.idle())
         .or_fail(format!("cannot make {} an automount point", mount_root.display()))?;

@@ -1,6 +1,6 @@
 //! `offsite status`: every drive, where it is, what to do; the words of the daemon, or what can be seen without it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use changer_model::ChangerStatus;
@@ -14,7 +14,7 @@ use crate::control::{self, Verb};
 use crate::failure::{Failure, OrFail as _};
 use crate::paths::Root;
 use crate::report;
-use crate::site::Site;
+use crate::site::{Magazine, Site};
 
 /// The version of the JSON form; raised when a script could notice.
 pub const VERSION: u32 = 1;
@@ -77,6 +77,31 @@ pub struct MagazineStatus {
     pub problem: Option<Problem>,
 }
 
+impl MagazineStatus {
+    /// What can be told of a magazine in `state`, whose filesystem appears at `at`, without having watched it.
+    pub fn of(
+        root: &Root,
+        magazine: &Magazine,
+        at: &Path,
+        state: DriveState,
+        changer: Option<&ChangerStatus>,
+    ) -> Self {
+        Self {
+            name: magazine.name.clone(),
+            fs_uuid: magazine.fs_uuid.to_string(),
+            luks_uuid: magazine.luks_uuid.map(|u| u.to_string()),
+            serial: magazine.serial.clone(),
+            state,
+            since: None,
+            device: None,
+            torn: torn_mark(root, &magazine.fs_uuid).exists(),
+            free_bytes: (state == DriveState::Mounted).then(|| free_bytes(at)).flatten(),
+            volumes: volumes(changer, at),
+            problem: None,
+        }
+    }
+}
+
 /// Something that a person should mend.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
@@ -122,7 +147,7 @@ pub fn look(root: &Root) -> Result<SiteStatus, Failure> {
     let system = System::new(root.kernel());
     let devices = system.scan().or_fail("cannot look for drives")?;
     let mounts = MountTable::read(&system).or_fail("cannot read the mount table")?;
-    let changer = changer(root, &site);
+    let changer = changer(root);
     let magazines = site
         .magazines
         .iter()
@@ -135,19 +160,8 @@ pub fn look(root: &Root) -> Result<SiteStatus, Failure> {
                 (Some(_), false) => DriveState::Locked,
                 (None, false) => DriveState::Away,
             };
-            MagazineStatus {
-                name: magazine.name.clone(),
-                fs_uuid: magazine.fs_uuid.to_string(),
-                luks_uuid: magazine.luks_uuid.map(|u| u.to_string()),
-                serial: magazine.serial.clone(),
-                state,
-                since: None,
-                device: device.map(|d| d.path.clone()),
-                torn: torn_mark(root, &magazine.fs_uuid).exists(),
-                free_bytes: mounted.then(|| free_bytes(&at)).flatten(),
-                volumes: volumes(changer.as_ref(), &at),
-                problem: None,
-            }
+            let device = device.map(|d| d.path.clone());
+            MagazineStatus { device, ..MagazineStatus::of(root, magazine, &at, state, changer.as_ref()) }
         })
         .collect();
     Ok(SiteStatus {
@@ -160,7 +174,7 @@ pub fn look(root: &Root) -> Result<SiteStatus, Failure> {
 }
 
 /// The changer's own view, where it is configured.
-pub fn changer(root: &Root, _site: &Site) -> Option<ChangerStatus> {
+pub fn changer(root: &Root) -> Option<ChangerStatus> {
     let path = root.vchanger_conf();
     let environment = changer_model::Environment::new(root.path());
     let config = changer_model::Config::load(root.path(), &path).ok()?;
@@ -168,7 +182,7 @@ pub fn changer(root: &Root, _site: &Site) -> Option<ChangerStatus> {
 }
 
 /// How many volumes the changer knows on the magazine mounted at `at`.
-pub fn volumes(changer: Option<&ChangerStatus>, at: &std::path::Path) -> Option<usize> {
+fn volumes(changer: Option<&ChangerStatus>, at: &Path) -> Option<usize> {
     let name = at.file_name()?.to_str()?;
     let magazine = changer?.magazines.iter().find(|m| m.id.ends_with(name))?;
     Some(magazine.volumes.len())
@@ -185,7 +199,7 @@ pub fn torn_mark(root: &Root, fs_uuid: &FsUuid) -> PathBuf {
 }
 
 /// Free bytes for Bacula on a mounted filesystem.
-pub fn free_bytes(at: &std::path::Path) -> Option<u64> {
+fn free_bytes(at: &Path) -> Option<u64> {
     let room = nix::sys::statvfs::statvfs(at).ok()?;
     Some(room.blocks_available() * room.fragment_size())
 }

@@ -10,7 +10,7 @@ use mount_by_uuid::FsUuid;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::cli::{Filesystem, Prepare};
+use crate::cli::Prepare;
 use crate::durable;
 use crate::failure::{Exit, Failure, OrFail as _};
 use crate::paths::Root;
@@ -174,11 +174,5 @@ impl Journal {
     pub(super) fn save(&self, path: &Path) -> Result<(), Failure> {
         let bytes = serde_json::to_vec_pretty(self).or_fail("cannot write the journal")?;
         durable::replace(path, 0o600, &bytes)
-    }
-}
-
-impl From<Filesystem> for &'static str {
-    fn from(fs: Filesystem) -> Self {
-        super::filesystem::fs_type(fs)
     }
 }

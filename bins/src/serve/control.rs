@@ -14,7 +14,6 @@ use super::say;
 use crate::control::{LONGEST_LINE, Reply, Request, VERSION, Verb};
 use crate::failure::{Exit, Failure, OrFail as _};
 use crate::paths::Root;
-use crate::site::Site;
 
 /// How long a peer may take to ask or to listen.
 const PEER_LIMIT: Duration = Duration::from_secs(10);
@@ -23,7 +22,7 @@ const PEER_LIMIT: Duration = Duration::from_secs(10);
 const GROUP: &str = "bacula";
 
 /// Binds the socket, for root and the group bacula; fails when another daemon answers on it.
-pub(super) fn bind(root: &Root, _site: &Site) -> Result<UnixListener, Failure> {
+pub(super) fn bind(root: &Root) -> Result<UnixListener, Failure> {
     let path = root.control_socket();
     let shown = path.display();
     if UnixStream::connect(&path).is_ok() {

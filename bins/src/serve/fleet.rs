@@ -16,7 +16,7 @@ use super::{open, say};
 use crate::failure::{Exit, Failure, chain};
 use crate::paths::Root;
 use crate::site::Site;
-use crate::status::{self, CatalogStatus, DriveState, MagazineStatus, Problem, SiteStatus};
+use crate::status::{self, CatalogStatus, MagazineStatus, Problem, SiteStatus};
 
 /// The drives and everything that works on them.
 pub(super) struct Fleet {
@@ -335,7 +335,7 @@ impl Fleet {
     /// How everything is.
     pub(super) fn status(&self) -> SiteStatus {
         let site = self.site();
-        let changer = status::changer(&self.root, &site);
+        let changer = status::changer(&self.root);
         let magazines = self
             .drives()
             .iter()
@@ -344,17 +344,10 @@ impl Fleet {
                 let at = self.root.join(site.mount_point(magazine));
                 let state = seen.state();
                 MagazineStatus {
-                    name: magazine.name.clone(),
-                    fs_uuid: magazine.fs_uuid.to_string(),
-                    luks_uuid: magazine.luks_uuid.map(|u| u.to_string()),
-                    serial: magazine.serial.clone(),
-                    state,
                     since: Some(seen.since),
                     device: seen.plugged.map(|p| p.path),
-                    torn: status::torn_mark(&self.root, &magazine.fs_uuid).exists(),
-                    free_bytes: (state == DriveState::Mounted).then(|| status::free_bytes(&at)).flatten(),
-                    volumes: status::volumes(changer.as_ref(), &at),
                     problem: seen.doubled.or(seen.problem),
+                    ..MagazineStatus::of(&self.root, magazine, &at, state, changer.as_ref())
                 }
             })
             .collect();
