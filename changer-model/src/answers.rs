@@ -8,13 +8,14 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::changer::{Changer, ChangerError, Scan, View, consistently, must_be_mounted};
+use crate::changer::{Changer, ChangerError, View, consistently};
 use crate::drives;
 use crate::identifiers::{DriveIndex, MagazineId, Slot, VolumeName};
 use crate::magazine::{Magazine, MagazineError};
 use crate::model::{self, LoadRefusal};
 use crate::presence::{Access, Presence};
 use crate::state::{Loaded, State};
+use crate::survey::{Scan, must_be_mounted};
 
 /// Why a command of the storage daemon's cannot be done.
 #[derive(Debug, thiserror::Error)]
@@ -136,22 +137,31 @@ impl Changer {
         })
     }
 
-    /// `listmags`: the configuration's magazines with their number of volumes, first slot and directory.
+    /// `listmags`: the configuration's magazines with their number of volumes, first slot and directory; of the 0.8
+    /// generation the bays with their magazine's changer, number and directory.
     pub(crate) fn list_magazines(&self) -> Result<String, CommandError> {
         let view = self.current()?;
+        Ok(match self.config.layout() {
+            Some(layout) => self.list_bays(&view, layout.bays)?,
+            None => list_by_index(&view),
+        })
+    }
+
+    fn list_bays(&self, view: &View, bays: u32) -> Result<String, ChangerError> {
         let mut text = String::new();
-        for (index, (id, presence)) in view.presences.iter().enumerate() {
-            let _ = match presence {
-                Presence::Present { directory, .. } => {
-                    let (count, first) = count_and_first(&view.state, id);
-                    writeln!(text, "{index}:{count}:{first}:{}", directory.display())
-                }
-                Presence::Unknown { directory } if view.present.contains(id) => {
-                    let (count, first) = count_and_first(&view.state, id);
-                    writeln!(text, "{index}:{count}:{first}:{}", directory.display())
-                }
-                Presence::Unknown { .. } | Presence::Absent => writeln!(text, "{index}:::"),
+        for bay in 1..=bays {
+            let stands = |id: &MagazineId| view.state.magazines.get(id).is_some_and(|r| r.bay == Some(bay));
+            let magazine = view.presences.iter().find(|(id, _)| stands(id) && view.present.contains(id));
+            let Some((id, presence)) = magazine else {
+                let _ = writeln!(text, "{bay}::0:");
+                continue;
             };
+            let record = view.state.magazines.get(id).cloned().unwrap_or_default();
+            let numbers = self.store.volumes(id, &record)?.into_values().find_map(|v| v.name.numbers());
+            let changer = if record.places.is_empty() { "" } else { self.config.storage() };
+            let number = numbers.map_or(0, |(magazine, _)| magazine);
+            let directory = presence.directory().unwrap_or(Path::new(""));
+            let _ = writeln!(text, "{bay}:{changer}:{number}:{}", directory.display());
         }
         Ok(text)
     }
@@ -284,6 +294,20 @@ impl Changer {
 struct Shown {
     view: View,
     volumes: Vec<(Slot, VolumeName)>,
+}
+
+fn list_by_index(view: &View) -> String {
+    let mut text = String::new();
+    for (index, (id, presence)) in view.presences.iter().enumerate() {
+        let _ = match presence.directory().filter(|_| view.present.contains(id)) {
+            Some(directory) => {
+                let (count, first) = count_and_first(&view.state, id);
+                writeln!(text, "{index}:{count}:{first}:{}", directory.display())
+            }
+            None => writeln!(text, "{index}:::"),
+        };
+    }
+    text
 }
 
 fn count_and_first(state: &State, id: &MagazineId) -> (u32, u32) {

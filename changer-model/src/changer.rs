@@ -1,22 +1,22 @@
 //! One changer: its configuration, its state, and what is plugged, brought together.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::config::{Config, Generation, MagazineSetting};
-use crate::drives::{self, DriveError};
+use crate::drives::DriveError;
 use crate::environment::Environment;
 use crate::identifiers::{DriveIndex, MagazineId, Slot};
-use crate::legacy::Legacy;
 use crate::lock::{Lock, LockError};
-use crate::magazine::{Magazine, MagazineError, directory_stamp};
-use crate::model::{self, Debt, Scanned};
+use crate::magazine::directory_stamp;
+use crate::model::{self, Debt};
 use crate::presence::{Access, Finder, Presence};
-use crate::state::{Drives, Manner, State, Volumes};
+use crate::state::{Drives, Manner, State};
 use crate::store::{StateError, Store};
+use crate::survey::Scan;
 
 /// Why a changer cannot be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -144,26 +144,6 @@ impl View {
     }
 }
 
-/// Which magazines an update scans.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scan<'a> {
-    /// Those that can be looked at without harm and look changed.
-    Changed,
-    /// Those that are mounted, newly plugged or never scanned.
-    Mounted,
-    /// All that are plugged, also those that must be mounted for it.
-    All,
-    /// These, and none else.
-    Only(&'a [MagazineId]),
-}
-
-/// What an update found.
-pub(crate) struct Updated {
-    pub(crate) view: View,
-    /// Magazines that are plugged but could not be looked at.
-    pub(crate) unusable: Vec<(MagazineId, MagazineError)>,
-}
-
 impl Changer {
     /// Takes a configuration; nothing is touched yet.
     ///
@@ -264,7 +244,7 @@ impl Changer {
         self.config.generation
     }
 
-    fn manner(&self) -> Manner {
+    pub(crate) fn manner(&self) -> Manner {
         Manner::of(self.config.layout())
     }
 
@@ -274,7 +254,7 @@ impl Changer {
         Ok(self.view_of(state))
     }
 
-    fn view_of(&self, mut state: State) -> View {
+    pub(crate) fn view_of(&self, mut state: State) -> View {
         let finder = Finder::new(&self.env);
         let mut presences = Vec::new();
         let mut present = BTreeSet::new();
@@ -311,7 +291,7 @@ impl Changer {
         Ok(self.update(Scan::Changed)?.view)
     }
 
-    fn looks_changed(&self, state: &State, id: &MagazineId, presence: &Presence) -> bool {
+    pub(crate) fn looks_changed(&self, state: &State, id: &MagazineId, presence: &Presence) -> bool {
         let Presence::Present { directory, access: Access::Plain } = presence else { return false };
         let known = state.magazines.get(id).and_then(|record| record.stamp);
         known.is_none() || known != directory_stamp(&self.env.path(directory))
@@ -324,160 +304,6 @@ impl Changer {
     pub(crate) fn lock_within(&self, limit: Duration) -> Result<Lock, ChangerError> {
         self.store.create_dir()?;
         Ok(Lock::take(&self.store.dir().join("lock"), limit)?)
-    }
-
-    /// Takes the lock and brings the state up to date.
-    pub(crate) fn update(&self, scan: Scan<'_>) -> Result<Updated, ChangerError> {
-        let lock = self.lock()?;
-        self.update_locked(scan, &lock)
-    }
-
-    /// Brings the state up to date with what is plugged; commits it when anything changed.
-    pub(crate) fn update_locked(&self, scan: Scan<'_>, _lock: &Lock) -> Result<Updated, ChangerError> {
-        let before = self.store.state()?;
-        let mut state = before.clone().unwrap_or_else(|| State::new(self.manner()));
-        let mut volumes: BTreeMap<MagazineId, Volumes> = BTreeMap::new();
-        if state.manner != self.manner() {
-            for (id, record) in &state.magazines {
-                volumes.insert(id.clone(), self.store.volumes(id, record)?);
-            }
-            model::change_manner(&mut state, self.manner(), &self.order(), &mut volumes);
-        }
-        let converted: BTreeSet<MagazineId> = volumes.keys().cloned().collect();
-        let mut view = self.view_of(state);
-        let mut unusable = Vec::new();
-        let mut listings = Vec::new();
-        for (id, presence) in &view.presences {
-            let Some(directory) = self.to_scan(&view.state, id, presence, scan) else { continue };
-            let record = view.state.magazines.get(id).cloned().unwrap_or_default();
-            let known = match volumes.remove(id) {
-                Some(known) => known,
-                None => self.store.volumes(id, &record)?,
-            };
-            let opened =
-                Magazine::open(&self.env, directory, must_be_mounted(id, presence, record.mount_point));
-            match opened.and_then(|magazine| Ok((magazine.scan(&known)?, magazine.mount_point))) {
-                Ok((listing, mount_point)) => listings.push((id.clone(), known, listing, mount_point)),
-                Err(error) => {
-                    volumes.insert(id.clone(), known);
-                    unusable.push((id.clone(), error));
-                }
-            }
-        }
-        let found: Vec<Vec<model::Found>> =
-            listings.iter_mut().map(|(_, _, listing, _)| std::mem::take(&mut listing.found)).collect();
-        let mut old: BTreeMap<MagazineId, Volumes> = BTreeMap::new();
-        let mut scans = Vec::new();
-        let legacy = match (&before, view.state.manner) {
-            (None, Manner::ByVolume) => Legacy::read(self.store.dir()),
-            _ => Legacy::default(),
-        };
-        view.state.highest_slot = view.state.highest_slot.max(legacy.highest_slot);
-        for ((id, known, ..), found) in listings.iter_mut().zip(found) {
-            old.insert(id.clone(), known.clone());
-            if known.is_empty() {
-                *known = legacy.volumes(id, &found);
-            }
-            scans.push(Scanned { id, volumes: known, found });
-        }
-        model::absorb(&mut view.state, scans);
-        for (id, known, listing, mount_point) in listings {
-            if let Some(record) = view.state.magazines.get_mut(&id) {
-                record.stamp = listing.stamp;
-                record.seen = true;
-                record.mount_point |= mount_point;
-                if old.get(&id) != Some(&known) || record.volumes_file.is_none() || converted.contains(&id) {
-                    volumes.insert(id.clone(), known);
-                }
-            }
-            view.present.insert(id);
-        }
-        for (id, _) in &unusable {
-            let hidden = matches!(
-                view.presence(id),
-                Presence::Unknown { .. } | Presence::Present { access: Access::Plain, .. }
-            );
-            if hidden {
-                view.present.remove(id);
-            }
-        }
-        if !matches!(scan, Scan::Changed) {
-            for (id, record) in &mut view.state.magazines {
-                record.seen = view.present.contains(id);
-            }
-        }
-        model::settle_bays(&mut view.state, &self.order(), &view.present);
-        if before.as_ref() != Some(&view.state) || !volumes.is_empty() {
-            self.store.commit(before.as_ref(), &mut view.state, &volumes)?;
-        }
-        self.settle_drives(&view, &volumes)?;
-        // where only trying tells, a failure tells that it is away
-        unusable.retain(|(id, _)| !matches!(view.presence(id), Presence::Unknown { .. }));
-        Ok(Updated { view, unusable })
-    }
-
-    fn to_scan<'p>(
-        &self,
-        state: &State,
-        id: &MagazineId,
-        presence: &'p Presence,
-        scan: Scan<'_>,
-    ) -> Option<&'p Path> {
-        let (directory, access) = match presence {
-            Presence::Absent => return None,
-            Presence::Unknown { directory } => (directory, None),
-            Presence::Present { directory, access } => (directory, Some(*access)),
-        };
-        let record = state.magazines.get(id);
-        let unknown = record.is_none_or(|r| r.volumes_file.is_none() || !r.seen);
-        let wanted = match scan {
-            Scan::Changed => self.looks_changed(state, id, presence),
-            Scan::Mounted => unknown || access != Some(Access::Locked),
-            Scan::All => true,
-            Scan::Only(ids) => ids.contains(id),
-        };
-        wanted.then_some(directory.as_path())
-    }
-
-    /// Empties drives whose volume is no longer there and mends the links of the others.
-    fn settle_drives(
-        &self,
-        view: &View,
-        scanned: &BTreeMap<MagazineId, Volumes>,
-    ) -> Result<(), ChangerError> {
-        let before = self.store.drives()?;
-        let mut drives = before.clone();
-        let mut emptied = Vec::new();
-        for (drive, loaded) in &mut drives.loaded {
-            let mut there = view.present.contains(&loaded.magazine);
-            if let Some(volumes) = scanned.get(&loaded.magazine) {
-                match volumes.values().find(|volume| volume.name == loaded.volume) {
-                    Some(volume) => {
-                        if let Presence::Present { directory, .. } = view.presence(&loaded.magazine) {
-                            let path = self.env.path(directory).join(&volume.file);
-                            loaded.path = path.to_string_lossy().into_owned();
-                        }
-                    }
-                    None => there = false,
-                }
-            }
-            if there {
-                // what blocks one drive is said when it is loaded, and must not stop the others
-                let _ = drives::link(self.store.dir(), self.generation(), *drive, Path::new(&loaded.path));
-            } else {
-                emptied.push(*drive);
-            }
-        }
-        for drive in &emptied {
-            drives.loaded.remove(drive);
-        }
-        if drives != before {
-            self.write_drives(&drives)?;
-        }
-        for drive in emptied {
-            drives::unlink(self.store.dir(), self.generation(), drive)?;
-        }
-        Ok(())
     }
 
     pub(crate) fn write_drives(&self, drives: &Drives) -> Result<(), ChangerError> {
@@ -500,10 +326,4 @@ pub(crate) fn consistently<T>(read: impl Fn() -> Result<T, ChangerError>) -> Res
         }
     }
     read()
-}
-
-/// A magazine that is or was a file system of its own must be one when it is opened.
-pub(crate) fn must_be_mounted(id: &MagazineId, presence: &Presence, was_mount_point: bool) -> bool {
-    let plain = matches!(presence, Presence::Present { access: Access::Plain, .. });
-    id.uuid().is_some() || was_mount_point || !plain
 }

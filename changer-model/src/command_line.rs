@@ -4,13 +4,14 @@ use std::error::Error;
 use std::ffi::OsString;
 
 use crate::answers::CommandError;
-use crate::arguments::{self, Command, Invocation, Request};
+use crate::arguments::{self, ArgumentError, Command, Invocation, Request};
 use crate::changer::Changer;
 use crate::config::{Config, Generation};
 use crate::creation::{Creation, Wish};
 use crate::environment::{Environment, Privileges};
 use crate::identity;
 use crate::log::{Level, Log};
+use crate::model::LoadRefusal;
 
 /// What a changer program prints and returns.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,13 +20,13 @@ pub struct Outcome {
     pub stdout: String,
     /// For stderr; empty when all went well, for bacula-sd reads both as one.
     pub stderr: String,
-    /// The exit code: 0 done, 1 refused or failed, 255 no volumes created.
+    /// The exit code: 0 done, 1 refused or failed, 255 no volumes created (0.8: nothing loaded or unloaded).
     pub code: u8,
 }
 
 const FAILED: u8 = 1;
-/// vchanger returns -1 where volumes or a magazine could not be made.
-const NOT_CREATED: u8 = 255;
+/// vchanger returns -1 where volumes or a magazine could not be made; 0.8 also from a load or unload that fails.
+const MINUS_ONE: u8 = 255;
 
 const HELP: &str = "\
 Usage:
@@ -62,6 +63,8 @@ pub fn run_command_line(args: &[OsString], env: &Environment) -> Outcome {
             done(concat!("vchanger (offsite) version ", env!("CARGO_PKG_VERSION"), "\n").to_owned())
         }
         Ok(Request::Command(invocation)) => run(&invocation, env),
+        // the storage daemon gives all parameters, and its job's log is no place for the help
+        Err(error @ ArgumentError::BadNumber { .. }) if args.len() >= 5 => failed(&error, FAILED),
         Err(error) => Outcome { stdout: HELP.to_owned(), stderr: line(&error), code: FAILED },
     }
 }
@@ -127,8 +130,8 @@ fn execute(changer: &Changer, invocation: &Invocation, config: &Config) -> Outco
         Command::Slots => answered(changer.slots(daemon)),
         Command::ListMags => answered(changer.list_magazines()),
         Command::Loaded { drive } => answered(changer.loaded(*drive)),
-        Command::Load { slot, drive } => answered(changer.load(*slot, *drive).map(|()| String::new())),
-        Command::Unload { drive } => answered(changer.unload(*drive).map(|()| String::new())),
+        Command::Load { slot, drive } => done_or_refused(changer.load(*slot, *drive), config),
+        Command::Unload { drive } => done_or_refused(changer.unload(*drive), config),
         Command::Refresh { force } => match changer.refresh(*force) {
             Ok(()) => done(String::new()),
             Err(error) => failed(&error, FAILED),
@@ -137,7 +140,7 @@ fn execute(changer: &Changer, invocation: &Invocation, config: &Config) -> Outco
             if let Some(pool) = pool
                 && !Config::is_pool_name(pool)
             {
-                let error = arguments::ArgumentError::OptionValue {
+                let error = ArgumentError::OptionValue {
                     option: "--pool".to_owned(),
                     problem: "needs the name of a pool: letters, digits, blanks and : . - _ /",
                 };
@@ -158,7 +161,7 @@ fn execute(changer: &Changer, invocation: &Invocation, config: &Config) -> Outco
             created(changer, report, creation)
         }
         Command::InitMag { .. } => {
-            let error = arguments::ArgumentError::UnknownCommand { command: "initmag".to_owned() };
+            let error = ArgumentError::UnknownCommand { command: "initmag".to_owned() };
             Outcome { stdout: HELP.to_owned(), ..failed(&error, FAILED) }
         }
     }
@@ -171,12 +174,27 @@ fn answered(answer: Result<String, CommandError>) -> Outcome {
     }
 }
 
+/// vchanger 0.8 returns -1 from a load or unload that fails, but for a slot or drive that it does not have.
+fn done_or_refused(outcome: Result<(), CommandError>, config: &Config) -> Outcome {
+    let unknown = |error: &CommandError| {
+        matches!(
+            error,
+            CommandError::NoSuchDrive { .. } | CommandError::Refused(LoadRefusal::NoSuchSlot { .. })
+        )
+    };
+    match outcome {
+        Ok(()) => done(String::new()),
+        Err(error) if config.generation() == Generation::V08 && !unknown(&error) => failed(&error, MINUS_ONE),
+        Err(error) => failed(&error, FAILED),
+    }
+}
+
 /// New volumes are there whether or not Bacula can be told of them now; it will be at the next refresh.
 fn created(changer: &Changer, report: String, creation: Creation) -> Outcome {
     let told = if creation.names.is_empty() { Ok(()) } else { changer.tell_bacula(false) };
     match (creation.error, told) {
-        (Some(error), _) if creation.names.is_empty() => failed(&error, NOT_CREATED),
-        (Some(error), _) => Outcome { stdout: report, ..failed(&error, NOT_CREATED) },
+        (Some(error), _) if creation.names.is_empty() => failed(&error, MINUS_ONE),
+        (Some(error), _) => Outcome { stdout: report, ..failed(&error, MINUS_ONE) },
         (None, Err(error)) => Outcome { stdout: report, stderr: line(&error), code: 0 },
         (None, Ok(())) => done(report),
     }

@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::environment::below;
-use crate::identifiers::MagazineId;
+use crate::identifiers::{DriveIndex, MagazineId};
 use keys::{Key, generation_of, key_of};
 use syntax::Entry;
 
@@ -45,7 +45,7 @@ pub struct BayLayout {
     pub bays: u32,
     /// Slots in each bay, 1 to 9999.
     pub slots_per_magazine: u32,
-    /// Drives, 1 to 16.
+    /// Drives, 1 to 9999 and no more than slots; vchanger 0.8 had 16 at most.
     pub virtual_drives: u32,
 }
 
@@ -285,7 +285,9 @@ impl Draft {
                     self.magazines.push(source);
                 }
             }
-            Key::VirtualDrives => self.virtual_drives = Some(number(manual, value, 1, 16)?),
+            Key::VirtualDrives => {
+                self.virtual_drives = Some(number(manual, value, 1, DriveIndex::HIGHEST)?);
+            }
             Key::SlotsPerMagazine => self.slots_per_magazine = Some(number(manual, value, 1, 9_999)?),
             Key::MagazineBays => self.magazine_bays = Some(number(manual, value, 1, 32)?),
             Key::AutomountDir => self.automount_dir = Some(absolute(manual, text()?)?),

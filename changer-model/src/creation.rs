@@ -1,14 +1,16 @@
 //! Making new volumes: `createvols`, and `initmag` of the 0.8 generation.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write;
 
-use crate::changer::{Changer, ChangerError, Scan, must_be_mounted};
+use crate::changer::{Changer, ChangerError};
 use crate::identifiers::{IllegalVolumeName, MagazineId, VolumeName};
+use crate::legacy;
 use crate::magazine::{Magazine, MagazineError};
 use crate::model::{self, Found};
 use crate::presence::Presence;
 use crate::state::Manner;
+use crate::survey::{Scan, must_be_mounted};
 
 /// Why no volumes, or fewer than asked for, were made.
 #[derive(Debug, thiserror::Error)]
@@ -140,58 +142,40 @@ impl Changer {
                 return Err(CreationError::NoRoom { id: id.clone(), room, count: wish.count });
             }
         }
-        let mut taken: BTreeSet<VolumeName> = volumes.values().map(|v| v.name.clone()).collect();
+        let mut elsewhere = Vec::new();
         for (other, record) in before.magazines.iter().filter(|(other, _)| *other != id) {
-            let elsewhere = self.store.volumes(other, record).map_err(ChangerError::from)?;
-            taken.extend(elsewhere.into_values().map(|v| v.name));
+            elsewhere.extend(self.store.volumes(other, record).map_err(ChangerError::from)?.into_values());
         }
-        let first = wish.start.unwrap_or_else(|| highest_number(&prefix, &taken));
-        let mut found: Vec<Found> = Vec::new();
-        let mut numbers = first..;
-        let mut outcome = Ok(());
-        while made.len() < usize::try_from(wish.count).unwrap_or(usize::MAX) {
-            let Some(number) = numbers.next() else {
-                outcome = Err(CreationError::NumbersUsedUp { prefix: prefix.clone() });
-                break;
-            };
-            let name = match VolumeName::new(format!("{prefix}{number:04}")) {
-                Ok(name) => name,
-                Err(error) => {
-                    outcome = Err(error.into());
-                    break;
-                }
-            };
-            if taken.contains(&name) {
-                continue;
-            }
-            match magazine.create(&name) {
-                Ok(Some(stamp)) => {
-                    let file = name.as_str().to_owned();
-                    found.push(Found { file, name: name.clone(), blank: true, stamp: Some(stamp) });
-                    made.push(name);
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    outcome = Err(error.into());
-                    break;
-                }
-            }
-        }
+        let known = volumes.values().chain(&elsewhere).map(|volume| volume.name.as_str());
+        let outcome = make(&magazine, wish, &prefix, &known.collect(), made);
         if made.is_empty() {
             return outcome;
         }
-        let synced = magazine.sync();
-        model::add(&mut state, id, &mut volumes, found);
-        let names: BTreeSet<&VolumeName> = made.iter().collect();
-        for volume in volumes.values_mut().filter(|v| names.contains(&v.name)) {
-            volume.pool.clone_from(&wish.pool);
+        let blank = |name: &VolumeName| Found {
+            file: name.as_str().to_owned(),
+            name: name.clone(),
+            blank: true,
+            stamp: None,
+        };
+        model::add(&mut state, id, &mut volumes, made.iter().map(blank).collect());
+        if wish.pool.is_some() {
+            let new: HashSet<&VolumeName> = made.iter().collect();
+            for volume in volumes.values_mut().filter(|volume| new.contains(&volume.name)) {
+                volume.pool.clone_from(&wish.pool);
+            }
         }
         if let Some(record) = state.magazines.get_mut(id) {
             record.stamp = magazine.stamp_now();
             record.seen = true;
         }
         let changed = BTreeMap::from([(id.clone(), volumes)]);
-        self.store.commit(Some(&before), &mut state, &changed).map_err(ChangerError::from)?;
+        // the drive and the work directory are flushed side by side; both are before anyone is told
+        let (synced, committed) = std::thread::scope(|scope| {
+            let sync = scope.spawn(|| magazine.sync());
+            let committed = self.store.commit(Some(&before), &mut state, &changed);
+            (sync.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), committed)
+        });
+        committed.map_err(ChangerError::from)?;
         synced?;
         outcome
     }
@@ -200,7 +184,10 @@ impl Changer {
     pub(crate) fn initialise_magazine(&self, bay: u32, number: Option<u32>) -> (String, Creation) {
         match self.magazine_in_bay(bay) {
             Ok((index, slots)) => {
-                let number = number.unwrap_or(index + 1);
+                let number = match number.map_or_else(|| self.next_magazine(), Ok) {
+                    Ok(number) => number,
+                    Err(error) => return (String::new(), Creation { names: Vec::new(), error: Some(error) }),
+                };
                 let wish = Wish {
                     magazine: index,
                     count: slots,
@@ -220,6 +207,23 @@ impl Changer {
             }
             Err(error) => (String::new(), Creation { names: Vec::new(), error: Some(error) }),
         }
+    }
+
+    /// The number for a magazine that gets none by `-m`: above those in use, and above vchanger's own count.
+    fn next_magazine(&self) -> Result<u32, CreationError> {
+        let used =
+            self.known_names()?.iter().filter_map(VolumeName::numbers).map(|(magazine, _)| magazine).max();
+        let counted = legacy::next_magazine(self.store.dir()).unwrap_or(1);
+        Ok(counted.max(used.unwrap_or(0).saturating_add(1)))
+    }
+
+    /// The names of all volumes, also of those that are away.
+    fn known_names(&self) -> Result<BTreeSet<VolumeName>, ChangerError> {
+        let mut names = BTreeSet::new();
+        for (id, record) in self.store.state()?.map(|state| state.magazines).unwrap_or_default() {
+            names.extend(self.store.volumes(&id, &record)?.into_values().map(|v| v.name));
+        }
+        Ok(names)
     }
 
     fn magazine_in_bay(&self, bay: u32) -> Result<(u32, u32), CreationError> {
@@ -276,10 +280,32 @@ impl Changer {
     }
 }
 
+/// Makes the files of new volumes; `made` has those that are there, also when something went wrong on the way.
+fn make(
+    magazine: &Magazine,
+    wish: &Wish,
+    prefix: &str,
+    taken: &HashSet<&str>,
+    made: &mut Vec<VolumeName>,
+) -> Result<(), CreationError> {
+    let count = usize::try_from(wish.count).unwrap_or(usize::MAX);
+    let mut numbers = wish.start.unwrap_or_else(|| highest_number(prefix, taken))..;
+    while made.len() < count {
+        let Some(number) = numbers.next() else {
+            return Err(CreationError::NumbersUsedUp { prefix: prefix.to_owned() });
+        };
+        let name = VolumeName::new(format!("{prefix}{number:04}"))?;
+        if !taken.contains(name.as_str()) && magazine.create(&name)? {
+            made.push(name);
+        }
+    }
+    Ok(())
+}
+
 /// The highest number behind a prefix, or 0.
-fn highest_number(prefix: &str, names: &BTreeSet<VolumeName>) -> u32 {
+fn highest_number(prefix: &str, names: &HashSet<&str>) -> u32 {
     let numbers = names.iter().filter_map(|name| {
-        let digits = name.as_str().strip_prefix(prefix)?;
+        let digits = name.strip_prefix(prefix)?;
         let plain = digits.len() >= 4 && digits.bytes().all(|b| b.is_ascii_digit());
         if plain { digits.parse().ok() } else { None }
     });

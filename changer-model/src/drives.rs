@@ -52,6 +52,9 @@ pub(crate) fn link(
     if generation == Generation::V08 {
         make_bay_directory(&work_dir.join(drive.to_string()))?;
     }
+    if generation == Generation::V1 {
+        remove_bay_directory(work_dir, drive);
+    }
     match fs::symlink_metadata(&path) {
         Ok(data) if !data.is_symlink() => return Err(DriveError::Occupied { path }),
         Ok(_) if fs::read_link(&path).is_ok_and(|now| now == target) => return Ok(()),
@@ -82,6 +85,19 @@ pub(crate) fn unlink(work_dir: &Path, generation: Generation, drive: DriveIndex)
         },
         _ => Ok(()),
     }
+}
+
+/// Takes away what the 0.8 generation has where 1.0 has its link; where more is in it, it stays and is in the way.
+fn remove_bay_directory(work_dir: &Path, drive: DriveIndex) {
+    let directory = link_path(work_dir, Generation::V1, drive);
+    if !fs::symlink_metadata(&directory).is_ok_and(|data| data.is_dir()) {
+        return;
+    }
+    let inner = link_path(work_dir, Generation::V08, drive);
+    if fs::symlink_metadata(&inner).is_ok_and(|data| data.is_symlink()) {
+        let _ = fs::remove_file(&inner);
+    }
+    let _ = fs::remove_dir(&directory);
 }
 
 /// vchanger 0.8 kept a link to the mount point where the directory of ours must be.

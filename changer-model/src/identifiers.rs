@@ -122,6 +122,17 @@ impl VolumeName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The magazine's and the slot's number in a name of the 0.8 generation, `CHANGER_MMMM_SSSS`.
+    pub(crate) fn numbers(&self) -> Option<(u32, u32)> {
+        let number = |digits: &str| {
+            let plain = digits.len() >= 4 && digits.bytes().all(|b| b.is_ascii_digit());
+            if plain { digits.parse().ok() } else { None }
+        };
+        let (before, slot) = self.0.rsplit_once('_')?;
+        let (_changer, magazine) = before.rsplit_once('_')?;
+        Some((number(magazine)?, number(slot)?))
+    }
 }
 
 impl fmt::Display for VolumeName {
@@ -172,6 +183,16 @@ mod tests {
         }
         for bad in ["", ".", "..", "a b", "a/b", "a+b", "ä", "a\n", "a;b", &"x".repeat(128)] {
             assert!(VolumeName::new(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn names_of_the_old_generation_have_two_numbers() {
+        let numbers = |text: &str| VolumeName::new(text).expect("legal").numbers();
+        assert_eq!(numbers("c0_0001_0069"), Some((1, 69)));
+        assert_eq!(numbers("my_changer_0012_10000"), Some((12, 10_000)));
+        for other in ["c0", "c0_0001", "c0_1_0069", "c0_0001_x", "c0_0001_69", "c0_A_0001"] {
+            assert_eq!(numbers(other), None, "{other}");
         }
     }
 }

@@ -8,7 +8,9 @@ use std::path::Path;
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
-use nix::unistd::{Gid, Group, Uid, User, initgroups, setgid, setuid};
+use nix::unistd::{
+    Gid, Group, Uid, User, getgroups, initgroups, setegid, seteuid, setgid, setgroups, setuid,
+};
 
 use crate::config::{Account, Config};
 use crate::environment::Environment;
@@ -59,10 +61,43 @@ pub(crate) fn assume(
     // the user could not make it in a directory of root's; if this fails, using it will say why
     let _ = prepare_work_dir(&env.path(config.work_dir()), user.uid, gid);
     let refused = |source| IdentityError::Refused { user: user.name.clone(), source };
-    let name = CString::new(user.name.as_str()).map_err(|_| refused(nix::Error::EINVAL))?;
-    initgroups(&name, gid).map_err(refused)?;
+    if !user.uid.is_root() {
+        let name = CString::new(user.name.as_str()).map_err(|_| refused(nix::Error::EINVAL))?;
+        initgroups(&name, gid).map_err(refused)?;
+    }
     setgid(gid).map_err(refused)?;
     setuid(user.uid).map_err(refused)
+}
+
+/// Does something with the configured user's rights, for a process of root's that has other work too.
+pub(crate) fn acting<T>(config: &Config, work: impl FnOnce() -> T) -> Result<T, IdentityError> {
+    if !Uid::effective().is_root() {
+        return Ok(work());
+    }
+    let (user, gid) = resolve(&config.user, &config.group)?;
+    let refused = |source| IdentityError::Refused { user: user.name.clone(), source };
+    let name = CString::new(user.name.as_str()).map_err(|_| refused(nix::Error::EINVAL))?;
+    let before = Own { groups: getgroups().map_err(refused)?, gid: Gid::effective() };
+    initgroups(&name, gid).map_err(refused)?;
+    setegid(gid).map_err(refused)?;
+    seteuid(user.uid).map_err(refused)?;
+    let done = work();
+    before.restore().map_err(refused)?;
+    Ok(done)
+}
+
+/// What root was before it acted as another user.
+struct Own {
+    groups: Vec<Gid>,
+    gid: Gid,
+}
+
+impl Own {
+    fn restore(&self) -> nix::Result<()> {
+        seteuid(Uid::from_raw(0))?;
+        setegid(self.gid)?;
+        setgroups(&self.groups)
+    }
 }
 
 /// Makes the work directory for the user, where it is missing.

@@ -49,6 +49,8 @@ mod places;
 mod presence;
 mod state;
 mod store;
+mod survey;
+mod takeover;
 mod telling;
 
 pub use answers::CommandError;
@@ -73,4 +75,5 @@ pub use magazine::MagazineError;
 pub use marker::{marker_path, remove_marker, write_marker};
 pub use model::LoadRefusal;
 pub use store::StateError;
+pub use takeover::{TakeOver, TakeOverError, TakenOver};
 pub use telling::RefreshError;

@@ -8,13 +8,14 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::dir::{Dir, Type};
 use nix::fcntl::{AtFlags, OFlag, open, openat};
-use nix::sys::stat::{Mode, SFlag, fstatat};
+use nix::sys::stat::{Mode, SFlag, fstat, fstatat, mknodat};
+use nix::unistd::{Gid, Uid, fchownat, getegid, geteuid};
 
 use crate::environment::Environment;
 use crate::identifiers::VolumeName;
@@ -27,6 +28,8 @@ use crate::state::{DirectoryStamp, FileStamp, Volume, Volumes};
 const MOST_ENTRIES: usize = 200_000;
 /// Files opened in one scan that turned out to be no volumes.
 const MOST_FOREIGN: usize = 10_000;
+/// How long a scan opens files that it does not know; what is left waits for the next one.
+const LONGEST_SCAN: Duration = Duration::from_secs(20);
 
 /// Why a magazine cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +101,8 @@ pub(crate) struct Magazine {
     handle: OwnedFd,
     /// A file system of its own sits on the directory.
     pub(crate) mount_point: bool,
+    /// Who gets the files that root makes here.
+    owner: Option<(Uid, Gid)>,
 }
 
 /// What a scan brought.
@@ -122,7 +127,8 @@ impl Magazine {
         if must_be_mounted && !mount_point {
             return Err(MagazineError::NotMounted { directory: directory.to_owned() });
         }
-        Ok(Self { directory: actual, handle, mount_point })
+        let owner = other_owner(&handle).map_err(|errno| unopenable(errno.into()))?;
+        Ok(Self { directory: actual, handle, mount_point, owner })
     }
 
     pub(crate) fn directory(&self) -> &Path {
@@ -145,6 +151,7 @@ impl Magazine {
             openat(&self.handle, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty());
         let mut dir = Dir::from_fd(again.map_err(unlistable)?).map_err(unlistable)?;
         let mut foreign = 0;
+        let begun = Instant::now();
         for entry in dir.iter().take(MOST_ENTRIES) {
             let entry = entry.map_err(unlistable)?;
             let plausible = matches!(entry.file_type(), None | Some(Type::File));
@@ -156,7 +163,7 @@ impl Magazine {
                 Ok(Some(one)) => found.push(one),
                 Ok(None) | Err(_) => foreign += 1,
             }
-            if foreign >= MOST_FOREIGN {
+            if foreign >= MOST_FOREIGN || begun.elapsed() > LONGEST_SCAN {
                 break;
             }
         }
@@ -173,7 +180,8 @@ impl Magazine {
         let stamp = Some(FileStamp(stat.st_ino, size, stat.st_mtime, stat.st_mtime_nsec));
         let of = |name: VolumeName, blank: bool| Found { file: file.to_owned(), name, blank, stamp };
         if size == 0 {
-            return Ok(blank_name(file).map(|name| of(name, true)));
+            let name = self.loaded_by_old_program(file).or_else(|| blank_name(file));
+            return Ok(name.map(|name| of(name, true)));
         }
         if let Some(volume) = known.filter(|v| v.stamp == stamp) {
             return Ok(Some(of(volume.name.clone(), volume.blank)));
@@ -199,6 +207,16 @@ impl Magazine {
         } else {
             Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"))
         }
+    }
+
+    /// vchanger 0.8 calls a volume's file `driveN` while it is loaded, and keeps its name in `loadedN`.
+    fn loaded_by_old_program(&self, file: &str) -> Option<VolumeName> {
+        let drive = numbered(file, "drive")?;
+        let mut text = vec![0; VolumeName::LONGEST + 2];
+        let read =
+            self.open_file(&format!("loaded{drive}")).and_then(|file| file.read_at(&mut text, 0)).ok()?;
+        let line = std::str::from_utf8(text.get(..read)?).ok()?.lines().next()?;
+        VolumeName::new(line.trim()).ok()
     }
 
     /// Opens a volume's file and makes sure that it holds this volume; returns whether it is blank.
@@ -229,23 +247,24 @@ impl Magazine {
         }
     }
 
-    /// Makes a blank volume; `Ok(None)` when a file of that name is there.
-    pub(crate) fn create(&self, name: &VolumeName) -> Result<Option<FileStamp>, MagazineError> {
-        let failed = |source| MagazineError::Uncreatable {
+    /// Makes a blank volume; false when a file of that name is there. It is on the drive after [`Magazine::sync`].
+    pub(crate) fn create(&self, name: &VolumeName) -> Result<bool, MagazineError> {
+        let failed = |errno: nix::Error| MagazineError::Uncreatable {
             directory: self.directory.clone(),
             name: name.clone(),
-            source,
+            source: errno.into(),
         };
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let mode = Mode::from_bits_truncate(0o666);
-        let file = match openat(&self.handle, name.as_str(), flags, mode) {
-            Ok(handle) => File::from(handle),
-            Err(nix::Error::EEXIST) => return Ok(None),
-            Err(errno) => return Err(failed(errno.into())),
-        };
-        crate::store::give_to_owner_of(&self.directory, &file).map_err(failed)?;
-        let data = file.metadata().map_err(failed)?;
-        Ok(Some(FileStamp(data.ino(), data.size(), data.mtime(), data.mtime_nsec())))
+        match mknodat(&self.handle, name.as_str(), SFlag::S_IFREG, mode, 0) {
+            Ok(()) => {}
+            Err(nix::Error::EEXIST) => return Ok(false),
+            Err(errno) => return Err(failed(errno)),
+        }
+        if let Some((user, group)) = self.owner {
+            fchownat(&self.handle, name.as_str(), Some(user), Some(group), AtFlags::AT_SYMLINK_NOFOLLOW)
+                .map_err(failed)?;
+        }
+        Ok(true)
     }
 
     /// Forces the directory's new entries to the drive.
@@ -268,12 +287,25 @@ impl Magazine {
     }
 }
 
+/// What root makes in another user's directory belongs to that user, or the user could not write it.
+fn other_owner(directory: &OwnedFd) -> nix::Result<Option<(Uid, Gid)>> {
+    if !geteuid().is_root() {
+        return Ok(None);
+    }
+    let stat = fstat(directory)?;
+    let owner = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+    Ok((owner != (geteuid(), getegid())).then_some(owner))
+}
+
+/// The number behind a prefix, where nothing else is.
+fn numbered<'f>(file: &'f str, prefix: &str) -> Option<&'f str> {
+    file.strip_prefix(prefix)
+        .filter(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+}
+
 fn blank_name(file: &str) -> Option<VolumeName> {
-    let numbered = |prefix| {
-        let number = file.strip_prefix(prefix).unwrap_or_default();
-        !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
-    };
-    let vchanger08 = file == "index" || numbered("loaded") || numbered("drive");
+    let vchanger08 =
+        file == "index" || numbered(file, "loaded").is_some() || numbered(file, "drive").is_some();
     if vchanger08 || file.starts_with('.') { None } else { VolumeName::new(file).ok() }
 }
 

@@ -211,10 +211,12 @@ fn place_new(state: &mut State, news: Vec<Scanned<'_>>, mut freed: Freed) {
     // a place that was just freed gets no other volume yet, so that no call loads what its caller did not mean
     let taken = state.magazines.values().map(|record| &record.places).chain([&freed.places]);
     let mut library = FreePlaces::beside(taken);
-    for Scanned { id, volumes, found } in news {
+    for Scanned { id, volumes, mut found } in news {
         let record = state.magazines.entry(id.clone()).or_default();
         let mut bay = FreePlaces::beside([&record.places, &freed.places]);
         let before = record.places.len();
+        // in a bay the number in a name says where the volume belongs, as with vchanger 0.8; the others get what is left
+        found.sort_by_key(|one| manner == Manner::ByVolume || one.name.numbers().is_none());
         for Found { file, name, blank, stamp } in found {
             let place = match manner {
                 Manner::ByVolume => {
@@ -222,10 +224,11 @@ fn place_new(state: &mut State, news: Vec<Scanned<'_>>, mut freed: Freed) {
                     left.unwrap_or_else(|| library.lowest())
                 }
                 Manner::ByBay { slots_per_magazine, .. } => {
-                    let lowest = bay.lowest();
-                    // a full bay has no other place for what took a volume's place
-                    let again = || freed.places.iter().find(|place| !record.places.contains(*place));
-                    if lowest > slots_per_magazine { again().unwrap_or(lowest) } else { lowest }
+                    let own = name.numbers().map(|(_, slot)| slot);
+                    match own.filter(|slot| (1..=slots_per_magazine).contains(slot) && bay.take(*slot)) {
+                        Some(own) => own,
+                        None => in_full_bay(bay.lowest(), slots_per_magazine, record, &freed),
+                    }
                 }
             };
             if place > highest_place(manner) {
@@ -242,6 +245,12 @@ fn place_new(state: &mut State, news: Vec<Scanned<'_>>, mut freed: Freed) {
         let blank = volumes.values().filter(|volume| volume.blank && !volume.refused).count();
         record.blank = u32::try_from(blank).unwrap_or(u32::MAX);
     }
+}
+
+/// A full bay has no other place for what took a volume's place.
+fn in_full_bay(lowest: u32, slots_per_magazine: u32, record: &MagazineRecord, freed: &Freed) -> u32 {
+    let again = || freed.places.iter().find(|place| !record.places.contains(*place));
+    if lowest > slots_per_magazine { again().unwrap_or(lowest) } else { lowest }
 }
 
 fn highest_place(manner: Manner) -> u32 {
@@ -345,39 +354,57 @@ pub(crate) fn debt(state: &State, present: &BTreeSet<MagazineId>) -> Debt {
     debt
 }
 
-/// Gives every volume a place anew when the configuration's generation changed.
+/// Gives every volume a place when the configuration's generation changed: one that was shown in a bay keeps its
+/// slot, the others get slots of their own, magazine by magazine.
 pub(crate) fn change_manner(
     state: &mut State,
     manner: Manner,
     order: &[MagazineId],
     volumes: &mut BTreeMap<MagazineId, Volumes>,
 ) {
-    let configured = order.iter().filter(|id| state.magazines.contains_key(*id));
+    let slots = total_slots(state);
+    let before = std::mem::replace(&mut state.manner, manner);
+    let standing = |id: &&MagazineId| state.magazines.get(*id).is_some_and(|record| record.bay.is_some());
+    let configured = || order.iter().filter(|id| state.magazines.contains_key(*id));
     let others = state.magazines.keys().filter(|id| !order.contains(id));
-    let ids: Vec<MagazineId> = configured.chain(others).cloned().collect();
-    state.manner = manner;
-    state.highest_slot = 0;
-    let mut next = 1;
+    let first = configured().filter(standing);
+    let then = configured().filter(|id| !standing(id)).chain(others);
+    let ids: Vec<MagazineId> = first.chain(then).cloned().collect();
+    let mut free = FreePlaces::beside([]);
     for id in ids {
         let Some(record) = state.magazines.get_mut(&id) else { continue };
-        record.bay = None;
-        record.revision += 1;
-        if let Manner::ByBay { .. } = manner {
-            next = 1;
-        }
         let old = volumes.remove(&id).unwrap_or_default();
         let mut new = Volumes::new();
-        for volume in old.into_values() {
-            if next > highest_place(manner) {
-                break;
-            }
-            new.insert(next, volume);
-            next += 1;
+        for (place, volume) in old {
+            let shown = slot_of(before, record, place).filter(|_| before != Manner::ByVolume);
+            let kept = shown.map(Slot::number).filter(|slot| manner == Manner::ByVolume && free.take(*slot));
+            new.insert(kept.unwrap_or_else(|| free.lowest()), volume);
         }
+        if let Manner::ByBay { .. } = manner {
+            new = (1..=highest_place(manner)).zip(new.into_values()).collect();
+        }
+        record.bay = None;
+        record.revision += 1;
         record.places = new.keys().copied().collect::<Places>();
-        if manner == Manner::ByVolume {
-            state.highest_slot = state.highest_slot.max(record.places.highest().unwrap_or(0));
-        }
         volumes.insert(id, new);
+    }
+    let highest = state.magazines.values().filter_map(|record| record.places.highest()).max();
+    // Bacula was told of that many, and looks at no slot above
+    state.highest_slot = if manner == Manner::ByVolume { highest.unwrap_or(0).max(slots) } else { 0 };
+}
+
+/// Gives magazines other names, which their records, slots and volumes go by from then on.
+pub(crate) fn rename(
+    state: &mut State,
+    volumes: &mut BTreeMap<MagazineId, Volumes>,
+    names: &[(MagazineId, MagazineId)],
+) {
+    for (old, new) in names.iter().filter(|(old, new)| old != new) {
+        if let Some(record) = state.magazines.remove(old) {
+            state.magazines.insert(new.clone(), record);
+        }
+        if let Some(known) = volumes.remove(old) {
+            volumes.insert(new.clone(), known);
+        }
     }
 }

@@ -103,6 +103,15 @@ impl FreePlaces {
         Self { taken: Places { ranges }, next: 1 }
     }
 
+    /// Takes a number, if it is free.
+    pub(crate) fn take(&mut self, number: u32) -> bool {
+        let free = !self.taken.contains(number);
+        if free {
+            self.taken.insert(number);
+        }
+        free
+    }
+
     /// Takes the lowest free number.
     pub(crate) fn lowest(&mut self) -> u32 {
         while let Some((_, last)) =

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::config::MagazineSetting;
 use crate::environment::Environment;
 use crate::marker::read_marker;
-use crate::mounts::{Mounts, in_fstab};
+use crate::mounts::{Mount, Mounts, in_fstab};
 use crate::state::MagazineRecord;
 
 /// The source of autofs mounts whose drives are announced by marker files.
@@ -40,6 +40,16 @@ pub(crate) enum Presence {
         directory: PathBuf,
         access: Access,
     },
+}
+
+impl Presence {
+    /// Where its files are, or would be if it is there.
+    pub(crate) fn directory(&self) -> Option<&Path> {
+        match self {
+            Self::Absent => None,
+            Self::Unknown { directory } | Self::Present { directory, .. } => Some(directory),
+        }
+    }
 }
 
 /// Finds magazines, reading the mount table at most once and only when it is needed.
@@ -101,7 +111,8 @@ impl<'e> Finder<'e> {
             .any(|path| mounts.on(path).is_some_and(|m| !m.is_autofs()))
     }
 
-    /// Where the device with a file system's UUID is mounted, by udev's links.
+    /// Where the device with a file system's UUID is mounted, by udev's links. Of several devices with one UUID (a
+    /// clone), the link leads to one, so each mounted one is asked for; while none is plugged, no link is there.
     fn mounted_device(&self, uuid: &str) -> Option<PathBuf> {
         let link = self.device_link(uuid)?;
         let device = fs::metadata(&link).ok()?.rdev();
@@ -112,10 +123,19 @@ impl<'e> Finder<'e> {
             source.starts_with("/dev")
                 && fs::metadata(self.env.path(source)).is_ok_and(|m| m.rdev() == device)
         };
-        mounts
-            .iter()
-            .find(|m| (m.major, m.minor) == (major, minor) || (m.major == 0 && same_source(&m.source)))
-            .map(|m| m.directory.clone())
+        let linked =
+            |m: &&Mount| (m.major, m.minor) == (major, minor) || (m.major == 0 && same_source(&m.source));
+        let clone = |m: &&Mount| m.source.starts_with("/dev") && self.has_uuid(m, uuid);
+        let found = mounts.iter().find(linked).or_else(|| mounts.iter().find(clone));
+        found.map(|m| m.directory.clone())
+    }
+
+    /// Whether udev's database gives a mounted device this UUID (udev's `src/libudev`: `b` and the device number).
+    fn has_uuid(&self, mount: &Mount, uuid: &str) -> bool {
+        let entry = self.env.path(format!("/run/udev/data/b{}:{}", mount.major, mount.minor));
+        let text = fs::read_to_string(entry).unwrap_or_default();
+        let mut found = text.lines().filter_map(|line| line.strip_prefix("E:ID_FS_UUID="));
+        found.any(|found| found.eq_ignore_ascii_case(uuid))
     }
 
     /// udev's link to the device with a UUID; some file systems' UUIDs are in upper case there.

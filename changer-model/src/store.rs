@@ -203,7 +203,8 @@ impl Store {
         state.serial += 1;
         for (id, volumes) in changed {
             let name = format!("{VOLUMES}{}-{}.json", file_name_of(id), state.serial);
-            self.write(&name, &volumes_text(id, volumes), true)?;
+            // its name is new, and nothing reads it before the state names it
+            self.write_new(&name, &volumes_text(id, volumes), true)?;
             if let Some(record) = state.magazines.get_mut(id) {
                 record.volumes_file = Some(name);
                 record.places = volumes.keys().copied().collect();
@@ -257,20 +258,7 @@ impl Store {
 
     fn write(&self, name: &str, text: &[u8], durable: bool) -> Result<(), StateError> {
         let path = self.dir.join(name);
-        let fresh = self.dir.join(format!("{name}.new"));
-        remove_if_there(&fresh)?;
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o640)
-            .custom_flags(nix::libc::O_NOFOLLOW)
-            .open(&fresh)
-            .map_err(StateError::io("create", &fresh))?;
-        file.write_all(text).map_err(StateError::io("write", &fresh))?;
-        give_to_owner_of(&self.dir, &file).map_err(StateError::io("change the owner of", &fresh))?;
-        if durable {
-            file.sync_all().map_err(StateError::io("write", &fresh))?;
-        }
+        let fresh = self.write_new(&format!("{name}.new"), text, durable)?;
         fs::rename(&fresh, &path).map_err(StateError::io("replace", &path))?;
         if durable {
             File::open(&self.dir)
@@ -278,6 +266,25 @@ impl Store {
                 .map_err(StateError::io("write", &self.dir))?;
         }
         Ok(())
+    }
+
+    /// Makes a file that nobody reads yet; what was left there by a call that did not end is replaced.
+    fn write_new(&self, name: &str, text: &[u8], durable: bool) -> Result<PathBuf, StateError> {
+        let path = self.dir.join(name);
+        remove_if_there(&path)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o640)
+            .custom_flags(nix::libc::O_NOFOLLOW)
+            .open(&path)
+            .map_err(StateError::io("create", &path))?;
+        file.write_all(text).map_err(StateError::io("write", &path))?;
+        give_to_owner_of(&self.dir, &file).map_err(StateError::io("change the owner of", &path))?;
+        if durable {
+            file.sync_all().map_err(StateError::io("write", &path))?;
+        }
+        Ok(path)
     }
 
     /// Removes volume files that neither the state nor the one before names. What stays is swept the next time.

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::changer::{Changer, ChangerError, Scan, View};
+use crate::changer::{Changer, ChangerError, View};
 use crate::console::{Console, ConsoleError, is_installed};
 use crate::dialogue;
 use crate::identifiers::{MagazineId, Slot, VolumeName};
@@ -17,6 +17,7 @@ use crate::magazine::MagazineError;
 use crate::model;
 use crate::places::Places;
 use crate::state::Volumes;
+use crate::survey::Scan;
 
 /// Why `refresh` did not do all of its work.
 #[derive(Debug, thiserror::Error)]

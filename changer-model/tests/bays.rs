@@ -70,15 +70,73 @@ fn a_drive_is_a_link_in_a_directory() {
 #[test]
 fn a_magazine_is_initialised_once() {
     let site = old_site();
-    let line = format!("created magazine 2 in bay 2 [{}]\n", site.path("m1").display());
+    let line = format!("created magazine 1 in bay 2 [{}]\n", site.path("m1").display());
     assert_eq!(site.answer("initmag 2"), line);
-    assert!(site.answer("list").ends_with("4:c0_0002_0001\n5:c0_0002_0002\n6:c0_0002_0003\n"));
+    assert!(site.answer("list").ends_with("4:c0_0001_0001\n5:c0_0001_0002\n6:c0_0001_0003\n"));
     let again = site.run("INITMAG 2");
     assert_eq!((again.code, again.stdout.as_str()), (255, ""));
     assert!(again.stderr.contains("is initialised already"), "{}", again.stderr);
     assert_eq!(site.run("initmag 3").code, 255);
     assert!(site.answer("initmag 1 -m 7").starts_with("created magazine 7 in bay 1"));
     assert_eq!(site.run("createvols 0 1").code, 255, "the bay is full");
+    swap(&site, "m0", "away-m0");
+    assert!(site.answer("initmag 1").starts_with("created magazine 8 in bay 1"), "no number is given twice");
+}
+
+#[test]
+fn bays_are_listed_as_the_old_program_does() {
+    let site = old_site();
+    assert_eq!(
+        site.answer("listmags"),
+        format!("1::0:{}\n2::0:{}\n", site.path("m0").display(), site.path("m1").display())
+    );
+    site.answer("initmag 2 -m 5");
+    swap(&site, "m0", "away-m0");
+    swap(&site, "m2", "away-m2");
+    assert_eq!(site.answer("listmags"), format!("1::0:\n2:c0:5:{}\n", site.path("m1").display()));
+}
+
+#[test]
+fn a_volume_stands_where_its_number_says() {
+    let site = old_site();
+    for name in ["m0/c0_0001_0003", "m0/c0_0001_0001", "m0/other"] {
+        site.volume(name);
+    }
+    assert_eq!(site.answer("list"), "1:c0_0001_0001\n2:other\n3:c0_0001_0003\n4:\n5:\n6:\n");
+}
+
+#[test]
+fn what_the_old_program_left_is_taken_over() {
+    let site = old_site();
+    let work = |name: &str, text: &str| assert!(fs::write(site.path("work").join(name), text).is_ok());
+    let magazine = |name: &str| format!("{}\n", site.path(name).display());
+    assert!(fs::create_dir(site.path("work")).is_ok());
+    work("bay1", &magazine("m2"));
+    work("bay2", &magazine("m0"));
+    work("nextmag", "9");
+    work("state0", "\n");
+    // drive 1 holds a new, empty volume, whose file is called drive1 for as long
+    work("state1", "c0_0004_0002\n");
+    assert!(std::os::unix::fs::symlink(site.path("m2"), site.path("work/1")).is_ok());
+    for (name, text) in
+        [("m2/index", "c0_0004"), ("m2/loaded0", "\n"), ("m2/loaded1", "c0_0004_0002\n"), ("m2/drive1", "")]
+    {
+        assert!(fs::write(site.path(name), text).is_ok());
+    }
+    site.volume("m2/c0_0004_0003");
+    site.volume("m0/c0_0001_0002");
+    let before = "1:\n2:c0_0004_0002\n3:c0_0004_0003\n4:\n5:c0_0001_0002\n6:\n";
+    assert_eq!(site.answer("list"), before);
+    assert_eq!(site.answer("loaded 2 dev 1"), "2\n");
+    assert_eq!(fs::read_link(site.path("work/1/drive1")).ok(), Some(site.path("m2/drive1")));
+    assert_eq!(site.answer("loaded 2 dev 0"), "0\n");
+    let listed = format!("1:c0:4:{}\n2:c0:1:{}\n", site.path("m2").display(), site.path("m0").display());
+    assert_eq!(site.answer("listmags"), listed);
+    assert_eq!(site.answer("unload 2 dev 1"), "");
+    assert_eq!(site.answer("load 2 dev 0"), "");
+    assert_eq!(site.answer("list"), before);
+    swap(&site, "m0", "away-m0");
+    assert!(site.answer("initmag 2").starts_with("created magazine 9 in bay 2"));
 }
 
 #[test]
@@ -87,6 +145,7 @@ fn a_site_can_change_to_the_new_generation() {
     site.volume("m0/a");
     site.volume("m1/b");
     site.answer("list");
+    site.answer("load 1 dev 0");
     let text = format!(
         "Storage Resource = c0\nWork Dir = {}\nbconsole = \"\"\nMagazine = {}\nMagazine = {}\n",
         site.path("work").display(),
@@ -94,9 +153,14 @@ fn a_site_can_change_to_the_new_generation() {
         site.path("m1").display()
     );
     assert!(fs::write(site.path("c.conf"), text).is_ok());
-    assert!(site.answer("list").starts_with("1:a\n2:b\n3:\n"));
+    assert!(
+        site.answer("list").starts_with("1:a\n2:\n3:\n4:b\n5:\n"),
+        "each keeps the slot it had in its bay"
+    );
     assert_eq!(site.answer("slots"), "10\n");
     assert_eq!(site.run("initmag 1").code, 1);
+    assert_eq!(site.answer("loaded 1 dev 0"), "1\n");
+    assert_eq!(fs::read_link(site.path("work/0")).ok(), Some(site.path("m0/a")), "where 0.8 had a directory");
 }
 
 #[test]
