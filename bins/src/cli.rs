@@ -179,7 +179,8 @@ pub struct Conf {
     /// Checks the configuration files below DIR against each other, and by Bacula's own programs.
     #[arg(long, value_name = "DIR")]
     pub check: Option<PathBuf>,
-    /// Takes over a site that runs vchanger: prints the tables `changer` and `magazine` for site.toml.
+    /// Takes over a site that runs vchanger: extends site.toml by its changer and its plugged drives, and keeps the
+    /// slots of their volumes. Stop bacula-sd before.
     #[arg(long, value_name = "VCHANGER_CONF", conflicts_with = "check")]
     pub import: Option<PathBuf>,
     /// Replaces files that offsite didn't write or that were edited; the old ones are kept beside them.

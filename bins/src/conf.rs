@@ -31,7 +31,7 @@ pub fn run(root: &Root, options: &Conf) -> Result<(), Failure> {
         return check::run(directory, options.json);
     }
     if let Some(config) = &options.import {
-        return import::run(root, config);
+        return import::run(root, config, options);
     }
     let site = Site::load(root)?;
     let files = files(root, &site)?;

@@ -14,7 +14,8 @@ use crate::site::Site;
 /// Length of the site's key file in bytes, as in the tutorial.
 const KEY_BYTES: usize = 4096;
 
-const FIRST_SITE: &str = r#"# The one description of this site; everything else is generated from it: offsite conf.
+/// What a new site.toml says.
+pub const FIRST_SITE: &str = r#"# The one description of this site; everything else is generated from it: offsite conf.
 # Every key is optional; those below show their defaults.
 
 # key_file = "/etc/offsite/key"
@@ -23,7 +24,7 @@ const FIRST_SITE: &str = r#"# The one description of this site; everything else 
 # sync = false                    # true: each write reaches the drive before it returns (slower)
 
 [changer]
-name = "c0"                       # also the name of the Director's Storage resource
+# name = "c0"                     # also the name of the Director's Storage resource
 
 # [bacula]                        # daemons, pool, schedule, jobs: see the README
 

@@ -20,9 +20,70 @@ pub fn add(root: &Root, magazine: &Magazine) -> Result<Site, Failure> {
     Ok(site)
 }
 
+/// The text of a site.toml with what a running site brings: its settings, by table and key, and its drives. What is
+/// there stays; a setting that is there must say the same.
+pub fn merged(
+    text: &str,
+    settings: &[(&str, &str, String)],
+    magazines: &[Magazine],
+    path: &Path,
+) -> Result<String, Failure> {
+    let mut document = parsed(text, path)?;
+    for (tables, key, wanted) in settings {
+        set(&mut document, tables, key, wanted, path)?;
+    }
+    for magazine in magazines {
+        push(&mut document, magazine, path)?;
+    }
+    Ok(document.to_string())
+}
+
 fn with_magazine(text: &str, magazine: &Magazine, path: &Path) -> Result<String, Failure> {
-    let mut document: DocumentMut =
-        text.parse().or_exit(Exit::Usage, format!("cannot parse {}", path.display()))?;
+    merged(text, &[], std::slice::from_ref(magazine), path)
+}
+
+fn parsed(text: &str, path: &Path) -> Result<DocumentMut, Failure> {
+    text.parse().or_exit(Exit::Usage, format!("cannot parse {}", path.display()))
+}
+
+/// Sets `key` in a table such as `bacula.accounts`.
+fn set(
+    document: &mut DocumentMut,
+    tables: &str,
+    key: &str,
+    wanted: &str,
+    path: &Path,
+) -> Result<(), Failure> {
+    let not_a_table = || Failure::new(Exit::Usage, format!("{}: `{tables}` is not a table", path.display()));
+    let mut table: &mut Table = document.as_table_mut();
+    for name in tables.split('.') {
+        let implicit = || {
+            let mut table = Table::new();
+            table.set_implicit(true);
+            Item::Table(table)
+        };
+        table = table.entry(name).or_insert_with(implicit).as_table_mut().ok_or_else(not_a_table)?;
+    }
+    match table.get(key) {
+        None => drop(table.insert(key, value(wanted))),
+        Some(there) if there.as_str() == Some(wanted) => {}
+        Some(there) => {
+            let there = there.to_string();
+            return Err(Failure::new(
+                Exit::Refused,
+                format!(
+                    "{} has {tables}.{key} = {}, the site to import has {wanted:?}",
+                    path.display(),
+                    there.trim()
+                ),
+            )
+            .hint("only one of them can stay: change or remove the line, then import again"));
+        }
+    }
+    Ok(())
+}
+
+fn push(document: &mut DocumentMut, magazine: &Magazine, path: &Path) -> Result<(), Failure> {
     let mut table = Table::new();
     table.insert("name", value(&magazine.name));
     if let Some(luks) = magazine.luks_uuid {
@@ -41,7 +102,7 @@ fn with_magazine(text: &str, magazine: &Magazine, path: &Path) -> Result<String,
         )
     })?;
     tables.push(table);
-    Ok(document.to_string())
+    Ok(())
 }
 
 #[cfg(test)]
@@ -62,5 +123,22 @@ mod tests {
         let after = with_magazine(before, &magazine, path).unwrap();
         assert!(after.starts_with(before), "{after}");
         assert_eq!(Site::parse(&after, path).unwrap().magazines, [magazine]);
+    }
+    #[test]
+    fn what_is_there_stays_and_must_agree() {
+        let path = Path::new("site.toml");
+        let settings = [
+            ("changer", "name", "c0".to_owned()),
+            ("changer", "work_dir", "/var/w".to_owned()),
+            ("bacula.accounts", "user", "b".to_owned()),
+        ];
+        let before = "idle_seconds = 60 # longer\n\n[changer]\nname = \"c0\" # ours\n";
+        let after = merged(before, &settings, &[], path).unwrap();
+        assert!(after.starts_with(before), "{after}");
+        assert!(after.ends_with("work_dir = \"/var/w\"\n\n[bacula.accounts]\nuser = \"b\"\n"), "{after}");
+        assert_eq!(merged(&after, &settings, &[], path).unwrap(), after, "doing it again changes nothing");
+        let refused = merged("[changer]\nname = \"x\"\n", &settings, &[], path).unwrap_err();
+        assert_eq!(refused.exit(), Exit::Refused);
+        assert!(refused.message().contains("changer.name = \"x\""), "{refused}");
     }
 }

@@ -283,17 +283,28 @@ fn conf_imports_the_tutorials_own_file() {
          magazine = \"UUID:6c5b725d-50c4-4605-b750-4f23575b9b5f\"\n",
     )
     .unwrap();
-    std::fs::create_dir_all(world.path("mnt/eSATA-1_Backups")).unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_offsite"))
-        .args(["conf", "--import", shown(&config)])
-        .output()
-        .unwrap();
+    let import = ["conf", "--import", shown(&config)];
+    let site_toml = world.path("etc/offsite/site.toml");
+    let output = world.offsite(&[&import[..], &["--dry-run"]].concat());
     let said = text(&output);
     assert!(output.status.success(), "{said}");
     assert!(
-        said.contains("name = \"c0\"") && said.contains("6c5b725d-50c4-4605-b750-4f23575b9b5f"),
+        said.contains("+name = \"c0\"") && said.contains("UUID:6c5b725d-50c4-4605-b750-4f23575b9b5f: "),
         "{said}"
     );
+    assert!(!site_toml.exists(), "a dry run writes nothing");
+
+    let output = world.offsite(&import);
+    assert!(output.status.success(), "{}", text(&output));
+    let written = std::fs::read_to_string(&site_toml).unwrap();
+    assert!(written.contains("work_dir = \"/var/lib/bacula/vchanger/c0\""), "{written}");
+    let output = world.offsite(&[&import[..], &["--json"]].concat());
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(value["magazines"][0]["problem"].is_string(), "{value}");
+    assert_eq!(std::fs::read_to_string(&site_toml).unwrap(), written, "doing it again changes nothing");
+
+    std::fs::write(&site_toml, written.replace("\"c0\"", "\"mine\"")).unwrap();
+    world.fails(&import, 3, "changer.name = \"mine\"", "import again");
 }
 
 #[test]

@@ -1,45 +1,196 @@
-//! `offsite conf --import`: the parts of site.toml that a running vchanger site amounts to.
+//! `offsite conf --import`: makes a running vchanger site part of site.toml; volumes keep their slots.
 
 use std::path::Path;
 
-use changer_model::{Config, MagazineSource};
+use changer_model::{Changer, Config, Environment, MagazineSource, Privileges, TakeOver, TakenOver};
 use mount_by_uuid::{FsUuid, MountTable, System, Tag};
+use serde::Serialize;
 
-use crate::failure::{Exit, Failure, OrFail as _};
+use crate::cli::Conf;
+use crate::failure::{Exit, Failure, OrFail as _, chain};
+use crate::init::FIRST_SITE;
 use crate::paths::Root;
-use crate::site::Magazine;
+use crate::site::{Magazine, Site};
+use crate::{durable, register, report};
 
-/// Prints the parts for site.toml; nothing is written.
-pub(super) fn run(root: &Root, config: &Path) -> Result<(), Failure> {
-    let config = Config::load(root.path(), config).or_exit(Exit::Usage, "cannot import")?;
-    println!("# from {}", config.path().display());
-    println!("[changer]");
-    println!("name = {:?}", config.storage());
-    println!("work_dir = \"{}\"", config.work_dir().display());
-    if let Some(user) = config.user() {
-        println!("\n[bacula.accounts]\nuser = {user:?}");
+/// What becomes of one magazine of vchanger.conf.
+#[derive(Debug, Serialize)]
+struct Imported {
+    /// `UUID:...` or a directory, as vchanger.conf has it.
+    source: String,
+    /// What site.toml calls it.
+    name: Option<String>,
+    /// Why it is not in site.toml.
+    problem: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    site_toml: &'a Path,
+    written: bool,
+    magazines: Vec<Imported>,
+    slots: Vec<TakenOver>,
+}
+
+/// Shows what site.toml becomes, writes it, and takes the slots over.
+pub(super) fn run(root: &Root, config: &Path, options: &Conf) -> Result<(), Failure> {
+    let old = Config::load(root.path(), config).or_exit(Exit::Usage, "cannot import")?;
+    let path = root.site_toml();
+    let there = there(&path)?;
+    let before = there.as_deref().unwrap_or(FIRST_SITE);
+    let found = find(root, &old, &Site::parse(before, &path)?);
+    let new: Vec<Magazine> = found.iter().filter_map(Found::to_enrol).collect();
+    let after = register::merged(before, &settings(&old), &new, &path)?;
+    let site = Site::parse(&after, &path)?;
+    let shown = path.display().to_string();
+    if !options.json {
+        print!(
+            "{}",
+            bacula_conf::difference(there.as_deref().unwrap_or_default(), &after, &shown, "with its site")
+        );
     }
-    let system = System::new(root.kernel());
-    for (number, source) in config.magazines().iter().enumerate() {
-        println!();
-        match describe(root, &system, source) {
-            Ok(magazine) => {
-                println!("[[magazine]]");
-                println!("name = \"M{}\"                # what the sticker says", number + 1);
-                println!("fs_uuid = \"{}\"", magazine.fs_uuid);
-                println!("fs_type = \"{}\"", magazine.fs_type);
-                match magazine.luks_uuid {
-                    Some(luks) => println!("luks_uuid = \"{luks}\""),
-                    None => println!("# no LUKS container was found behind it: an unencrypted drive"),
-                }
+    let taken = if options.dry_run {
+        TakeOver::default()
+    } else {
+        write(&path, there.as_deref(), &after)?;
+        take_over(root, &old, &site, &found)?
+    };
+    let magazines: Vec<Imported> = found.into_iter().map(Found::imported).collect();
+    if options.json {
+        let written = !options.dry_run;
+        return report::json(&Report { site_toml: &path, written, magazines, slots: taken.magazines });
+    }
+    say(&magazines, &taken, options.dry_run);
+    Ok(())
+}
+
+fn there(path: &Path) -> Result<Option<String>, Failure> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::because(Exit::Usage, format!("cannot read {}", path.display()), &error)),
+    }
+}
+
+/// The work directory stays, and with it the drives' links and what a bacula-sd.conf says of them.
+fn settings(old: &Config) -> Vec<(&'static str, &'static str, String)> {
+    let mut settings = vec![
+        ("changer", "name", old.storage().to_owned()),
+        ("changer", "work_dir", old.work_dir().display().to_string()),
+    ];
+    settings.extend(old.user().map(|user| ("bacula.accounts", "user", user.to_owned())));
+    settings.extend(old.group().map(|group| ("bacula.accounts", "storage_group", group.to_owned())));
+    settings
+}
+
+fn write(path: &Path, there: Option<&str>, after: &str) -> Result<(), Failure> {
+    if there == Some(after) {
+        return Ok(());
+    }
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory).or_fail(format!("cannot make {}", directory.display()))?;
+    }
+    durable::replace(path, 0o644, after.as_bytes())
+}
+
+/// From now on each drive appears under its filesystem's UUID below the mount root; its slots follow it there.
+fn take_over(root: &Root, old: &Config, site: &Site, found: &[Found]) -> Result<TakeOver, Failure> {
+    let failed = "the slots were not taken over, so each volume would get a new one";
+    let mut environment = Environment::new(root.path());
+    if root.path() != Path::new("/") {
+        environment.privileges = Privileges::Keep;
+    }
+    let new = |fs_uuid: &FsUuid| MagazineSource::Directory(site.mount_root.join(fs_uuid.to_string()));
+    let names: Vec<(MagazineSource, MagazineSource)> =
+        found.iter().filter_map(|f| Some((f.source.clone(), new(f.fs_uuid.as_ref()?)))).collect();
+    let changer = Changer::open(old, &environment).or_fail(failed)?;
+    changer.take_over(&names).or_fail(failed)
+}
+
+fn say(magazines: &[Imported], taken: &TakeOver, dry_run: bool) {
+    for magazine in magazines {
+        let Imported { source, name, problem } = magazine;
+        match (name, problem) {
+            (_, Some(problem)) => {
+                println!("{source}: {problem}; when it is plugged: offsite adopt DEVICE --name STICKER");
             }
-            Err(why) => println!(
-                "# {source}: {why}\n# plug it in and run: offsite adopt DEVICE --name M{}",
-                number + 1
-            ),
+            (Some(name), None) => println!("{source}: {name}"),
+            (None, None) => println!("{source}: unchanged"),
         }
     }
-    Ok(())
+    for TakenOver { magazine, volumes, slots, .. } in &taken.magazines {
+        println!("{magazine}: {volumes} volumes keep the slots {slots}");
+    }
+    for (source, error) in &taken.unusable {
+        eprintln!("warning: {source} could not be looked at: {}", chain(error));
+    }
+    if dry_run {
+        println!("nothing was written");
+    } else {
+        println!("next: write the stickers into site.toml, then `offsite conf`");
+    }
+}
+
+/// A magazine of vchanger.conf, and what could be found out about it.
+struct Found {
+    source: MagazineSource,
+    /// Known also of one that is away but named by it.
+    fs_uuid: Option<FsUuid>,
+    what: Result<What, String>,
+}
+
+enum What {
+    /// site.toml has it, under this name.
+    Enrolled(String),
+    New(Magazine),
+}
+
+impl Found {
+    fn to_enrol(&self) -> Option<Magazine> {
+        match &self.what {
+            Ok(What::New(magazine)) => Some(magazine.clone()),
+            _ => None,
+        }
+    }
+
+    fn imported(self) -> Imported {
+        let source = self.source.to_string();
+        match self.what {
+            Ok(What::Enrolled(name)) => Imported { source, name: Some(name), problem: None },
+            Ok(What::New(magazine)) => Imported { source, name: Some(magazine.name), problem: None },
+            Err(problem) => Imported { source, name: None, problem: Some(problem) },
+        }
+    }
+}
+
+/// Finds the magazines; those that site.toml does not have yet are called M1, M2 and so on.
+fn find(root: &Root, old: &Config, site: &Site) -> Vec<Found> {
+    let system = System::new(root.kernel());
+    let mut names: Vec<String> = site.magazines.iter().map(|m| m.name.to_lowercase()).collect();
+    let mut found = Vec::new();
+    for source in old.magazines() {
+        let described = describe(root, &system, source);
+        let fs_uuid = match (&described, source) {
+            (Ok(magazine), _) => Some(magazine.fs_uuid.clone()),
+            (Err(_), MagazineSource::Uuid(uuid)) => uuid.parse().ok(),
+            (Err(_), _) => None,
+        };
+        let enrolled = site.magazines.iter().find(|m| Some(&m.fs_uuid) == fs_uuid.as_ref());
+        let what = match (enrolled, described) {
+            (Some(enrolled), _) => Ok(What::Enrolled(enrolled.name.clone())),
+            (None, Ok(magazine)) => {
+                let name = (1..=u32::MAX)
+                    .map(|n| format!("M{n}"))
+                    .find(|name| !names.contains(&name.to_lowercase()));
+                let name = name.unwrap_or_default();
+                names.push(name.to_lowercase());
+                Ok(What::New(Magazine { name, ..magazine }))
+            }
+            (None, Err(problem)) => Err(problem),
+        };
+        found.push(Found { source: source.clone(), fs_uuid, what });
+    }
+    found
 }
 
 /// Finds out what a magazine of vchanger.conf is, while its drive is here.
