@@ -3,10 +3,13 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
 use crate::identity::{Identity, Node};
+use crate::system::System;
 
 /// Where the bytes go; the tests have one that fails in every way a drive can.
 pub(crate) trait Medium: Sync {
@@ -22,7 +25,24 @@ pub(crate) trait Medium: Sync {
     fn block(&self) -> usize;
     /// Whether requests go past the page cache.
     fn is_direct(&self) -> bool;
+    /// Whether the kernel still knows the device.
+    fn is_there(&self) -> bool;
+
+    /// Whether the device is gone or just going: requests fail before the kernel forgets it.
+    fn went_away(&self) -> bool {
+        let end = Instant::now() + FAREWELL;
+        while self.is_there() {
+            if Instant::now() >= end {
+                return false;
+            }
+            std::thread::sleep(FAREWELL / 20);
+        }
+        true
+    }
 }
+
+/// How long the kernel may take to forget a device that was pulled.
+const FAREWELL: Duration = if cfg!(test) { Duration::from_millis(20) } else { Duration::from_secs(2) };
 
 /// A power of two that suits the memory alignment and the sectors of every device in use.
 pub(crate) const ALIGNMENT: usize = 4096;
@@ -35,17 +55,22 @@ pub(crate) struct DeviceIo {
     tail: Option<File>,
     direct: bool,
     block: usize,
+    /// Where sysfs shows a block device as long as it is there.
+    shown: Option<PathBuf>,
 }
 
 impl DeviceIo {
-    pub(crate) fn new(file: File, direct: bool, identity: &Identity) -> io::Result<Self> {
-        let block = match identity.node {
-            Node::Block(_) => usize::try_from(identity.logical_sector).map_err(io::Error::other)?,
-            Node::File { .. } => ALIGNMENT,
+    pub(crate) fn new(file: File, direct: bool, system: &System, identity: &Identity) -> io::Result<Self> {
+        let (block, shown) = match identity.node {
+            Node::Block(number) => (
+                usize::try_from(identity.logical_sector).map_err(io::Error::other)?,
+                Some(system.path(&format!("/sys/dev/block/{number}"))),
+            ),
+            Node::File { .. } => (ALIGNMENT, None),
         };
         let odd = !identity.size_bytes.is_multiple_of(block as u64);
         let tail = if direct && odd { Some(reopen_buffered(identity)?) } else { None };
-        Ok(Self { file, tail, direct, block })
+        Ok(Self { file, tail, direct, block, shown })
     }
 
     /// Splits a length into what can go past the page cache and the odd rest.
@@ -103,6 +128,10 @@ impl Medium for DeviceIo {
     fn is_direct(&self) -> bool {
         self.direct
     }
+
+    fn is_there(&self) -> bool {
+        self.shown.as_ref().is_none_or(|shown| shown.exists())
+    }
 }
 
 /// A buffer whose bytes start at an address that direct requests accept.
@@ -131,7 +160,6 @@ impl AlignedBuffer {
 mod tests {
     use super::*;
     use crate::identity::identify;
-    use crate::system::System;
     use std::os::unix::fs::OpenOptionsExt;
     use std::path::Path;
 
@@ -141,10 +169,11 @@ mod tests {
         let path = dir.path().canonicalize().unwrap().join("disk");
         let size = 3 * ALIGNMENT + 77;
         std::fs::write(&path, vec![0; size]).unwrap();
-        let identity = identify(&System::new(Path::new("/")), &path).unwrap();
+        let system = System::new(Path::new("/"));
+        let identity = identify(&system, &path).unwrap();
         for flags in [0, libc::O_DIRECT] {
             let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(&path).unwrap();
-            let medium = DeviceIo::new(file, flags != 0, &identity).unwrap();
+            let medium = DeviceIo::new(file, flags != 0, &system, &identity).unwrap();
             let mut buffer = AlignedBuffer::new(size);
             buffer.first(size).fill(u8::from(flags == 0) + 1);
             medium.write_at(buffer.first(size), 0).unwrap();

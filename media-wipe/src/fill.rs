@@ -88,7 +88,7 @@ fn write_around(
     unwritable: &mut Vec<Region>,
 ) -> Result<(), WriteFault> {
     let region = Region { offset, length: buffer.len() as u64 };
-    if !is_local(&source) {
+    if !is_local(&source) || !medium.is_there() {
         return Err(WriteFault { region, source });
     }
     let blocks = buffer.len().div_ceil(medium.block());

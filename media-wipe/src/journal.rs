@@ -16,13 +16,14 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use nix::sys::statfs::{FsType, TMPFS_MAGIC, fstatfs};
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroize;
 
+use crate::device_io::ALIGNMENT;
 use crate::identity::Identity;
 use crate::report::Region;
 use crate::safety;
 use crate::stream::{Generator, Key};
 use crate::system::System;
+use crate::wipe::{MAX_CHUNK, MIN_CHUNK};
 
 /// Why a journal could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +46,12 @@ pub enum JournalError {
         /// What is wrong with it.
         #[source]
         source: serde_json::Error,
+    },
+    /// The journal's numbers can't be.
+    #[error("{} holds numbers that no wipe can have; wipe again without resuming", path.display())]
+    Unsound {
+        /// The file.
+        path: PathBuf,
     },
     /// The journal tells of another drive.
     #[error("the journal {} is of the drive \"{journal}\", not of \"{found}\"; plug that one in, or wipe without resuming", path.display())]
@@ -93,6 +100,26 @@ pub(crate) struct Record {
 
 const VERSION: u32 = 1;
 
+impl Record {
+    /// Whether a wipe can have come to these numbers: a damaged journal must lead nobody astray.
+    fn is_sound(&self) -> bool {
+        let chunk = self.chunk_bytes as u64;
+        let whole = |offset: u64| offset == self.size_bytes || offset.is_multiple_of(chunk);
+        self.version == VERSION
+            && (MIN_CHUNK..=MAX_CHUNK).contains(&self.chunk_bytes)
+            && self.chunk_bytes.is_multiple_of(ALIGNMENT)
+            && self.written <= self.size_bytes
+            && self.verified <= self.written
+            && self.key_start <= self.written
+            && [self.written, self.verified, self.key_start].into_iter().all(whole)
+            && self.unwritable.iter().all(|region| {
+                region.offset.checked_add(region.length).is_some_and(|end| end <= self.size_bytes)
+            })
+            && self.token.len() == 16
+            && self.token.bytes().all(|digit| digit.is_ascii_hexdigit())
+    }
+}
+
 /// The open files of a journal.
 pub(crate) struct Journal {
     path: PathBuf,
@@ -121,7 +148,9 @@ impl Journal {
         chunk: usize,
         key: &Key,
     ) -> Result<(Self, Record), JournalError> {
-        if let Ok(old) = read_record(path) {
+        if let Ok(old) = read_record(path)
+            && old.is_sound()
+        {
             let _ = fs::remove_file(key_path(system, &old.token));
         }
         let token = new_token()?;
@@ -168,11 +197,10 @@ impl Journal {
             }
             other => other?,
         };
-        let sound = record.version == VERSION
-            && record.chunk_bytes > 0
-            && record.written <= record.size_bytes
-            && record.verified <= record.written;
-        if !sound || record.id != identity.id || record.size_bytes != identity.size_bytes {
+        if !record.is_sound() {
+            return Err(JournalError::Unsound { path: path.to_path_buf() });
+        }
+        if record.id != identity.id || record.size_bytes != identity.size_bytes {
             return Err(JournalError::OtherDevice {
                 path: path.to_path_buf(),
                 journal: format!("{} of {} bytes", record.id, record.size_bytes),
@@ -288,8 +316,5 @@ fn store_key(system: &System, path: &Path, key: &Key) -> io::Result<()> {
 
 fn read_key(path: &Path) -> Option<Key> {
     let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path).ok()?;
-    let mut bytes = [0; Key::LENGTH];
-    let key = file.read_exact(&mut bytes).is_ok().then(|| Key::from_bytes(bytes));
-    bytes.zeroize();
-    key
+    Key::fill(|bytes| file.read_exact(bytes)).ok()
 }

@@ -26,7 +26,8 @@
 //!
 //! # What the stream is
 //! AES-256 in counter mode with the processor's AES instructions, or ChaCha20 where there are none. The key comes from
-//! the kernel, is used for one wipe, and is wiped from memory. A position in the stream is a position on the drive, so every
+//! the kernel and is used for one wipe. It, the ciphers, and the stacks of the threads that run them lie in memory that is
+//! locked against swapping (as far as `RLIMIT_MEMLOCK` allows), left out of core dumps, and overwritten in the end. A position in the stream is a position on the drive, so every
 //! byte can be made again to compare it, and nothing repeats within 2^64 bytes.
 //!
 //! # What resuming guarantees
@@ -37,12 +38,13 @@
 //!   is read back too, but compared with checksums (CRC-32 for each request of 1 MiB) that lie beside the journal. They
 //!   find every flaw of a drive that isn't made to deceive this check. Until the wipe is over and they are removed, they
 //!   would show somebody who has both the journal and the drive which requests were never overwritten since.
-//! - What was written since the last checkpoint is written again.
+//! - What was written since the last checkpoint is written again, and so is what a drive lost before it: the last
+//!   requests are compared with their checksums. A drive that holds nothing of what the journal tells is begun anew.
 //!
 //! # Failure model
 //! A failed flush is a failure. A region that can't be written is named, and the wipe never counts as a success. A drive
 //! that loses writes, flips bits, or shows more space than it has, is found by reading back, since that
-//! begins only after everything was written. What a drive remapped or keeps in spare cells is out of reach of any writer: an
+//! begins only after everything was written. A drive that goes away is told from one that is bad. What a drive remapped or keeps in spare cells is out of reach of any writer: an
 //! SSD's own secure erase is the complement. Mounts in other mount namespaces are found by opening exclusively.
 //!
 //! # Needs
@@ -51,11 +53,15 @@
 mod contents;
 mod device_io;
 mod fill;
+mod health;
 mod identity;
 mod ioctl;
 mod journal;
+mod locked;
 mod mount_table;
+mod page;
 mod pass;
+mod profile;
 mod progress;
 mod readback;
 mod refusal;
@@ -63,22 +69,27 @@ mod report;
 mod run;
 mod safety;
 mod serial;
+mod shielded_stack;
 mod stream;
 mod sysfs;
 mod system;
 mod target;
 mod verify;
+mod verifying;
 mod wipe;
+mod writing;
 
 #[cfg(test)]
 mod faults;
 
 pub use fill::BadRegions;
+pub use health::Health;
 pub use identity::{IdentifyError, Identity, identify};
 pub use journal::JournalError;
+pub use profile::Zone;
 pub use progress::{Phase, Progress, ProgressSink};
 pub use refusal::Refusal;
-pub use report::{Health, Outcome, Region, Report, Verification, Zone};
+pub use report::{Outcome, Region, Report, Verification};
 pub use stream::Generator;
 pub use system::{DisksError, System};
 pub use target::{Target, TargetError};

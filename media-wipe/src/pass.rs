@@ -11,6 +11,8 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use crate::shielded_stack::ShieldedStack;
+
 /// How often the watching thread looks.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 
@@ -171,6 +173,7 @@ pub(crate) fn run_pass<W, E: Send + From<io::Error>>(
         for number in 0..threads.max(1) {
             let ended = ended.clone();
             let run = move || {
+                let _shield = ShieldedStack::of_this_thread();
                 let mut worker = new_worker();
                 while let Some((index, extent)) = shared.take() {
                     match work(&mut worker, extent) {

@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::pass::Reached;
+use crate::profile::{Profile, Zone};
+
 /// What a wipe is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -100,6 +103,40 @@ impl Meter {
             eta: (rate_now > 0.0).then(|| Duration::try_from_secs_f64(left / rate_now).ok()).flatten(),
             stalled: (silent >= self.stall_after).then_some(silent),
         }
+    }
+}
+
+/// Follows a pass: tells the sink how far it is, and keeps the profile.
+pub(crate) struct Watch<'a> {
+    sink: &'a mut dyn ProgressSink,
+    meter: Meter,
+    profile: Profile,
+    start: u64,
+    before: Instant,
+}
+
+impl<'a> Watch<'a> {
+    /// Begins at the offset `start` of a device of `size` bytes, to work up to `total`.
+    pub(crate) fn new(
+        phase: Phase,
+        [start, total, size]: [u64; 3],
+        stall_after: Duration,
+        sink: &'a mut dyn ProgressSink,
+    ) -> Self {
+        let now = Instant::now();
+        let meter = Meter::new(phase, start, total, stall_after, now);
+        Self { sink, meter, profile: Profile::new(size, start), start, before: now }
+    }
+
+    pub(crate) fn tick(&mut self, reached: Reached) {
+        let now = Instant::now();
+        self.profile.advance(reached.offset, now.duration_since(self.before));
+        self.before = now;
+        self.sink.update(&self.meter.measure(self.start + reached.bytes, now));
+    }
+
+    pub(crate) fn zones(&self) -> Vec<Zone> {
+        self.profile.zones()
     }
 }
 

@@ -7,7 +7,8 @@ use chacha20::ChaCha20Legacy;
 use cipher::{KeyIvInit, StreamCipher, StreamCipherSeek};
 use ctr::Ctr64BE;
 use serde::{Deserialize, Serialize};
-use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::locked::Locked;
 
 /// Which cipher makes the random stream.
 ///
@@ -42,7 +43,7 @@ impl Generator {
     /// It takes about as long as `duration`, at least one megabyte.
     #[expect(clippy::cast_precision_loss, reason = "rates need no more than 53 bits")]
     pub fn measure(self, duration: Duration) -> f64 {
-        let mut stream = Keystream::new(self, &Key::from_bytes([0; Key::LENGTH]));
+        let mut stream = Keystream::new(self, &Key::known([0; Key::LENGTH]));
         let mut buffer = vec![0; 64 << 10];
         let begun = Instant::now();
         let mut made = 0;
@@ -57,24 +58,29 @@ impl Generator {
     }
 }
 
-/// The secret that a stream is made from; it is wiped from memory when it is dropped.
-#[derive(Zeroize, ZeroizeOnDrop)]
-pub(crate) struct Key([u8; 32]);
+/// The secret that a stream is made from, in locked memory; it is wiped when it is dropped.
+pub(crate) struct Key(Locked<[u8; Key::LENGTH]>);
 
 impl Key {
     pub(crate) const LENGTH: usize = 32;
 
+    /// Makes a key in place, so that no copy lies elsewhere.
+    pub(crate) fn fill<E>(fill: impl FnOnce(&mut [u8]) -> Result<(), E>) -> Result<Self, E> {
+        let mut bytes = Locked::new(|| [0; Self::LENGTH]);
+        fill(bytes.as_mut_slice())?;
+        Ok(Self(bytes))
+    }
+
     pub(crate) fn random() -> Result<Self, getrandom::Error> {
-        let mut key = Self([0; 32]);
-        getrandom::fill(&mut key.0)?;
-        Ok(key)
+        Self::fill(getrandom::fill)
     }
 
-    pub(crate) fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
+    /// A key that is no secret.
+    fn known(bytes: [u8; Self::LENGTH]) -> Self {
+        Self(Locked::new(|| bytes))
     }
 
-    pub(crate) fn bytes(&self) -> &[u8; 32] {
+    pub(crate) fn bytes(&self) -> &[u8; Self::LENGTH] {
         &self.0
     }
 }
@@ -84,10 +90,10 @@ impl Key {
 #[error("the random stream ends at 2^64 bytes; no device is that large")]
 pub(crate) struct StreamEnd;
 
-/// A seekable random stream; it is wiped from memory when it is dropped.
+/// A seekable random stream, in locked memory; it is wiped when it is dropped.
 pub(crate) enum Keystream {
-    Aes(Box<Ctr64BE<Aes256>>),
-    ChaCha(Box<ChaCha20Legacy>),
+    Aes(Locked<Ctr64BE<Aes256>>),
+    ChaCha(Locked<ChaCha20Legacy>),
 }
 
 impl Keystream {
@@ -98,11 +104,13 @@ impl Keystream {
     /// ChaCha20 uses the first half of the nonce only.
     fn with_nonce(generator: Generator, key: &Key, nonce: [u8; 16]) -> Self {
         match generator {
-            Generator::Aes256Ctr => Self::Aes(Box::new(Ctr64BE::new((&key.0).into(), &nonce.into()))),
+            Generator::Aes256Ctr => {
+                Self::Aes(Locked::new(|| Ctr64BE::new(key.bytes().into(), &nonce.into())))
+            }
             Generator::ChaCha20 => {
                 let mut half = [0; 8];
                 half.iter_mut().zip(nonce).for_each(|(to, from)| *to = from);
-                Self::ChaCha(Box::new(ChaCha20Legacy::new((&key.0).into(), &half.into())))
+                Self::ChaCha(Locked::new(|| ChaCha20Legacy::new(key.bytes().into(), &half.into())))
             }
         }
     }
@@ -119,8 +127,8 @@ impl Keystream {
         }
         u64::try_from(buffer.len()).ok().and_then(|length| offset.checked_add(length)).ok_or(StreamEnd)?;
         match self {
-            Self::Aes(cipher) => write(cipher.as_mut(), offset, buffer),
-            Self::ChaCha(cipher) => write(cipher.as_mut(), offset, buffer),
+            Self::Aes(cipher) => write(&mut **cipher, offset, buffer),
+            Self::ChaCha(cipher) => write(&mut **cipher, offset, buffer),
         }
     }
 }
@@ -141,7 +149,7 @@ mod tests {
 
     fn bytes(generator: Generator, key: [u8; 32], offset: u64, length: usize) -> Vec<u8> {
         let mut buffer = vec![0; length];
-        Keystream::new(generator, &Key::from_bytes(key)).fill(offset, &mut buffer).unwrap();
+        Keystream::new(generator, &Key::known(key)).fill(offset, &mut buffer).unwrap();
         buffer
     }
 
@@ -158,7 +166,7 @@ mod tests {
             "601ec313775789a5b7a7f504bbf3d228f443e3ca4d62b59aca84e990cacaf5c5
              2b0930daa23de94ce87017ba2d84988ddfc9c58db67aada613c2dd08457941a6",
         );
-        let key = Key::from_bytes(key.try_into().unwrap());
+        let key = Key::known(key.try_into().unwrap());
         let mut stream = Keystream::with_nonce(Generator::Aes256Ctr, &key, nonce.try_into().unwrap());
         let mut made = vec![0; 64];
         stream.fill(0, &mut made).unwrap();
@@ -195,22 +203,53 @@ mod tests {
         }
     }
 
-    /// A 32-bit block counter would repeat the stream after 2^38 bytes.
+    /// One block of ChaCha20 as its paper defines it (D. J. Bernstein, "ChaCha, a variant of Salsa20", 2008), with a zero nonce.
+    fn chacha_block(key: [u8; 32], counter: u64) -> Vec<u8> {
+        let mut start =
+            [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0_u32];
+        for (word, four) in start[4..12].iter_mut().zip(key.chunks(4)) {
+            *word = u32::from_le_bytes(four.try_into().unwrap());
+        }
+        start[12] = u32::try_from(counter & 0xffff_ffff).unwrap();
+        start[13] = u32::try_from(counter >> 32).unwrap();
+        let mut x = start;
+        for _ in 0..10 {
+            for [a, b, c, d] in [
+                [0, 4, 8, 12],
+                [1, 5, 9, 13],
+                [2, 6, 10, 14],
+                [3, 7, 11, 15],
+                [0, 5, 10, 15],
+                [1, 6, 11, 12],
+                [2, 7, 8, 13],
+                [3, 4, 9, 14],
+            ] {
+                for (to, from, with, by) in [(a, b, d, 16), (c, d, b, 12), (a, b, d, 8), (c, d, b, 7)] {
+                    x[to] = x[to].wrapping_add(x[from]);
+                    x[with] = (x[with] ^ x[to]).rotate_left(by);
+                }
+            }
+        }
+        x.iter().zip(start).flat_map(|(word, first)| word.wrapping_add(first).to_le_bytes()).collect()
+    }
+
+    /// The blocks around every boundary are those of the paper for the full counter; one of 32 bits would
+    /// repeat the stream after 2^38 bytes.
     #[test]
     fn chacha_counter_never_wraps() {
         let key = [9; 32];
-        let first = bytes(Generator::ChaCha20, key, 0, 128);
-        for power in 32..64 {
-            let across = bytes(Generator::ChaCha20, key, (1 << power) - 64, 192);
-            assert_ne!(&across[64..], &first[..], "2^{power}");
-            assert_eq!(&across[64..], &bytes(Generator::ChaCha20, key, 1 << power, 128)[..]);
+        for boundary in (32..64).map(|power| 1_u64 << power).chain([20_000_000_000_000 / 64 * 64]) {
+            let made = bytes(Generator::ChaCha20, key, boundary - 64, 192);
+            for (block, counter) in made.chunks(64).zip(boundary / 64 - 1..) {
+                assert_eq!(block, chacha_block(key, counter), "block {counter}");
+            }
         }
     }
 
     #[test]
     fn ends_at_the_last_offset() {
         for generator in [Generator::Aes256Ctr, Generator::ChaCha20] {
-            let mut stream = Keystream::new(generator, &Key::from_bytes([1; 32]));
+            let mut stream = Keystream::new(generator, &Key::known([1; 32]));
             stream.fill(u64::MAX - 64, &mut [0; 64]).unwrap();
             stream.fill(u64::MAX - 64, &mut [0; 66]).unwrap_err();
         }

@@ -91,7 +91,7 @@ impl Target {
         if let Some(what) = difference(system, &first, &identity, &file) {
             return Err(TargetError::Changed { device: first.device, what });
         }
-        let io = DeviceIo::new(file, direct, &identity)
+        let io = DeviceIo::new(file, direct, system, &identity)
             .map_err(|source| TargetError::Open { device: first.device, source })?;
         Ok(Self { system: system.clone(), identity, io })
     }

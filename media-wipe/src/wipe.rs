@@ -51,7 +51,10 @@ pub(crate) struct Settings {
 const CHUNK: usize = 1 << 20;
 
 /// The largest size of a request; eight threads then stay within 64 MiB.
-const MAX_CHUNK: usize = 8 << 20;
+pub(crate) const MAX_CHUNK: usize = 8 << 20;
+
+/// The smallest size of a request.
+pub(crate) const MIN_CHUNK: usize = 64 << 10;
 
 impl Default for Settings {
     fn default() -> Self {
@@ -116,16 +119,24 @@ pub enum WipeError {
         /// What was done, with the regions.
         report: Box<Report>,
     },
-    /// It was stopped on request.
-    #[error("stopped at {} of {} bytes of {}; {}", done, report.size_bytes, report.identity.device.display(), if *resumable { "resume to go on" } else { "without a journal it starts anew" })]
-    Cancelled {
-        /// Bytes written, or verified, and certain.
-        done: u64,
-        /// Whether a journal was kept.
-        resumable: bool,
+    /// The drive went away: it was pulled, or lost its power or its cable.
+    #[error("{} went away; plug it in again, then {}", report.identity.device.display(), again(report))]
+    Gone {
         /// What was done until then.
         report: Box<Report>,
     },
+    /// It was stopped on request.
+    #[error("stopped at {} of {} bytes of {}; {}", done, report.size_bytes, report.identity.device.display(), again(report))]
+    Cancelled {
+        /// Bytes written, or verified, and certain.
+        done: u64,
+        /// What was done until then.
+        report: Box<Report>,
+    },
+}
+
+fn again(report: &Report) -> &'static str {
+    if report.resumable { "resume to go on" } else { "without a journal it starts anew" }
 }
 
 impl WipeError {
@@ -137,6 +148,7 @@ impl WipeError {
             | Self::Flush { report, .. }
             | Self::Unwritable { report }
             | Self::Verification { report, .. }
+            | Self::Gone { report }
             | Self::Cancelled { report, .. } => Some(report),
         }
     }
@@ -216,7 +228,7 @@ impl<'a> Wipe<'a> {
     /// Sets the size of a request in bytes, rounded down to a multiple of 4096 from 64 KiB to 8 MiB; 1 MiB or the
     /// drive's preferred multiple, unless set.
     pub fn request_bytes(mut self, bytes: usize) -> Self {
-        self.settings.chunk = bytes.clamp(64 << 10, MAX_CHUNK) / ALIGNMENT * ALIGNMENT;
+        self.settings.chunk = bytes.clamp(MIN_CHUNK, MAX_CHUNK) / ALIGNMENT * ALIGNMENT;
         self
     }
 

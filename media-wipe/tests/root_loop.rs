@@ -1,16 +1,20 @@
 //! Wipes of loop devices: what only the kernel can show.
 //!
 //! Needs root, loop devices and a mount namespace of its own; where they are missing, each test is reported as ignored.
+#![expect(clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod randomness;
 
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use media_wipe::{Refusal, System, Target, TargetError, Verify, Wipe, WipeError, identify};
+use media_wipe::{Generator, Refusal, System, Target, TargetError, Verify, Wipe, WipeError, identify};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::Uid;
@@ -234,9 +238,93 @@ fn several_devices_at_once() -> Outcome {
     Ok(())
 }
 
+fn the_bytes_on_the_device_are_random() -> Outcome {
+    let device = Loop::new(12 << 20, &[])?;
+    let mut earlier: Option<Vec<u8>> = None;
+    for generator in [Generator::Aes256Ctr, Generator::ChaCha20, Generator::Aes256Ctr] {
+        Wipe::new(device.open()?).generator(generator).verify(Verify::None).run()?;
+        let bytes = fs::read(&device.device)?;
+        check(bytes.len() == 12 << 20, "the whole device is read")?;
+        let found = randomness::suspicions(&bytes);
+        check(found.is_empty(), &format!("{generator:?}: {found:?}"))?;
+        // Of two wipes of one device neither tells anything of the other.
+        if let Some(earlier) = &earlier {
+            let mixed: Vec<u8> = bytes.iter().zip(earlier).map(|(a, b)| a ^ b).collect();
+            let found = randomness::suspicions(&mixed);
+            check(found.is_empty(), &format!("two wipes: {found:?}"))?;
+        }
+        earlier = Some(bytes);
+    }
+    // The statistics find what a wipe could do wrong: a page left out, a request written twice, a bit that sticks.
+    let spoilt = earlier.ok_or("nothing was read")?;
+    for (what, spoil) in [
+        ("a page left out", (|bytes: &mut [u8]| bytes[8192..12_288].fill(0)) as fn(&mut [u8])),
+        ("a request written twice", |bytes| bytes.copy_within(0..1 << 20, 7 << 20)),
+        ("a bit that sticks in a hundredth", |bytes| {
+            bytes.iter_mut().step_by(100).for_each(|byte| *byte |= 1);
+        }),
+        ("a counter in place of noise", |bytes| {
+            bytes.iter_mut().zip(0_u32..).for_each(|(byte, n)| *byte = n.to_le_bytes()[0]);
+        }),
+    ] {
+        let mut bytes = spoilt.clone();
+        spoil(&mut bytes);
+        check(!randomness::suspicions(&bytes).is_empty(), what)?;
+    }
+    Ok(())
+}
+
+fn what_is_no_drive_is_refused() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let base = dir.path().canonicalize()?;
+    // A loop device shows whole sectors only: a file of less than one gives an empty device.
+    let small = Loop::new(300, &[])?;
+    check(small.kinds()? == ["empty"], "a device without a sector")?;
+    let odd = Loop::new(4096 + 700, &[])?;
+    let report = Wipe::new(odd.open()?).run()?;
+    check(report.is_complete() && report.size_bytes == 4096 + 512, "a device of nine sectors")?;
+    check(fs::read(&odd.file)?[4608..].iter().all(|byte| *byte == 0), "nothing behind its end is touched")?;
+
+    let fifo = base.join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU)?;
+    for path in [fifo.as_path(), Path::new("/dev/null"), Path::new("/dev/zero"), &base] {
+        let error = Target::open(&system(), path, "x").err().ok_or("opened")?;
+        check(matches!(error, TargetError::Identify(_)), &format!("{}: {error}", path.display()))?;
+    }
+    // A link is followed once, to what it leads to; the id is that of the device.
+    let device = Loop::new(1 << 20, &[])?;
+    let link = base.join("link");
+    std::os::unix::fs::symlink(&device.device, &link)?;
+    let target = Target::open(&system(), &link, &device.id())?;
+    check(target.identity().device == device.device, "links are resolved")?;
+    let error =
+        Target::open(&system(), &device.file, &device.id()).err().ok_or("opened behind the loop's back")?;
+    check(matches!(error, TargetError::Refused { .. }), &error.to_string())
+}
+
+fn one_journal_and_another_device_of_the_same_size() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let journal = dir.path().join("journal");
+    let (first, second) = (Loop::new(16 << 20, &[])?, Loop::new(16 << 20, &[])?);
+    let stop = AtomicBool::new(true);
+    let stopped = Wipe::new(first.open()?).journal(&journal).cancel(&stop).run();
+    check(matches!(stopped, Err(WipeError::Cancelled { .. })), "stopped at once")?;
+    let error =
+        Wipe::new(second.open()?).journal(&journal).resume(true).run().err().ok_or("another's journal")?;
+    check(
+        error.to_string().contains(&first.id()) && error.to_string().contains(&second.id()),
+        &error.to_string(),
+    )?;
+    check(fs::read(&second.file)?.iter().all(|byte| *byte == 0), "nothing was written")?;
+    check(
+        Wipe::new(first.open()?).journal(&journal).resume(true).run()?.is_complete(),
+        "the right one goes on",
+    )
+}
+
 type Test = (&'static str, fn() -> Outcome);
 
-const TESTS: [Test; 10] = [
+const TESTS: [Test; 13] = [
     ("a_loop_device_is_filled_and_verified", a_loop_device_is_filled_and_verified),
     ("a_mounted_device_is_refused", a_mounted_device_is_refused),
     ("a_wrong_id_is_refused", a_wrong_id_is_refused),
@@ -247,6 +335,9 @@ const TESTS: [Test; 10] = [
     ("a_flipped_bit_on_the_device_is_found", a_flipped_bit_on_the_device_is_found),
     ("a_device_that_shrinks_under_the_wipe", a_device_that_shrinks_under_the_wipe),
     ("several_devices_at_once", several_devices_at_once),
+    ("the_bytes_on_the_device_are_random", the_bytes_on_the_device_are_random),
+    ("what_is_no_drive_is_refused", what_is_no_drive_is_refused),
+    ("one_journal_and_another_device_of_the_same_size", one_journal_and_another_device_of_the_same_size),
 ];
 
 /// Why the tests can't run here; `None` if they can.
