@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use crate::resources::{Reader, Resource, Set};
+use crate::resources::{Program, Resource, Set};
 use crate::secret::Password;
 use crate::site::Bacula;
 use crate::tree::Document;
@@ -26,28 +26,28 @@ pub fn existing_passwords(bacula: &Bacula, files: &[(PathBuf, String)]) -> Exist
     let parsed: Vec<Option<Document>> = files.iter().map(|(_, text)| text.parse().ok()).collect();
     let set = Set::new(files, &parsed);
     let director = bacula.director.name.as_str();
-    let known_to = |reader| set.named(reader, "Director", director);
+    let known_to = |program| set.named(program, "Director", director);
     ExistingPasswords {
         director: password(
-            known_to(Reader::Director).or(known_to(Reader::Console).filter(|known| unnamed(&set, known))),
+            known_to(Program::Director).or(known_to(Program::Console).filter(|known| unnamed(&set, known))),
         ),
-        storage: password(known_to(Reader::Storage).or_else(|| {
+        storage: password(known_to(Program::Storage).or_else(|| {
             let device = bacula.autochanger.name.as_str();
             set.storages().find(|storage| storage.text("Device") == Some(device))
         })),
         client: password(
-            known_to(Reader::Client).or_else(|| set.named(Reader::Director, "Client", &bacula.client.name)),
+            known_to(Program::Client).or_else(|| set.named(Program::Director, "Client", &bacula.client.name)),
         ),
         console: password(
-            set.named(Reader::Director, "Console", &bacula.console.name)
-                .or_else(|| set.named(Reader::Console, "Console", &bacula.console.name)),
+            set.named(Program::Director, "Console", &bacula.console.name)
+                .or_else(|| set.named(Program::Console, "Console", &bacula.console.name)),
         ),
     }
 }
 
 /// Whether a console's file has no named console, and so its Director's password is the real one.
 fn unnamed(set: &Set<'_>, known: &Resource<'_>) -> bool {
-    !set.all(Reader::Console, "Console").any(|console| console.file == known.file)
+    !set.all(Program::Console, "Console").any(|console| console.file == known.file)
 }
 
 fn password(resource: Option<&Resource<'_>>) -> Option<Password> {

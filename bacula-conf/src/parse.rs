@@ -78,7 +78,12 @@ impl<'t> Parser<'t> {
     /// Reads a directive or a block from its name on.
     fn named(&mut self, within: Option<&Within<'t>>) -> Result<Item, Failure> {
         let start = self.cursor.at();
-        let key = self.cursor.eat_key();
+        let mut key = self.cursor.eat_key();
+        // The one name with a digit: a kind of address in `DirAddresses`.
+        if key.eq_ignore_ascii_case("ipv") && matches!(self.cursor.peek(), Some('4' | '6')) {
+            self.cursor.bump();
+            key = self.cursor.since(start);
+        }
         let span = Span::new(start, self.cursor.at());
         let gap_start = self.cursor.at();
         // Bacula skips line ends between a key and its `=` or `{`.

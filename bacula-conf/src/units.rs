@@ -82,6 +82,10 @@ const BACULA_SIZES: [(&str, u64); 8] = [
     ("tb", 1_000_000_000_000),
 ];
 
+/// Bacula's suffixes of speeds (`lib/edit.c`, `speed_to_uint64`).
+const BACULA_SPEEDS: [(&str, u64); 4] =
+    [("k/s", 1 << 10), ("kb/s", 1_000), ("m/s", 1 << 20), ("mb/s", 1_000_000)];
+
 const SIZES: [(&str, u64); 9] = [
     ("TiB", 1 << 40),
     ("TB", 1_000_000_000_000),
@@ -161,6 +165,20 @@ impl Size {
     /// The whole in bytes.
     pub const fn as_bytes(self) -> u64 {
         self.0
+    }
+
+    /// Reads a speed in bytes a second as Bacula's daemons do: `5 mb/s` is 1000-based, `5 m/s` 1024-based; `None` where
+    /// they refuse it.
+    pub fn speed_from_bacula(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let (number, unit) = text.split_at(end);
+        let unit = unit.trim();
+        let factor = match unit {
+            "" => 1,
+            _ => BACULA_SPEEDS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit))?.1,
+        };
+        whole(scaled(number, factor)?).map(Self)
     }
 
     /// Reads a size as Bacula's daemons do: `10G` is 1024-based, `10 GB` 1000-based; `None` where they refuse it.
@@ -330,6 +348,11 @@ mod tests {
         assert_eq!(size("1.5g"), Some(1_610_612_736));
         assert_eq!(size("10MiB"), None);
         assert_eq!(size("1000 b"), None);
+        let speed = |text| Size::speed_from_bacula(text).map(Size::as_bytes);
+        assert_eq!(speed("5mb/s"), Some(5_000_000));
+        assert_eq!(speed("5 m/s"), Some(5 << 20));
+        assert_eq!(speed("300"), Some(300));
+        assert_eq!(speed("5 g/s"), None);
     }
 
     #[test]

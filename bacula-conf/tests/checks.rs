@@ -80,7 +80,7 @@ fn each_trap_is_found() {
         (dir, "  AutoPrune = no\n", "", &["placeholder-prune"]),
         (dir, "slots storage=c0 drive=0", "slots storage=c0", &["update-slots"]),
         (dir, "Priority = 8\n", "Priority = 10\n", &["admin-priority"]),
-        (dir, "make_catalog_backup.pl MyCatalog", "true", &["catalog-backup"]),
+        (dir, "make_catalog_backup.pl MyCatalog", "true", &["catalog-backup", "mixed-priority"]),
         (dir, "Client = None", "Client = Nobody", &["unknown-name"]),
         (dir, "FileSet = BackupServer-files", "FileSet = BackupServer-file", &["unknown-name"]),
         (dir, "Volume Retention = 7 weeks", "Volume Retention = 2 m", &["month-for-minute"]),
@@ -148,7 +148,8 @@ fn what_is_not_at_hand_is_not_called_missing() {
         let mut whole = files.clone();
         whole.push((
             "/etc/bacula/clients.conf".into(),
-            "Client {\n  Name = web-fd\n  Address = 127.0.0.1\n}\n".into(),
+            "Client {\n  Name = web-fd\n  Address = 127.0.0.1\n  Password = x\n  Catalog = MyCatalog\n}\n"
+                .into(),
         ));
         assert_eq!(check(&whole).is_empty(), include.starts_with("@/"));
     }

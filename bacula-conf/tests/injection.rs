@@ -27,6 +27,10 @@ fn hostile() -> impl Strategy<Value = String> {
         "|",
         "ü",
         "%c",
+        "$(touch /tmp/x)",
+        "`id`",
+        "~",
+        "'",
     ];
     prop::collection::vec(prop::sample::select(pieces.to_vec()), 1..8).prop_map(|pieces| pieces.concat())
 }
@@ -70,6 +74,50 @@ fn shapes(
     let files =
         generate(&Input { source, bacula: &bacula, passwords: &passwords, changer: &changer }).ok()?;
     Some(files.into_iter().map(|file| (file.path, shape(&file.text))).collect())
+}
+
+/// A shell expands some paths when a daemon starts: what stands in `$( )` would run as Bacula's user.
+#[test]
+fn no_path_reaches_a_shell() {
+    for path in ["/var/lib/$(touch x)", "/var/`id`", "/var/~root", "/var/\"; id; \"", "/var/a*", "/var/%c"] {
+        for set in [
+            |bacula: &mut Bacula, path: &str| bacula.paths.working = path.into(),
+            |bacula: &mut Bacula, path: &str| bacula.paths.run = path.into(),
+            |bacula: &mut Bacula, path: &str| bacula.paths.scripts = path.into(),
+            |bacula: &mut Bacula, path: &str| bacula.paths.plugins = path.into(),
+            |bacula: &mut Bacula, path: &str| bacula.restore.target = path.into(),
+        ] {
+            let mut bacula = Bacula::default();
+            set(&mut bacula, path);
+            assert!(files(&bacula).is_none(), "{path}");
+        }
+    }
+    assert!(files(&Bacula::default()).is_some());
+}
+
+/// The address becomes an argument of the mail program.
+#[test]
+fn a_mail_address_is_one_plain_argument() {
+    let mail = |address: &str| {
+        let mut bacula = Bacula::default();
+        bacula.messages.mail = Some(address.to_owned());
+        files(&bacula)
+    };
+    for address in ["-f root", "a b", "a\"", "a\nb", "a@b, c@d", "%j", ""] {
+        assert!(mail(address).is_none(), "{address:?}");
+    }
+    assert!(mail("night+backup@example.org").is_some());
+}
+
+fn files(bacula: &Bacula) -> Option<usize> {
+    let secret = || Password::new("x").ok();
+    let passwords =
+        Passwords { director: secret()?, storage: secret()?, client: secret()?, console: secret()? };
+    let changer = ChangerInput::new(vec!["/mnt/a".into()]);
+    let source = Path::new("/etc/offsite/site.toml");
+    generate(&Input { source, bacula, passwords: &passwords, changer: &changer })
+        .ok()
+        .map(|files| files.len())
 }
 
 proptest! {

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use bacula_conf::{
-    Bacula, Block, ChangerInput, Document, Input, Layout, Password, Passwords, Period, Size, WordKind,
-    generate,
+    Bacula, Block, ChangerInput, Document, Input, KnownDirective, Layout, Password, Passwords, Period,
+    Program, Size, WordKind, generate, known_directives,
 };
 use libtest_mimic::{Arguments, Failed, Trial};
 use proptest::prelude::*;
@@ -38,6 +38,16 @@ fn main() {
         trial("names_at_the_limit_are_accepted", &["bacula-sd"], limits),
     ];
     trials.push(trial("bsdjson_reads_any_value_as_we_do", &["bsdjson"], any_value));
+    for (program, reader) in [
+        ("bdirjson", Program::Director),
+        ("bsdjson", Program::Storage),
+        ("bfdjson", Program::Client),
+        ("bbconsjson", Program::Console),
+    ] {
+        trials.push(trial(&format!("{program}_knows_the_directives_that_we_know"), &[program], move || {
+            knows_directives(program, reader)
+        }));
+    }
     for (program, file) in [
         ("bdirjson", "bacula-dir.conf"),
         ("bsdjson", "bacula-sd.conf"),
@@ -289,6 +299,35 @@ fn same(block: &Block, key: &str, theirs: &Json) -> bool {
         }
         other => panic!("{key}: {other}"),
     }
+}
+
+/// Gives a program one directive after the other: those of 9.6 it has to take or to miss a value in, all others it
+/// has to refuse by name.
+fn knows_directives(program: &str, reader: Program) -> Result<(), Failed> {
+    let root = TempDir::new()?;
+    let path = root.path().join("one.conf");
+    let (mut taken, mut refused) = (0, 0);
+    for known in known_directives().filter(|known| known.program == reader) {
+        let KnownDirective { resource, name, .. } = known;
+        // Profile is Bareos's, and the certificate groups differ a little from connection to connection.
+        if resource == "Profile" || name.starts_with("Tls") {
+            continue;
+        }
+        fs::write(&path, format!("{resource} {{\n  {name} = yes\n}}\n"))?;
+        let output = Command::new(sbin(program)).arg("-c").arg(&path).output()?;
+        let said = shown(&output);
+        let unknown =
+            said.contains("not permitted in this resource") || said.contains("expected resource name");
+        if unknown == (known.bacula == Some(9)) {
+            return Err(format!(
+                "{resource} {{ {name} }}: {known:?}, but {program} says: {}",
+                shown(&output)
+            )
+            .into());
+        }
+        if unknown { refused += 1 } else { taken += 1 }
+    }
+    if taken == 0 || refused == 0 { Err(format!("{taken} taken, {refused} refused").into()) } else { Ok(()) }
 }
 
 /// Values as somebody may write them: bare or quoted, with blanks, escapes, comments and surplus words.

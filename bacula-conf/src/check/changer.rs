@@ -1,12 +1,31 @@
 //! The autochanger, its drives, and what Director and changer have to know about them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use crate::check::{Place, Report};
-use crate::resources::{Reader, Resource, Set, is_file, is_yes};
-use crate::tree::Document;
+use crate::resources::{Program, Resource, Set, is_file, is_yes};
+use crate::tree::{Document, same_key};
 use crate::units::Period;
+
+/// What only the files of vchanger 0.8 say, with blanks for underscores.
+const OLD_KEYS: [&str; 4] = ["Changer Name", "Automount Dir", "Slots Per Magazine", "Magazine Bays"];
+
+/// A text of vchanger 0.8 with its keys as Bacula writes them, `changer name` for `changer_name`, each at its place.
+pub(super) fn modern_keys(text: &str) -> Option<String> {
+    let key = |line: &str| line.split_once('=').map(|(key, _)| key.replace('_', " "));
+    let old = |line: &str| key(line).is_some_and(|key| OLD_KEYS.into_iter().any(|old| same_key(&key, old)));
+    if !text.lines().any(old) {
+        return None;
+    }
+    let modern = |line: &str| match (key(line), line.find('=')) {
+        (Some(key), Some(equals)) if !line.trim_start().starts_with('#') => {
+            format!("{key}{}", line.get(equals..).unwrap_or(""))
+        }
+        _ => line.to_owned(),
+    };
+    Some(text.split_inclusive('\n').map(modern).collect())
+}
 
 /// `src/stored/stored_conf.c`: less is silently raised.
 const LEAST_POLL: Period = Period::seconds(60);
@@ -22,6 +41,8 @@ pub(super) fn check(set: &Set<'_>, report: &mut Report<'_>) {
             check_storage(storage, changer, &drives, report);
         }
         command(changer, report);
+        long_enough(changer, &drives, report);
+        nobody_tells(set, changer, report);
         for (file, config) in &set.changers {
             let named = changer.text("Changer Device").unwrap_or("");
             if set.paths.get(*file).is_some_and(|path| is_file(path, named)) {
@@ -33,7 +54,7 @@ pub(super) fn check(set: &Set<'_>, report: &mut Report<'_>) {
         storage_names_a_drive(set, storage, report);
         loopback(set, storage, report);
     }
-    for device in set.all(Reader::Storage, "Device") {
+    for device in set.all(Program::Storage, "Device") {
         poll_interval(device, report);
     }
 }
@@ -142,6 +163,59 @@ fn command(changer: &Resource<'_>, report: &mut Report<'_>) {
     }
 }
 
+/// A drive is looked for, unlocked, perhaps checked, and mounted while the storage daemon waits.
+const LEAST_WAIT: Period = Period::seconds(60);
+
+fn long_enough(changer: &Resource<'_>, drives: &[&Resource<'_>], report: &mut Report<'_>) {
+    for drive in drives {
+        let Some(directive) = drive.directive("Maximum Changer Wait") else { continue };
+        if Period::from_bacula(&directive.value().line()).is_some_and(|wait| wait < LEAST_WAIT) {
+            report.warning(
+                "changer-wait",
+                Place::value(drive, "Maximum Changer Wait"),
+                format!("the storage daemon ends {}'s command after this; unlocking and mounting a drive may take longer, and the job then fails", changer.name()),
+                "set `Maximum Changer Wait = 5 minutes`, which is the default",
+            );
+        }
+        if !drive.is_yes("Automatic Mount") {
+            report.warning(
+                "automatic-mount",
+                Place::value(drive, "Automatic Mount"),
+                format!(
+                    "drive {} waits for `mount` in the console although its volume is there",
+                    drive.name()
+                ),
+                "set `Automatic Mount = yes`",
+            );
+        }
+    }
+}
+
+/// Somebody has to tell the Director what was plugged and pulled: the changer by bconsole, or at least a job.
+fn nobody_tells(set: &Set<'_>, changer: &Resource<'_>, report: &mut Report<'_>) {
+    let named = changer.text("Changer Device").unwrap_or("");
+    let Some((file, config)) =
+        set.changers.iter().find(|(file, _)| set.paths.get(*file).is_some_and(|path| is_file(path, named)))
+    else {
+        return;
+    };
+    // vchanger 1.0 finds a bconsole by itself; an empty name switches that off. vchanger 0.8 never calls it.
+    let silent = config.directive("bconsole").is_some_and(|directive| directive.value().text() == Some(""));
+    if silent || is_old(config) {
+        report.warning(
+            "changer-silent",
+            Place { file: *file, span: config.directive("bconsole").map_or_else(Default::default, |directive| directive.value().span()) },
+            format!("{} tells the Director nothing: `update slots` of a job leaves all volumes of the last drive that was pulled marked as present, and a restore from one ends at once", changer.name()),
+            "let the changer call bconsole: set `bconsole` and `bconsole config`",
+        );
+    }
+}
+
+/// Whether a changer's file is of vchanger 0.8.
+fn is_old(config: &Document) -> bool {
+    OLD_KEYS.into_iter().any(|key| config.directive(key).is_some())
+}
+
 /// The changer's own file has to agree with Bacula's.
 fn changer_file(
     set: &Set<'_>,
@@ -169,9 +243,30 @@ fn changer_file(
             );
         }
     }
+    magazines(config, file, report);
+    if let Some(count) = config
+        .text("Virtual Drives")
+        .and_then(|count| count.parse::<usize>().ok())
+        .filter(|count| *count < drives.len())
+    {
+        report.error(
+            "virtual-drives",
+            place("Virtual Drives"),
+            format!(
+                "the changer has {count} drives, autochanger {} has {}: jobs on the others fail",
+                changer.name(),
+                drives.len()
+            ),
+            format!("set `virtual_drives = {}`", drives.len()),
+        );
+    }
     let Some(work_dir) = config.text("Work Dir") else { return };
     for drive in drives {
-        let link = Path::new(work_dir).join(drive.text("Drive Index").unwrap_or("0"));
+        let index = drive.text("Drive Index").unwrap_or("0");
+        let mut link = Path::new(work_dir).join(index);
+        if is_old(config) {
+            link.push(format!("drive{index}"));
+        }
         if drive.text("Archive Device").map(Path::new) != Some(link.as_path()) {
             report.error(
                 "archive-device",
@@ -187,10 +282,35 @@ fn changer_file(
     }
 }
 
+/// What a changer's file says of its magazines.
+fn magazines(config: &Document, file: usize, report: &mut Report<'_>) {
+    let mut seen = HashSet::new();
+    for directive in config.directives().filter(|directive| directive.is("Magazine")) {
+        let place = Place { file, span: directive.value().span() };
+        let text = directive.value().text().unwrap_or("");
+        if !seen.insert(text.to_ascii_lowercase()) {
+            report.error(
+                "magazine-twice",
+                place,
+                format!("magazine {text} is listed twice: its volumes would lie in two slots each"),
+                "keep one of the two lines",
+            );
+        }
+        if text.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("uuid:")) {
+            report.warning(
+                "uuid-magazine",
+                place,
+                "Josh Fisher's vchanger walks through all devices of the machine for each such line at each question of Bacula's: a tenth of a second each time",
+                "name the directory at which the magazine is mounted",
+            );
+        }
+    }
+}
+
 fn storage_names_a_drive(set: &Set<'_>, storage: &Resource<'_>, report: &mut Report<'_>) {
     let Some(device) = storage.text("Device") else { return };
     let owner = set.autochangers().find(|changer| {
-        let drives = changer.block.directive("Device");
+        let drives = changer.directive("Device");
         drives.is_some_and(|directive| directive.value().list().any(|drive| drive == device))
     });
     if let Some(changer) = owner {
@@ -214,7 +334,7 @@ fn loopback(set: &Set<'_>, storage: &Resource<'_>, report: &mut Report<'_>) {
         return;
     }
     let far = set
-        .all(Reader::Director, "Client")
+        .all(Program::Director, "Client")
         .find(|client| client.text("Address").is_some_and(|address| !local(address)));
     if let Some(client) = far {
         report.error(
@@ -231,7 +351,17 @@ fn loopback(set: &Set<'_>, storage: &Resource<'_>, report: &mut Report<'_>) {
 }
 
 fn poll_interval(device: &Resource<'_>, report: &mut Report<'_>) {
-    let Some(directive) = device.block.directive("Volume Poll Interval") else { return };
+    let Some(directive) = device.directive("Volume Poll Interval") else {
+        if device.is_yes("Autochanger") {
+            report.warning(
+                "poll-interval",
+                Place::of(device),
+                format!("a job that waits on drive {} looks for its volume only every 5 minutes, Bacula's default", device.name()),
+                "set `Volume Poll Interval = 1 minute`; `mount` in the console wakes a waiting job at once",
+            );
+        }
+        return;
+    };
     if Period::from_bacula(&directive.value().line()).is_some_and(|period| period < LEAST_POLL) {
         report.warning(
             "poll-interval",

@@ -1,6 +1,7 @@
 //! What Bacula's own `-t` lets pass, and what it explains badly.
 
 mod changer;
+mod directives;
 mod jobs;
 mod lines;
 mod names;
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::diagnostic;
+use crate::diagnostic::{self, ParseError};
 use crate::resources::{Resource, Set};
 use crate::rotation::Rotation;
 use crate::text::{Position, Span};
@@ -91,6 +92,7 @@ pub fn check(files: &[(PathBuf, String)]) -> Vec<Finding> {
     let (parsed, mut findings) = parse(files);
     let set = Set::new(files, &parsed);
     let mut report = Report { files, findings: Vec::new() };
+    directives::check(&set, &mut report);
     lines::check(&set, &mut report);
     names::check(&set, &mut report);
     passwords::check(&set, &mut report);
@@ -119,7 +121,7 @@ fn sorted(mut findings: Vec<Finding>) -> Vec<Finding> {
 /// The trees of the files, `None` for those that can't be parsed, which are findings.
 fn parse(files: &[(PathBuf, String)]) -> (Vec<Option<Document>>, Vec<Finding>) {
     let mut findings = Vec::new();
-    let parsed = files.iter().map(|(path, text)| match text.parse::<Document>() {
+    let parsed = files.iter().map(|(path, text)| match document(text) {
         Ok(document) => Some(document),
         Err(error) => {
             let remedy = error.kind.hint().unwrap_or_else(|| "correct the line".to_owned());
@@ -137,6 +139,11 @@ fn parse(files: &[(PathBuf, String)]) -> (Vec<Option<Document>>, Vec<Finding>) {
     });
     let parsed = parsed.collect();
     (parsed, findings)
+}
+
+/// The tree of a file of Bacula's or of the changer's.
+fn document(text: &str) -> Result<Document, ParseError> {
+    changer::modern_keys(text).map_or_else(|| text.parse(), |text| text.parse())
 }
 
 fn finding(
@@ -208,16 +215,16 @@ impl Place {
 
     /// The value of a directive, or the start of the resource that lacks it.
     fn value(resource: &Resource<'_>, key: &str) -> Self {
-        match resource.block.directive(key) {
-            Some(directive) => Self { file: resource.file, span: directive.value().span() },
+        match resource.placed(key) {
+            Some((file, directive)) => Self { file, span: directive.value().span() },
             None => Self::of(resource),
         }
     }
 
     /// A directive's key: for what must not be shown itself.
     fn key(resource: &Resource<'_>, key: &str) -> Self {
-        match resource.block.directive(key) {
-            Some(directive) => Self { file: resource.file, span: directive.span() },
+        match resource.placed(key) {
+            Some((file, directive)) => Self { file, span: directive.span() },
             None => Self::of(resource),
         }
     }

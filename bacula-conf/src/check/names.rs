@@ -1,7 +1,7 @@
 //! Every name that is used has to be there, once.
 
 use crate::check::{Place, Report};
-use crate::resources::{Reader, Resource, Set};
+use crate::resources::{Program, Resource, Set};
 use crate::suggest::nearest;
 
 /// Which directive of which resource of the Director names which resource.
@@ -33,18 +33,18 @@ const REFERENCES: [(&str, &str, &[&str]); 22] = [
 pub(super) fn check(set: &Set<'_>, report: &mut Report<'_>) {
     duplicates(set, report);
     unread(set, report);
-    if set.is_whole(Reader::Storage) {
-        for changer in set.all(Reader::Storage, "Autochanger") {
+    if set.is_whole(Program::Storage) {
+        for changer in set.all(Program::Storage, "Autochanger") {
             resolve(set, report, changer, "Device", &["Device"]);
         }
     }
     director_is_known(set, report);
     // An included file alone names much that stands elsewhere.
-    if set.director().is_none() || !set.is_whole(Reader::Director) {
+    if set.director().is_none() || !set.is_whole(Program::Director) {
         return;
     }
     for (kind, key, targets) in REFERENCES {
-        for resource in set.all(Reader::Director, kind) {
+        for resource in set.all(Program::Director, kind) {
             resolve(set, report, resource, key, targets);
         }
     }
@@ -71,10 +71,10 @@ fn unread(set: &Set<'_>, report: &mut Report<'_>) {
 }
 
 fn resolve(set: &Set<'_>, report: &mut Report<'_>, resource: &Resource<'_>, key: &str, targets: &[&str]) {
-    let Some(directive) = resource.block.directive(key) else { return };
+    let Some(directive) = resource.directive(key) else { return };
     for name in directive.value().list() {
         let candidates =
-            || targets.iter().flat_map(|kind| set.all(resource.reader, kind)).map(Resource::name);
+            || targets.iter().flat_map(|kind| set.all(resource.program, kind)).map(Resource::name);
         if candidates().any(|candidate| candidate == name) {
             continue;
         }
@@ -98,11 +98,11 @@ fn resolve(set: &Set<'_>, report: &mut Report<'_>, resource: &Resource<'_>, key:
 fn duplicates(set: &Set<'_>, report: &mut Report<'_>) {
     for (index, resource) in set.resources.iter().enumerate() {
         let twin = set.resources.iter().take(index).any(|other| {
-            other.reader == resource.reader
+            other.program == resource.program
                 && other.block.is(resource.block.name())
                 && other.name() == resource.name()
                 // Consoles and file daemons may have files of several machines.
-                && (other.file == resource.file || matches!(resource.reader, Reader::Director | Reader::Storage))
+                && (other.file == resource.file || matches!(resource.program, Program::Director | Program::Storage))
         });
         if twin && !resource.name().is_empty() {
             report.error(
@@ -118,9 +118,9 @@ fn duplicates(set: &Set<'_>, report: &mut Report<'_>) {
 /// Storage and file daemons talk only to Directors that they know by name.
 fn director_is_known(set: &Set<'_>, report: &mut Report<'_>) {
     let Some(director) = set.director() else { return };
-    for (reader, daemon) in [(Reader::Storage, "storage"), (Reader::Client, "file")] {
-        let mut known = set.all(reader, "Director").peekable();
-        let Some(first) = known.peek().copied().filter(|_| set.is_whole(reader)) else { continue };
+    for (program, daemon) in [(Program::Storage, "storage"), (Program::Client, "file")] {
+        let mut known = set.all(program, "Director").peekable();
+        let Some(first) = known.peek().copied().filter(|_| set.is_whole(program)) else { continue };
         if !known.any(|known| known.name() == director.name()) {
             report.error(
                 "unknown-director",

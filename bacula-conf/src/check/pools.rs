@@ -1,7 +1,7 @@
 //! Pools of volumes that travel.
 
 use crate::check::{Place, Report};
-use crate::resources::{Reader, Resource, Set};
+use crate::resources::{Program, Resource, Set};
 use crate::rotation::Rotation;
 use crate::units::Period;
 
@@ -10,6 +10,14 @@ const RETENTION: Period = Period::days(365);
 
 pub(super) fn check(set: &Set<'_>, report: &mut Report<'_>) {
     for pool in changer_pools(set) {
+        if pool.is_yes("Purge Oldest Volume") {
+            report.error(
+                "purge-oldest",
+                Place::value(pool, "Purge Oldest Volume"),
+                format!("when no volume is left, pool {} empties its oldest one whatever its retention says: that one lies in the safe", pool.name()),
+                "remove the line; `Recycle Oldest Volume = yes` respects the retention",
+            );
+        }
         let unlimited =
             ["Maximum Volume Bytes", "Max Volume Bytes"].into_iter().all(|key| pool.text(key).is_none());
         if unlimited {
@@ -28,7 +36,7 @@ pub(super) fn check(set: &Set<'_>, report: &mut Report<'_>) {
 
 pub(super) fn check_rotation(set: &Set<'_>, rotation: &Rotation, report: &mut Report<'_>) {
     for pool in changer_pools(set) {
-        let retention = match pool.block.directive("Volume Retention") {
+        let retention = match pool.directive("Volume Retention") {
             None => RETENTION,
             Some(directive) => match Period::from_bacula(&directive.value().line()) {
                 Some(period) => period,
@@ -80,9 +88,9 @@ fn changer_pools<'s, 'a>(set: &'s Set<'a>) -> impl Iterator<Item = &'s Resource<
                     .is_some_and(|device| set.autochangers().any(|changer| changer.name() == device))
         })
     };
-    set.all(Reader::Director, "Pool").filter(move |pool| {
+    set.all(Program::Director, "Pool").filter(move |pool| {
         let by_job = || {
-            set.all(Reader::Director, "Job").any(|job| {
+            set.all(Program::Director, "Job").any(|job| {
                 set.job_text(job, "Type").is_some_and(|kind| kind.eq_ignore_ascii_case("Backup"))
                     && set.job_text(job, "Pool") == Some(pool.name())
                     && set.job_text(job, "Storage").is_some_and(of_changer)

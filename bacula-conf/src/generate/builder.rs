@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::generate::GenerateError;
 use crate::name::{Address, MAX_LENGTH};
+use crate::schema::{SHELL, is_expanded};
 use crate::secret::Password;
 use crate::tree::{Block, Directive, Document, Value};
 use crate::value::ValueError;
@@ -50,6 +51,13 @@ impl Resource {
 
     pub(super) fn path(mut self, directive: &'static str, path: &Path) -> Self {
         if let Some(text) = path.to_str().filter(|_| path.is_absolute()) {
+            // `%` begins a code in some of these, and the others don't need it.
+            let special = |c: &char| SHELL.contains(c) || *c == '%';
+            if let Some(found) = text.chars().find(special).filter(|_| is_expanded(directive)) {
+                let (resource, directive) = (self.label.clone(), directive.to_owned());
+                let path = path.to_owned();
+                self.error.get_or_insert(GenerateError::Expanded { resource, directive, path, found });
+            }
             return self.short(directive, text);
         }
         let (resource, directive) = (self.label.clone(), directive.to_owned());

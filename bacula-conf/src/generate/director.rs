@@ -67,7 +67,7 @@ fn messages(input: &Input<'_>) -> [Resource; 2] {
     let bsmtp = input.bacula.paths.bsmtp.display();
     let mail =
         |subject: &str| format!("{bsmtp} -h localhost -f \"\\(Bacula\\) \\<%r\\>\" -s \"{subject}\" %r");
-    let log = messages.log.display().to_string();
+    let log = messages.log.to_string_lossy();
     let standard = Resource::new("Messages", &messages.jobs)
         .with_some(messages.mail.as_deref(), |resource, address| {
             resource

@@ -130,8 +130,32 @@ pub enum GenerateError {
         /// The path.
         path: PathBuf,
     },
-    /// A path inside the changer command, which Bacula splits at blanks and searches for `%`.
-    #[error("{path:?} can't stand in a changer command: it holds {found:?}; choose another path")]
+    /// A path that Bacula hands to a shell when it starts, or in which it replaces codes.
+    #[error(
+        "{directive} of {resource} can't be {path:?}: Bacula gives {found:?} a meaning of its own there; choose another path"
+    )]
+    Expanded {
+        /// The resource.
+        resource: String,
+        /// The directive.
+        directive: String,
+        /// The path.
+        path: PathBuf,
+        /// The character.
+        found: char,
+    },
+    /// Somebody to send mail to, whom Bacula puts into a command.
+    #[error(
+        "{address:?} in bacula.messages.mail holds {found:?}; write one plain address, e.g. root@localhost"
+    )]
+    Mail {
+        /// What was given.
+        address: String,
+        /// The first wrong character.
+        found: char,
+    },
+    /// A path inside a command, which Bacula splits at blanks and searches for `%`.
+    #[error("{path:?} can't stand in a command of Bacula's: it holds {found:?}; choose another path")]
     CommandPath {
         /// The path.
         path: PathBuf,
@@ -286,6 +310,12 @@ fn validate(input: &Input<'_>) -> Result<(), GenerateError> {
     if !(1..=MAX_DRIVES).contains(&drives) {
         return Err(GenerateError::Drives { drives });
     }
+    if let Some(address) = &bacula.messages.mail {
+        plain_address(address)?;
+    }
+    for program in [&bacula.paths.scripts, &bacula.paths.bsmtp] {
+        plain_command_path(program)?;
+    }
     if bacula.schedule.runs.is_empty() {
         return Err(GenerateError::Empty { what: "the schedule", key: "bacula.schedule.runs" });
     }
@@ -318,6 +348,28 @@ fn validate(input: &Input<'_>) -> Result<(), GenerateError> {
     }
     refuse_duplicates("Job", &names)?;
     refuse_duplicates("Client", &[&bacula.client.name, &bacula.update_slots.placeholder])
+}
+
+/// Bacula splits a command at blanks, knows quotes, and replaces `%` codes; no shell sees it.
+fn plain_command_path(path: &Path) -> Result<(), GenerateError> {
+    let special = |c: &char| c.is_whitespace() || matches!(c, '%' | '"' | '\'' | '\\');
+    match path.to_string_lossy().chars().find(special) {
+        Some(found) => Err(GenerateError::CommandPath { path: path.to_owned(), found }),
+        None => Ok(()),
+    }
+}
+
+/// The address becomes an argument of the mail program.
+fn plain_address(address: &str) -> Result<(), GenerateError> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '@' | '.' | '_' | '-' | '+');
+    let first = address.chars().next().filter(|c| !c.is_ascii_alphanumeric());
+    match first.or_else(|| address.chars().find(|c| !plain(*c))) {
+        Some(found) => Err(GenerateError::Mail { address: address.to_owned(), found }),
+        None if address.is_empty() => {
+            Err(GenerateError::Empty { what: "the address", key: "bacula.messages.mail" })
+        }
+        None => Ok(()),
+    }
 }
 
 fn refuse_duplicates(kind: &'static str, names: &[&Name]) -> Result<(), GenerateError> {

@@ -1,7 +1,7 @@
 //! bacula-sd.conf, or the part of it that is included.
 
 use crate::generate::builder::{Resource, document};
-use crate::generate::{GenerateError, Input};
+use crate::generate::{GenerateError, Input, plain_command_path};
 use crate::tree::Document;
 
 pub(super) fn complete(input: &Input<'_>) -> Result<Document, GenerateError> {
@@ -58,14 +58,9 @@ fn changer(input: &Input<'_>) -> Result<Vec<Resource>, GenerateError> {
     Ok(resources)
 }
 
-/// The storage daemon splits the command at blanks and replaces `%` codes; no shell sees it.
 fn command(input: &Input<'_>) -> Result<String, GenerateError> {
     for path in [&input.changer.command, &input.changer.config_path] {
-        let text = path.to_string_lossy();
-        if let Some(found) = text.chars().find(|c| c.is_whitespace() || matches!(c, '%' | '"' | '\'' | '\\'))
-        {
-            return Err(GenerateError::CommandPath { path: path.clone(), found });
-        }
+        plain_command_path(path)?;
         if !path.is_absolute() || path.to_str().is_none() {
             return Err(GenerateError::Path {
                 resource: format!("Autochanger {}", input.bacula.autochanger.name),
