@@ -83,6 +83,15 @@ pub enum VerifyMode {
     None,
 }
 
+/// What becomes of a drive with regions that can't be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BadSectors {
+    /// Stops at the first one.
+    Stop,
+    /// Writes all the rest and reports them; the fill still counts as failed.
+    Skip,
+}
+
 /// `offsite wipe`
 #[derive(Debug, Args)]
 pub struct Wipe {
@@ -95,6 +104,9 @@ pub struct Wipe {
     /// How to prove what was written.
     #[arg(long, value_enum, default_value_t = VerifyMode::Full)]
     pub verify: VerifyMode,
+    /// What to do where the drive can't be written.
+    #[arg(long, value_enum, value_name = "POLICY", default_value_t = BadSectors::Stop)]
+    pub bad_sectors: BadSectors,
     /// Goes on where an interrupted fill of the same drive stopped.
     #[arg(long)]
     pub resume: bool,

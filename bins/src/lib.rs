@@ -28,5 +28,6 @@ pub mod register;
 pub mod report;
 pub mod serve;
 pub mod site;
+pub mod smart;
 pub mod status;
 pub mod wipe;

@@ -14,7 +14,7 @@ use media_wipe::Identity;
 use nix::unistd::{Gid, Uid, User};
 use serde::Serialize;
 
-use crate::cli::{Filesystem, Prepare};
+use crate::cli::{BadSectors, Filesystem, Prepare};
 use crate::failure::{Exit, Failure, OrFail as _};
 use crate::mapped::{Mounted, Unlocked, put_to_rest, require_device_mapper};
 use crate::paths::Root;
@@ -99,10 +99,11 @@ pub fn run(root: &Root, options: &Prepare) -> Result<(), Failure> {
     journal.save(&journal_path)?;
     let mut wiped = None;
     if !journal.done(Step::Fill) {
-        let progress = Screen::new().drive(&options.device.display().to_string());
+        let progress = Screen::new()?.drive(&options.device.display().to_string());
         let resume = journal.begun(Step::Fill);
         journal.begin(Step::Fill, &journal_path)?;
-        let filled = wipe::fill(root, &identity, &id, options.verify, resume, progress, interrupt::flag()?);
+        let manner = wipe::Manner { verify: options.verify, bad_sectors: BadSectors::Stop, resume };
+        let filled = wipe::fill(root, &identity, &id, manner, progress, interrupt::flag()?);
         wiped = Some(filled.map_err(|unfilled| again(&unfilled.failure))?);
         journal.finish(Step::Fill, &journal_path)?;
         say(options, "filled with random data");

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::failure::{Exit, Failure, OrFail};
+use crate::paths::Root;
 
 /// Where administrators' programs are installed; the caller's PATH plays no part.
 const DIRECTORIES: [&str; 6] =
@@ -41,6 +42,13 @@ impl Program {
                 .hint(format!("install it: apt-get install {package}"))
         })?;
         Ok(Self { path, arguments: Vec::new(), limit: Duration::from_mins(1) })
+    }
+
+    /// Looks for `name` below `root`, then on the running system; `None` where it isn't installed.
+    pub fn installed(root: &Root, name: &str) -> Option<Self> {
+        let below = DIRECTORIES.iter().map(|d| root.join(d).join(name)).find(|path| path.is_file());
+        let path = below.or_else(|| locate(name))?;
+        Some(Self { path, arguments: Vec::new(), limit: Duration::from_mins(1) })
     }
 
     /// Adds arguments.

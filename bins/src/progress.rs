@@ -1,15 +1,24 @@
-//! Progress of a fill as a person follows it: a bar on a terminal, a line a minute elsewhere.
+//! Progress of a fill as a person follows it: a bar for each drive on a terminal, a line a minute elsewhere, and
+//! a line whenever SIGUSR1 asks for one.
 
 use std::io::IsTerminal as _;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use media_wipe::{Phase, Progress};
+use signal_hook::consts::SIGUSR1;
+use signal_hook::iterator::Signals;
 
 use crate::confirm::size;
+use crate::failure::{Failure, OrFail as _};
 
 /// How often a line is written where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_mins(1);
+
+/// How often SIGUSR1 came.
+static ASKED: AtomicU64 = AtomicU64::new(0);
 
 /// All drives' progress on one screen.
 #[derive(Debug)]
@@ -18,9 +27,10 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// Uses bars when stderr is a terminal.
-    pub fn new() -> Self {
-        Self { bars: std::io::stderr().is_terminal().then(MultiProgress::new) }
+    /// Uses bars when stderr is a terminal. From now on SIGUSR1 asks for a line of each drive.
+    pub fn new() -> Result<Self, Failure> {
+        answer_sigusr1()?;
+        Ok(Self { bars: std::io::stderr().is_terminal().then(MultiProgress::new) })
     }
 
     /// Adds one drive, called `name` on the screen.
@@ -32,14 +42,25 @@ impl Screen {
             bar.set_prefix(name.to_owned());
             bar
         });
-        DriveProgress { name: name.to_owned(), bar, last_line: None, last_phase: None }
+        let lines = Lines { bars: bar.is_some(), ..Lines::default() };
+        DriveProgress { name: name.to_owned(), bar, lines }
     }
 }
 
-impl Default for Screen {
-    fn default() -> Self {
-        Self::new()
+/// Counts the requests in a thread of its own, so that each drive's thread sees every one.
+fn answer_sigusr1() -> Result<(), Failure> {
+    static WATCHED: OnceLock<()> = OnceLock::new();
+    if WATCHED.set(()).is_err() {
+        return Ok(());
     }
+    let mut signals = Signals::new([SIGUSR1]).or_fail("cannot watch signals")?;
+    let count = move || {
+        for _ in signals.forever() {
+            ASKED.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    std::thread::Builder::new().name("sigusr1".into()).spawn(count).or_fail("cannot start a thread")?;
+    Ok(())
 }
 
 /// One drive's progress.
@@ -47,25 +68,23 @@ impl Default for Screen {
 pub struct DriveProgress {
     name: String,
     bar: Option<ProgressBar>,
-    last_line: Option<Instant>,
-    last_phase: Option<Phase>,
+    lines: Lines,
 }
 
 impl DriveProgress {
     /// Shows how far the fill has come.
     pub fn show(&mut self, progress: &Progress) {
-        let new_phase = self.last_phase != Some(progress.phase);
-        self.last_phase = Some(progress.phase);
+        let line = self.lines.due(progress, Instant::now(), ASKED.load(Ordering::Relaxed));
+        let line = line.map(|words| format!("{}: {words}", self.name));
         if let Some(bar) = &self.bar {
             bar.set_length(progress.total_bytes);
             bar.set_position(progress.done_bytes);
             bar.set_message(describe(progress));
-        } else if new_phase || self.last_line.is_none_or(|last| last.elapsed() >= LINE_EVERY) {
-            self.last_line = Some(Instant::now());
-            let percent = (u128::from(progress.done_bytes) * 100)
-                .checked_div(progress.total_bytes.into())
-                .unwrap_or(100);
-            eprintln!("{}: {percent}% {}", self.name, describe(progress));
+            if let Some(line) = line {
+                bar.println(line);
+            }
+        } else if let Some(line) = line {
+            eprintln!("{line}");
         }
     }
 
@@ -74,6 +93,39 @@ impl DriveProgress {
         if let Some(bar) = self.bar {
             bar.abandon();
         }
+    }
+}
+
+/// Which lines are written when.
+#[derive(Debug, Default)]
+struct Lines {
+    /// Bars show everything but what was asked for.
+    bars: bool,
+    asked: u64,
+    last: Option<(Instant, Phase, bool)>,
+}
+
+impl Lines {
+    /// The line to write now: one was asked for, a minute is over, or what is happening changed.
+    fn due(&mut self, progress: &Progress, now: Instant, asked: u64) -> Option<String> {
+        let was_asked = asked != self.asked;
+        self.asked = asked;
+        let state = (progress.phase, progress.stalled.is_some());
+        let news = self.last.is_none_or(|(at, phase, stalled)| {
+            (phase, stalled) != state || now.duration_since(at) >= LINE_EVERY
+        });
+        if !was_asked && (self.bars || !news) {
+            return None;
+        }
+        self.last = Some((now, state.0, state.1));
+        let percent =
+            (u128::from(progress.done_bytes) * 100).checked_div(progress.total_bytes.into()).unwrap_or(100);
+        let bytes = if was_asked {
+            format!(" ({} of {} bytes)", progress.done_bytes, progress.total_bytes)
+        } else {
+            String::new()
+        };
+        Some(format!("{percent}%{bytes} {}", describe(progress)))
     }
 }
 
@@ -121,5 +173,53 @@ mod tests {
         assert_eq!(duration(Duration::from_secs(59)), "59 s");
         assert_eq!(duration(Duration::from_secs(3_700)), "1 h 1 min");
         assert_eq!(duration(Duration::from_secs(200_000)), "2 d 7 h");
+    }
+
+    /// What the library tells, as a wipe of an own file makes it: there is no other way to one.
+    fn progress() -> Progress {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(1 << 20).unwrap();
+        let path = file.path().canonicalize().unwrap();
+        let system = media_wipe::System::new(std::path::Path::new("/"));
+        let target = media_wipe::Target::open(&system, &path, path.to_str().unwrap()).unwrap();
+        let mut seen = None;
+        media_wipe::Wipe::new(target)
+            .verify(media_wipe::Verify::None)
+            .progress(|p| seen = seen.take().or_else(|| (p.phase == Phase::Writing).then(|| p.clone())))
+            .run()
+            .unwrap();
+        seen.unwrap()
+    }
+
+    #[test]
+    fn a_line_a_minute_and_whenever_something_happens() {
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let mut lines = Lines::default();
+        let mut now = progress();
+        assert!(lines.due(&now, at(0), 0).is_some(), "the first one");
+        assert!((1..60).all(|second| lines.due(&now, at(second), 0).is_none()));
+        assert!(lines.due(&now, at(60), 0).is_some(), "a minute later");
+        now.stalled = Some(Duration::from_secs(10));
+        assert!(lines.due(&now, at(61), 0).unwrap().contains("STALLED for 10 s"));
+        assert!(lines.due(&now, at(62), 0).is_none());
+        now.stalled = None;
+        assert!(lines.due(&now, at(63), 0).is_some(), "it goes on");
+        now.phase = Phase::Verifying;
+        assert!(lines.due(&now, at(64), 0).unwrap().contains("verifying"));
+        assert!(lines.due(&now, at(65), 0).is_none());
+    }
+
+    #[test]
+    fn who_asks_is_answered_with_bytes_also_beside_a_bar() {
+        let now = progress();
+        for bars in [false, true] {
+            let mut lines = Lines { bars, ..Lines::default() };
+            let begun = Instant::now();
+            assert_eq!(lines.due(&now, begun, 0).is_some(), !bars);
+            let line = lines.due(&now, begun, 1).unwrap();
+            assert!(line.contains(&format!(" of {} bytes) writing ", 1 << 20)), "{line}");
+            assert!(lines.due(&now, begun, 1).is_none(), "answered once");
+        }
     }
 }

@@ -10,6 +10,10 @@ use offsite::{
 };
 
 fn main() -> ExitCode {
+    // Keys pass through this process; it leaves no core dump, piped to a program or not (core(5)).
+    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
+        eprintln!("warning: core dumps stay possible: {error}");
+    }
     let cli = Cli::parse();
     let root = Root::new(cli.root);
     failure::exit_code(match cli.command {

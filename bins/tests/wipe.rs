@@ -1,0 +1,214 @@
+//! `offsite wipe` as a person and a script meet it: signals, several drives, SMART, the line that resumes. No root is needed.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Large enough to be met in the middle of the work.
+const LONG: u64 = 512 << 20;
+
+/// A system of its own below a temporary root whose name a shell doesn't take for one word.
+struct World {
+    base: TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let world = Self { base: tempfile::tempdir().unwrap() };
+        std::fs::create_dir(world.root()).unwrap();
+        world
+    }
+
+    fn root(&self) -> PathBuf {
+        self.base.path().canonicalize().unwrap().join("it's a root")
+    }
+
+    fn file(&self, name: &str, size: u64) -> String {
+        let path = self.root().join(name);
+        std::fs::File::create(&path).unwrap().set_len(size).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    fn wipe(&self, files: &[&str], options: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_offsite"));
+        command.arg("--root").arg(self.root()).arg("wipe").args(files).args(options);
+        for file in files {
+            command.args(["--yes-destroy", file]);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn filled(path: &str) -> bool {
+    let bytes = std::fs::read(path).unwrap();
+    bytes.chunks(4096).all(|page| page.iter().any(|byte| *byte != 0))
+}
+
+/// A running wipe that has said its first line.
+fn begun(mut command: Command) -> (Child, BufReader<ChildStderr>, String) {
+    let mut child = command.spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    said.read_line(&mut line).unwrap();
+    (child, said, line)
+}
+
+fn send(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
+}
+
+fn rest(mut said: BufReader<ChildStderr>) -> String {
+    let mut text = String::new();
+    said.read_to_string(&mut text).unwrap();
+    text
+}
+
+#[test]
+fn a_stopped_wipe_prints_the_very_line_that_resumes_it() {
+    let world = World::new();
+    let (long, short) = (world.file("long", LONG), world.file("short", 1 << 20));
+    let (mut child, said, first) = begun(world.wipe(&[&long, &short], &["--verify", "sample", "--json"]));
+    assert!(first.contains("% writing"), "{first}");
+    // The short one is done by now, or soon: only the long one is to go on.
+    let state = world.root().join("var/lib/offsite/wipe");
+    while std::fs::read_dir(&state)
+        .unwrap()
+        .any(|entry| entry.unwrap().path().to_str().unwrap().contains("short"))
+    {
+        std::thread::yield_now();
+    }
+    send(&child, Signal::SIGINT);
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    let said = rest(said);
+    let line = said
+        .lines()
+        .find_map(|line| line.strip_prefix("hint: to go on: "))
+        .unwrap_or_else(|| panic!("{said}"));
+    let reports: Value = serde_json::from_reader(child.stdout.take().unwrap()).unwrap();
+    assert_eq!((&reports[0]["outcome"], &reports[0]["resumable"]), (&"cancelled".into(), &true.into()));
+    assert_eq!(reports[1]["outcome"], "complete");
+
+    let programs = Path::new(env!("CARGO_BIN_EXE_offsite")).parent().unwrap();
+    let resumed = Command::new("/bin/sh").args(["-c", line]).env("PATH", programs).output().unwrap();
+    assert!(resumed.status.success(), "{line}: {}", text(&resumed));
+    let report: Value = serde_json::from_slice(&resumed.stdout).unwrap();
+    assert!(report["resumed_from"].as_u64().unwrap() > 0, "{report}");
+    assert_eq!((&report["outcome"], &report["verification"]["mode"]), (&"complete".into(), &"sample".into()));
+    assert!(filled(&long) && filled(&short));
+    assert_eq!(std::fs::read_dir(&state).unwrap().count(), 0, "no journal is left");
+}
+
+#[test]
+fn sigusr1_asks_for_progress_as_it_asks_dd() {
+    let world = World::new();
+    let long = world.file("long", LONG);
+    let (mut child, mut said, _) = begun(world.wipe(&[&long], &[]));
+    let mut lines = 0;
+    let mut line = String::new();
+    send(&child, Signal::SIGUSR1);
+    while said.read_line(&mut line).unwrap() > 0 {
+        if line.contains(&format!(" of {LONG} bytes) ")) {
+            assert!(line.starts_with(&long) && line.contains('%') && line.contains("/s, mean "), "{line}");
+            lines += 1;
+        }
+        line.clear();
+    }
+    assert!(child.wait().unwrap().success());
+    assert_eq!(lines, 1);
+    assert!(filled(&long));
+}
+
+#[test]
+fn one_drives_failure_leaves_the_others_alone() {
+    let world = World::new();
+    let files: Vec<String> = ["a", "b", "c"].iter().map(|name| world.file(name, 8 << 20)).collect();
+    // The journal of b can't be made: something is in its place.
+    let journal = world.root().join("var/lib/offsite/wipe").join(journal_name(&files[1]));
+    std::fs::create_dir_all(journal.join("in the way")).unwrap();
+    let names: Vec<&str> = files.iter().map(String::as_str).collect();
+    let output = world.wipe(&names, &["--json"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let reports: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let complete: Vec<_> = reports.as_array().unwrap().iter().map(|report| &report["outcome"]).collect();
+    assert_eq!(complete, ["complete", "complete"]);
+    assert!(filled(&files[0]) && filled(&files[2]) && !filled(&files[1]));
+    let said = text(&output);
+    assert!(said.contains(&format!("error: {}: can't write the journal", files[1])), "{said}");
+}
+
+fn journal_name(file: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+    file.bytes()
+        .map(|b| if plain(b) { char::from(b).to_string() } else { format!("_{b:02x}") })
+        .collect::<String>()
+        + ".json"
+}
+
+#[test]
+fn on_a_terminal_each_drive_has_a_bar() {
+    let world = World::new();
+    let files = [world.file("a", 64 << 20), world.file("b", 32 << 20)];
+    let log = world.root().join("screen");
+    let root = world.root();
+    let command =
+        [env!("CARGO_BIN_EXE_offsite"), "--root", root.to_str().unwrap(), "wipe", &files[0], &files[1]];
+    let confirmed = ["--yes-destroy", &files[0], "--yes-destroy", &files[1]];
+    let quoted = |word: &str| format!("'{}'", word.replace('\'', r"'\''"));
+    let words: Vec<String> = command.into_iter().chain(confirmed).map(quoted).collect();
+    // script(1) gives the program a terminal.
+    let output = Command::new("script")
+        .args(["-qec", &words.join(" ")])
+        .arg(&log)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let screen = String::from_utf8_lossy(&std::fs::read(&log).unwrap()).into_owned();
+    for file in &files {
+        let bar = |part: &str| part.contains(file.as_str()) && part.contains('%');
+        assert!(screen.split(['\n', '\r', '\x1b']).any(bar), "{file}: {screen:?}");
+    }
+    assert!(screen.contains("100%") && screen.contains("verifying"), "{screen:?}");
+}
+
+#[test]
+fn a_line_names_what_was_destroyed_and_nothing_resumes_what_is_done() {
+    let world = World::new();
+    let file = world.file("drive", 1 << 20);
+    let output = world.wipe(&[&file], &[]).output().unwrap();
+    assert!(output.status.success());
+    let page = String::from_utf8_lossy(&output.stdout);
+    for words in ["Erasure report: COMPLETE", "Verified       all as written", &file] {
+        assert!(page.contains(words), "{page}");
+    }
+    assert!(!text(&output).contains("--resume"));
+}
+
+/// A smartctl of the site's own, which answers from a file.
+#[test]
+fn smart_is_asked_of_drives_only() {
+    let world = World::new();
+    let programs = world.root().join("usr/sbin");
+    std::fs::create_dir_all(&programs).unwrap();
+    let smartctl = programs.join("smartctl");
+    std::fs::write(&smartctl, "#!/bin/sh\necho asked >>\"${0%/*}/asked\"\necho '{}'\n").unwrap();
+    std::fs::set_permissions(&smartctl, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let file = world.file("drive", 1 << 20);
+    let output = world.wipe(&[&file], &["--json"]).output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["health"], serde_json::json!({"before": null, "after": null}));
+    assert!(!programs.join("asked").exists(), "a file has no SMART to ask for");
+}
