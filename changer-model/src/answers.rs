@@ -170,9 +170,14 @@ impl Changer {
     pub(crate) fn loaded(&self, drive: DriveIndex) -> Result<String, CommandError> {
         self.check_drive(drive)?;
         let drives = self.store.drives().map_err(ChangerError::from)?;
-        let Some(loaded) = drives.loaded.get(&drive) else { return Ok("0\n".to_owned()) };
-        let there = self.is_shown(&loaded.magazine)?;
         let linked = drives::target(self.store.dir(), self.generation(), drive);
+        let Some(loaded) = drives.loaded.get(&drive) else {
+            if linked.is_some() {
+                self.tidy(drive)?;
+            }
+            return Ok("0\n".to_owned());
+        };
+        let there = self.is_shown(&loaded.magazine)?;
         if !there || linked.as_deref() != Some(Path::new(&loaded.path)) {
             // a link that leads nowhere would let the daemon create a file where the magazine should be
             if let Ok(lock) = self.lock_within(TIDY_LIMIT) {
@@ -180,6 +185,16 @@ impl Changer {
             }
         }
         Ok(if there { format!("{}\n", loaded.slot) } else { "0\n".to_owned() })
+    }
+
+    /// Takes away the link of an empty drive, which an unload that was killed left.
+    fn tidy(&self, drive: DriveIndex) -> Result<(), ChangerError> {
+        if let Ok(_lock) = self.lock_within(TIDY_LIMIT)
+            && !self.store.drives()?.loaded.contains_key(&drive)
+        {
+            drives::unlink(self.store.dir(), self.generation(), drive)?;
+        }
+        Ok(())
     }
 
     /// Whether one magazine is shown, without asking for the others.
@@ -276,7 +291,7 @@ impl Changer {
         if !matches!(presence, Presence::Present { access: Access::Plain | Access::Automounted, .. }) {
             return Ok(());
         }
-        let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
         match OpenOptions::new()
             .read(true)
             .custom_flags(flags)

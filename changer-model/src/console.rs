@@ -107,6 +107,9 @@ impl Console {
     }
 }
 
+/// How long the output of a console that has ended is waited for.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 enum Event {
     Text(Vec<u8>),
     Closed,
@@ -133,10 +136,10 @@ fn converse(child: &mut Child, script: &str, limit: Duration) -> Result<String, 
     let mut output = Vec::new();
     let mut ended = None;
     while open > 0 || ended.is_none() {
-        if ended.is_none() {
-            ended = child.try_wait().ok().flatten();
-        }
         let now = Instant::now();
+        if ended.is_none() {
+            ended = child.try_wait().ok().flatten().map(|status| (status, now));
+        }
         if now >= deadline {
             let output = text(&output);
             return Err(ConsoleError::TimedOut { seconds: limit.as_secs(), output });
@@ -148,16 +151,17 @@ fn converse(child: &mut Child, script: &str, limit: Duration) -> Result<String, 
                 output.extend(more.iter().take(room));
             }
             Ok(Event::Closed) => open -= 1,
-            // once it has ended, what it started may keep the pipes open, but has nothing to say for it
-            Err(RecvTimeoutError::Timeout) if ended.is_some() => break,
+            // once it has ended, what it started may keep the pipes open, but has nothing to say for it; its own last
+            // words may still be on the way on a busy machine
+            Err(RecvTimeoutError::Timeout) if ended.is_some_and(|(_, at)| now - at > LAST_WORDS) => break,
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => thread::sleep(Duration::from_millis(1)),
         }
     }
     let output = text(&output);
     match ended {
-        Some(status) if status.success() => Ok(output),
-        Some(status) => Err(ConsoleError::Failed { status: status.to_string(), output }),
+        Some((status, _)) if status.success() => Ok(output),
+        Some((status, _)) => Err(ConsoleError::Failed { status: status.to_string(), output }),
         None => Err(ConsoleError::Failed { status: "no exit status".to_owned(), output }),
     }
 }

@@ -100,7 +100,7 @@ pub(crate) fn next_magazine(work_dir: &Path) -> Option<u32> {
 
 /// A short regular file's text, or nothing.
 fn text_of(path: &Path) -> String {
-    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let mut text = String::new();
     let opened = fs::OpenOptions::new().read(true).custom_flags(flags).open(path);
     let read = opened.and_then(|file| {

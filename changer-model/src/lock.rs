@@ -53,7 +53,7 @@ impl Lock {
             .create(true)
             .truncate(false)
             .mode(0o660)
-            .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
             .open(path)
             .map_err(unusable)?;
         if let Some(dir) = path.parent() {

@@ -42,7 +42,7 @@ impl Log {
             .append(true)
             .create(true)
             .mode(0o640)
-            .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
             .open(&path);
         match opened {
             Ok(file) => Ok(Self { file: Some(file), level: config.log_level }),

@@ -276,7 +276,7 @@ impl Store {
             .write(true)
             .create_new(true)
             .mode(0o640)
-            .custom_flags(nix::libc::O_NOFOLLOW)
+            .custom_flags(libc::O_NOFOLLOW)
             .open(&path)
             .map_err(StateError::io("create", &path))?;
         file.write_all(text).map_err(StateError::io("write", &path))?;
@@ -368,7 +368,7 @@ fn read_json<T: DeserializeOwned>(
 ) -> Result<Content<T>, StateError> {
     let mut bytes = Vec::new();
     // the directory is another user's where root only asks: nothing is followed or waited for
-    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
     let read = opened.and_then(|mut file| {
         if file.metadata()?.is_file() {

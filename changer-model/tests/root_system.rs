@@ -32,10 +32,10 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let why = obstacle();
     let tests: [(&str, Test); 4] = [
-        ("root becomes the configured user", root_becomes_the_user),
-        ("an unknown user or group is refused", unknown_names_are_refused),
-        ("a mount point without its mount is absent", a_bare_mount_point_is_absent),
-        ("a read-only mount can be restored from", a_read_only_mount_serves_restores),
+        ("W20 what root makes can be used by the configured user", root_becomes_the_user),
+        ("W9 an unknown user or group is refused", unknown_names_are_refused),
+        ("W15 a mount point without its mount is absent", a_bare_mount_point_is_absent),
+        ("W16 a read-only mount can be restored from", a_read_only_mount_serves_restores),
     ];
     let trials = tests.into_iter().map(|(name, test)| {
         let kind = why.clone().unwrap_or_default();

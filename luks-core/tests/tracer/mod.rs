@@ -9,7 +9,7 @@ use libc::{c_long, c_void, pid_t};
 
 /// Everything that changes what is in a file or directory; between two of these the disk stays the same. (Creating a
 /// file is seen before the next of them.)
-const CHANGING: [c_long; 17] = [
+const CHANGING: [c_long; 24] = [
     libc::SYS_write,
     libc::SYS_pwrite64,
     libc::SYS_writev,
@@ -27,6 +27,13 @@ const CHANGING: [c_long; 17] = [
     libc::SYS_unlink,
     libc::SYS_unlinkat,
     libc::SYS_fchmod,
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    libc::SYS_mkdir,
+    libc::SYS_rmdir,
+    libc::SYS_mknodat,
+    libc::SYS_symlink,
+    libc::SYS_symlinkat,
 ];
 
 /// How a traced program ended.
