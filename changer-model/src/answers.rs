@@ -11,9 +11,11 @@ use std::time::Duration;
 use crate::changer::{Changer, ChangerError, View, consistently};
 use crate::drives;
 use crate::identifiers::{DriveIndex, MagazineId, Slot, VolumeName};
+use crate::lock::Lock;
 use crate::magazine::{Magazine, MagazineError};
 use crate::model::{self, LoadRefusal};
 use crate::presence::{Access, Presence};
+use crate::standin;
 use crate::state::{Loaded, State};
 use crate::survey::{Scan, must_be_mounted};
 
@@ -218,11 +220,27 @@ impl Changer {
         }
     }
 
-    /// `load`: makes a drive lead to a slot's volume, once its file opens and holds this volume.
-    pub(crate) fn load(&self, slot: Slot, drive: DriveIndex) -> Result<(), CommandError> {
+    /// `load`: makes a drive lead to a slot's volume, once its file opens and holds this volume. The storage daemon
+    /// (`to_daemon`) gets a stand-in for a volume that is away, and asks for the right one, where this changer tells
+    /// Bacula of what comes, and so ends the waiting.
+    pub(crate) fn load(&self, slot: Slot, drive: DriveIndex, to_daemon: bool) -> Result<(), CommandError> {
         self.check_drive(drive)?;
         let lock = self.lock()?;
-        let mut view = self.update_locked(Scan::Changed, &lock)?.view;
+        match self.load_locked(slot, drive, &lock) {
+            Err(CommandError::Refused(LoadRefusal::EmptySlot { away: Some(_), .. }))
+                if to_daemon && self.config.console().is_some() =>
+            {
+                let file = standin::file(&self.store).map_err(ChangerError::from)?;
+                // not noted as loaded, so that the daemon loads again once it was told that the volume is there
+                Ok(drives::link(self.store.dir(), self.generation(), drive, &file)
+                    .map_err(ChangerError::from)?)
+            }
+            other => other,
+        }
+    }
+
+    fn load_locked(&self, slot: Slot, drive: DriveIndex, lock: &Lock) -> Result<(), CommandError> {
+        let mut view = self.update_locked(Scan::Changed, lock)?.view;
         // below an automounter that tells nothing, trying is the only way to know
         for (id, presence) in &view.presences {
             if matches!(presence, Presence::Unknown { .. }) {
@@ -245,7 +263,7 @@ impl Changer {
         let magazine = Magazine::open(&self.env, directory, must_be_mounted)?;
         if let Err(error) = magazine.verify(volume) {
             // the state was wrong about it: the next `list` must tell the truth
-            self.update_locked(Scan::Only(std::slice::from_ref(id)), &lock)?;
+            self.update_locked(Scan::Only(std::slice::from_ref(id)), lock)?;
             return Err(error.into());
         }
         let path = magazine.directory().join(&volume.file);

@@ -12,7 +12,7 @@ use crate::environment::Environment;
 use crate::identifiers::{DriveIndex, MagazineId, Slot};
 use crate::lock::{Lock, LockError};
 use crate::magazine::directory_stamp;
-use crate::model::{self, Debt};
+use crate::model;
 use crate::presence::{Access, Finder, Presence};
 use crate::state::{Drives, Manner, State};
 use crate::store::{StateError, Store};
@@ -138,10 +138,6 @@ impl View {
             .find(|(other, _)| other == id)
             .map_or(&Presence::Absent, |(_, presence)| presence)
     }
-
-    pub(crate) fn debt(&self) -> Debt {
-        model::debt(&self.state, &self.present)
-    }
 }
 
 impl Changer {
@@ -169,19 +165,19 @@ impl Changer {
     /// [`ChangerError::State`] when the state cannot be read.
     pub fn pending_catalog(&self) -> Result<Option<PendingCatalog>, ChangerError> {
         let view = self.look()?;
-        Ok(self.pending(&view))
+        self.pending(&view)
     }
 
-    fn pending(&self, view: &View) -> Option<PendingCatalog> {
-        let debt = view.debt();
+    fn pending(&self, view: &View) -> Result<Option<PendingCatalog>, ChangerError> {
+        let debt = self.debt(view)?;
         if self.console().is_none() || debt.is_none() {
-            return None;
+            return Ok(None);
         }
         let blank = |id| view.state.magazines.get(id).map_or(0, |record| record.blank);
-        Some(PendingCatalog {
+        Ok(Some(PendingCatalog {
             changed: debt.changed.iter().map(ToString::to_string).collect(),
             unlabelled: debt.blank.iter().map(blank).sum(),
-        })
+        }))
     }
 
     fn describe(&self) -> Result<ChangerStatus, ChangerError> {
@@ -231,7 +227,7 @@ impl Changer {
             storage: self.config.storage().to_owned(),
             slots: model::total_slots(state),
             drives: drives.collect(),
-            pending: self.pending(&view),
+            pending: self.pending(&view)?,
             magazines,
         })
     }

@@ -1,18 +1,23 @@
 //! Running Bacula's console: a script goes in, everything that comes out is taken while it runs, time is limited.
 
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 /// How much of the console's output is kept; the rest is read and dropped.
 const MOST_OUTPUT: usize = 16 << 20;
+
+/// How often the console is looked at while it says nothing.
+const TICK: Duration = Duration::from_millis(20);
 
 /// Why Bacula could not be told.
 #[derive(Debug, thiserror::Error)]
@@ -107,81 +112,86 @@ impl Console {
     }
 }
 
-/// How long the output of a console that has ended is waited for.
-const LAST_WORDS: Duration = Duration::from_secs(2);
-
-enum Event {
-    Text(Vec<u8>),
-    Closed,
-}
-
+/// Feeds and drains a console until it ends. Reading and writing never block, so that what the console printed is
+/// all there when it has ended, and nothing that it started can hold this up.
 fn converse(child: &mut Child, script: &str, limit: Duration) -> Result<String, ConsoleError> {
     let deadline = Instant::now() + limit;
-    let (sender, events) = mpsc::channel();
-    let pipes: [Option<Box<dyn Read + Send>>; 2] = [
-        child.stdout.take().map(|p| Box::new(p) as Box<dyn Read + Send>),
-        child.stderr.take().map(|p| Box::new(p) as Box<dyn Read + Send>),
-    ];
-    let mut open = 0;
-    for pipe in pipes.into_iter().flatten() {
-        let sender = sender.clone();
-        open += 1;
-        thread::spawn(move || drain(pipe, &sender));
+    let mut stdin = child.stdin.take();
+    let mut stdout = child.stdout.take();
+    let mut stderr = child.stderr.take();
+    let fds =
+        [stdin.as_ref().map(AsFd::as_fd), stdout.as_ref().map(AsFd::as_fd), stderr.as_ref().map(AsFd::as_fd)];
+    for fd in fds.into_iter().flatten() {
+        // a pipe takes this; if it did not, the time limit would not hold, and nothing else
+        let _ = fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
     }
-    if let Some(mut stdin) = child.stdin.take() {
-        let script = script.to_owned();
-        // a console that ends early closes its input; its output says why
-        thread::spawn(move || drop(stdin.write_all(script.as_bytes())));
-    }
+    let mut left = script.as_bytes();
     let mut output = Vec::new();
-    let mut ended = None;
-    while open > 0 || ended.is_none() {
-        let now = Instant::now();
-        if ended.is_none() {
-            ended = child.try_wait().ok().flatten().map(|status| (status, now));
-        }
-        if now >= deadline {
+    loop {
+        let ended = child.try_wait().ok().flatten();
+        feed(&mut stdin, &mut left);
+        drain(&mut stdout, &mut output);
+        drain(&mut stderr, &mut output);
+        if let Some(status) = ended {
             let output = text(&output);
-            return Err(ConsoleError::TimedOut { seconds: limit.as_secs(), output });
+            let failed = |output| ConsoleError::Failed { status: status.to_string(), output };
+            return if status.success() { Ok(output) } else { Err(failed(output)) };
         }
-        let wait = (deadline - now).min(Duration::from_millis(20));
-        match events.recv_timeout(wait) {
-            Ok(Event::Text(more)) => {
-                let room = MOST_OUTPUT.saturating_sub(output.len());
-                output.extend(more.iter().take(room));
-            }
-            Ok(Event::Closed) => open -= 1,
-            // once it has ended, what it started may keep the pipes open, but has nothing to say for it; its own last
-            // words may still be on the way on a busy machine
-            Err(RecvTimeoutError::Timeout) if ended.is_some_and(|(_, at)| now - at > LAST_WORDS) => break,
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => thread::sleep(Duration::from_millis(1)),
-        }
-    }
-    let output = text(&output);
-    match ended {
-        Some((status, _)) if status.success() => Ok(output),
-        Some((status, _)) => Err(ConsoleError::Failed { status: status.to_string(), output }),
-        None => Err(ConsoleError::Failed { status: "no exit status".to_owned(), output }),
+        let Some(time) = deadline.checked_duration_since(Instant::now()) else {
+            return Err(ConsoleError::TimedOut { seconds: limit.as_secs(), output: text(&output) });
+        };
+        rest(stdin.as_ref(), stdout.as_ref(), stderr.as_ref(), time.min(TICK));
     }
 }
 
-fn drain(mut pipe: impl Read, sender: &mpsc::Sender<Event>) {
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        match pipe.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(read) => {
-                let part = buffer.get(..read).unwrap_or_default().to_vec();
-                if sender.send(Event::Text(part)).is_err() {
-                    return;
-                }
-            }
+/// Waits until there is something to read or to write, but not for long: that the console ended is looked for.
+fn rest(
+    stdin: Option<&ChildStdin>,
+    stdout: Option<&ChildStdout>,
+    stderr: Option<&ChildStderr>,
+    time: Duration,
+) {
+    let mut fds: Vec<PollFd<'_>> = Vec::new();
+    fds.extend(stdin.map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLOUT)));
+    fds.extend(stdout.map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
+    fds.extend(stderr.map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
+    let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::ZERO);
+    // a signal only makes the rest shorter
+    let _ = poll(&mut fds, timeout);
+}
+
+/// Writes what the console takes, and closes its input behind the last command.
+fn feed(stdin: &mut Option<ChildStdin>, left: &mut &[u8]) {
+    while let Some(pipe) = stdin {
+        match pipe.write(left) {
+            Ok(written) => *left = left.get(written..).unwrap_or_default(),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => break,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            // a console that ends early closes its input; its output says why
+            Err(_) => *left = &[],
+        }
+        if left.is_empty() {
+            *stdin = None;
         }
     }
-    let _ = sender.send(Event::Closed);
+}
+
+/// Takes what there is, and of an endless stream more than a pipe holds; of very much only the beginning is kept.
+fn drain<P: Read>(pipe: &mut Option<P>, output: &mut Vec<u8>) {
+    let mut buffer = vec![0; 64 << 10];
+    for _ in 0..64 {
+        let Some(open) = pipe else { return };
+        match open.read(&mut buffer) {
+            Ok(0) => *pipe = None,
+            Ok(read) => {
+                let room = MOST_OUTPUT.saturating_sub(output.len());
+                output.extend(buffer.iter().take(read.min(room)));
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(_) => *pipe = None,
+        }
+    }
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -8,6 +8,7 @@ use std::fmt::Write;
 
 use crate::identifiers::{DriveIndex, Slot, VolumeName};
 use crate::places::Places;
+use crate::shelf::Statuses;
 
 /// The command that makes the Director read slots and volumes anew.
 pub(crate) fn update_slots(storage: &str) -> String {
@@ -24,6 +25,20 @@ pub(crate) fn out_of_changer<'a>(names: impl IntoIterator<Item = &'a VolumeName>
         let _ = writeln!(script, "update volume=\"{name}\" slot=0 inchanger=no");
     }
     script
+}
+
+/// The commands that show every volume's status; the last one's answer tells that all of the others' came.
+pub(crate) fn list_volumes() -> String {
+    "list volumes\nversion\n".to_owned()
+}
+
+/// The commands that set volumes' statuses and then show what they are.
+pub(crate) fn set_statuses<'a>(statuses: impl IntoIterator<Item = (&'a VolumeName, &'a str)>) -> String {
+    let mut script = String::new();
+    for (name, status) in statuses {
+        let _ = writeln!(script, "update volume=\"{name}\" volstatus={status}");
+    }
+    script + &list_volumes()
 }
 
 /// The command that labels the volumes in some slots, and its answer.
@@ -48,6 +63,34 @@ pub(crate) fn slots_were_updated(output: &str, storage: &str, shown: &BTreeSet<V
     let listed = output.contains("3306 Issuing autochanger \"list\" command");
     let named: BTreeSet<&str> = output.lines().filter_map(|line| between(line, "Volume \"", "\"")).collect();
     listed && !other && shown.iter().all(|name| named.contains(name.as_str()))
+}
+
+/// Reads the tables of `list volumes`; none unless all of them came.
+pub(crate) fn statuses(output: &str) -> Option<Statuses> {
+    let mut statuses = Statuses::new();
+    let mut columns: Option<(usize, usize)> = None;
+    let mut versions = 0;
+    let mut complete = false;
+    for line in output.lines().map(str::trim) {
+        if let Some(cells) = line.strip_prefix('|') {
+            let cells: Vec<&str> = cells.split('|').map(str::trim).collect();
+            let column = |title: &str| cells.iter().position(|cell| cell.eq_ignore_ascii_case(title));
+            if let (Some(name), Some(status)) = (column("volumename"), column("volstatus")) {
+                columns = Some((name, status));
+            } else if let Some((name, status)) = columns
+                && let (Some(name), Some(status)) = (cells.get(name), cells.get(status))
+                && let Ok(name) = VolumeName::new(*name)
+            {
+                statuses.insert(name, (*status).to_owned());
+            }
+            complete = false;
+        } else if line.contains(" Version: ") {
+            // the greeting has the first
+            versions += 1;
+            complete = versions > 1;
+        }
+    }
+    complete.then_some(statuses)
 }
 
 /// Whether every volume was changed in the catalog, or is not in it.
@@ -77,11 +120,18 @@ pub(crate) struct Waiting {
 
 /// Reads `status storage` for drives that wait for an operator.
 pub(crate) fn waiting(output: &str) -> Vec<Waiting> {
-    let reading = output.lines().any(|line| line.starts_with("Reading: "));
+    let mut read_from = BTreeSet::new();
+    let mut in_reader = false;
     let mut found = Vec::new();
-    let mut blocked = None;
+    let (mut device, mut blocked) = ("", None);
     for line in output.lines().map(str::trim) {
-        if line.starts_with("Device File:") || line == "==" {
+        in_reader |= line.starts_with("Reading: ");
+        if in_reader && let Some(name) = between(line, "device=\"", "\"") {
+            read_from.insert(name);
+            in_reader = false;
+        }
+        if line.starts_with("Device File") || line == "==" {
+            device = between(line, "\"", "\"").unwrap_or_default();
             blocked = None;
         } else if line.starts_with("Device is BLOCKED waiting ") {
             let volume = between(line, "volume \"", "\"").and_then(|name| VolumeName::new(name).ok());
@@ -89,7 +139,7 @@ pub(crate) fn waiting(output: &str) -> Vec<Waiting> {
         } else if let Some(drive) = drive_of(line)
             && let Some(volume) = blocked.take()
         {
-            found.push(Waiting { drive, volume, reading });
+            found.push(Waiting { drive, volume, reading: read_from.contains(device) });
         }
     }
     found
@@ -169,12 +219,82 @@ mod tests {
             Waiting { drive: drive(2), volume: None, reading: false },
         ];
         assert_eq!(waiting(output), expected);
-        assert!(waiting(&format!("Reading: Full Restore job R\n{output}")).iter().all(|w| w.reading));
+        let reader = "Reading: Full Restore job R JobId=1 Volume=\"c0_1\"\n  pool=\"P\" device=\"D1\" (/w/1) newbsr=0\n";
+        let reading: Vec<bool> =
+            waiting(&format!("{reader}{output}")).into_iter().map(|w| w.reading).collect();
+        assert_eq!(reading, [true, false], "a backup may wait beside a restore");
         assert_eq!(waiting("nonsense \"\nDevice is BLOCKED waiting for mount of volume \"\n"), []);
+    }
+
+    /// What bconsole 9.6.7 printed.
+    const LISTED: &str = include_str!("../tests/transcripts/list_volumes.txt");
+
+    #[test]
+    fn the_catalogs_volumes_are_read() {
+        let read = statuses(LISTED).expect("complete");
+        assert_eq!(read.len(), 8);
+        assert_eq!(read[&VolumeName::new("c0_A_0001").expect("legal")], "Append");
+        assert_eq!(read[&VolumeName::new("c0_B_0001").expect("legal")], "Read-Only");
+        let set = include_str!("../tests/transcripts/set_statuses.txt");
+        let read = statuses(set).expect("complete");
+        assert_eq!(read[&VolumeName::new("c0_A_0001").expect("legal")], "Read-Only");
+        assert!(!read.contains_key(&VolumeName::new("nope").expect("legal")));
+        // PostgreSQL folds the titles' case
+        let lower = LISTED.replace("VolumeName", "volumename").replace("VolStatus", "volstatus");
+        assert_eq!(statuses(&lower), statuses(LISTED));
+        let empty =
+            "1000 OK: 103 d Version: 9.6.7\nlist volumes\nNo results to list.\nversion\nd Version: 9.6.7\n";
+        assert_eq!(statuses(empty), Some(Statuses::new()));
+    }
+
+    #[test]
+    fn half_an_answer_is_none() {
+        for broken in [
+            include_str!("../tests/transcripts/director_gone.txt"),
+            include_str!("../tests/transcripts/wrong_password.txt"),
+            include_str!("../tests/transcripts/no_director.txt"),
+            include_str!("../tests/transcripts/refused.txt"),
+            "",
+        ] {
+            assert_eq!(statuses(broken), None, "{broken}");
+        }
+        // wherever it is cut, nothing is taken for the whole
+        let end = LISTED.find("backup-dir Version: 9.6.7 (10 December 2020) x86").expect("the last answer");
+        for cut in 0..end {
+            assert_eq!(statuses(&LISTED[..cut]), None, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn odd_output_changes_no_status() {
+        let expected = statuses(LISTED);
+        let message = "24-Nov 02:19 backup-dir JobId 3: c0_A_0001 | Error |\nYou have messages.\n\u{1b}[31mred\u{1b}[0m\n";
+        for (at, _) in LISTED.match_indices('\n') {
+            let (before, after) = LISTED.split_at(at + 1);
+            assert_eq!(statuses(&format!("{before}{message}{after}")), expected);
+        }
+        let long = "x".repeat(1 << 20);
+        assert_eq!(statuses(&format!("{long}\n{LISTED}")), expected);
+        let prompt = LISTED.replace("list volumes\n", "list volumes\nSelect Catalog resource (1-2): ");
+        assert_eq!(statuses(&prompt), expected);
+    }
+
+    #[test]
+    fn a_restore_that_waits_is_found() {
+        let output = include_str!("../tests/transcripts/status_restore_waits.txt");
+        let volume = VolumeName::new("c0_B_0001").ok();
+        let drive = DriveIndex::new(0).expect("small");
+        assert_eq!(waiting(output), [Waiting { drive, volume, reading: true }]);
+        let updated = include_str!("../tests/transcripts/update_slots.txt");
+        assert!(slots_were_updated(updated, "c0", &names(&["c0_A_0001", "c0_A_0004"])));
     }
 
     #[test]
     fn commands_are_quoted() {
+        assert_eq!(
+            set_statuses([(&VolumeName::new("a").expect("legal"), "Append")]),
+            "update volume=\"a\" volstatus=Append\nlist volumes\nversion\n"
+        );
         let slots: Places = [1, 2, 3, 7].into_iter().collect();
         assert_eq!(
             label("c0", "My Pool", &slots),

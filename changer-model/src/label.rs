@@ -128,24 +128,24 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Writes a label as Bacula does, for tests.
-#[cfg(test)]
-pub(crate) fn label_block(name: &str) -> Vec<u8> {
+/// The first block of a volume, with a label of this name.
+pub(crate) fn block(name: &str) -> Vec<u8> {
+    // nothing here comes near four gigabytes
+    let size = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX).to_be_bytes();
     let mut record = b"Bacula 1.0 immortal\n\0".to_vec();
     record.extend(11u32.to_be_bytes());
-    record.extend([0; 32]);
+    record.extend([0; 4 * 8]);
     for text in [name, "", "Pool", "Backup", "File", "host", "label", "program", "version", "date"] {
         record.extend(text.as_bytes());
         record.push(0);
     }
-    let mut covered =
-        u32::try_from(BLOCK_HEADER + RECORD_HEADER + record.len()).expect("small").to_be_bytes().to_vec();
+    let mut covered = size(BLOCK_HEADER + RECORD_HEADER + record.len()).to_vec();
     covered.extend(0u32.to_be_bytes());
     covered.extend(b"BB02");
     covered.extend([0; 8]);
     covered.extend((-2i32).to_be_bytes());
     covered.extend(0u32.to_be_bytes());
-    covered.extend(u32::try_from(record.len()).expect("small").to_be_bytes());
+    covered.extend(size(record.len()));
     covered.extend(record);
     let mut block = crc32fast::hash(&covered).to_be_bytes().to_vec();
     block.extend(covered);
@@ -160,12 +160,12 @@ mod tests {
 
     #[test]
     fn a_label_is_read_and_a_damaged_one_is_not() {
-        let block = label_block("c0_0000_0001");
-        assert_eq!(parse(&block), Beginning::Labelled(VolumeName::new("c0_0000_0001").expect("legal")));
-        let mut bad = block.clone();
+        let first = block("c0_0000_0001");
+        assert_eq!(parse(&first), Beginning::Labelled(VolumeName::new("c0_0000_0001").expect("legal")));
+        let mut bad = first.clone();
         bad[70] ^= 1;
         assert_eq!(parse(&bad), Beginning::Foreign);
-        assert_eq!(parse(&label_block("two words")), Beginning::Foreign);
+        assert_eq!(parse(&block("two words")), Beginning::Foreign);
         assert_eq!(parse(&[]), Beginning::Blank);
         assert_eq!(parse(b"hello"), Beginning::Foreign);
     }
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_longer_header_is_passed_over() {
-        let old = label_block("vol");
+        let old = block("vol");
         let mut block = old[..12].to_vec();
         block.extend(b"BB03");
         block.extend(&old[16..24]);
@@ -200,7 +200,7 @@ mod tests {
         #[test]
         fn no_bytes_upset_it(bytes in prop::collection::vec(any::<u8>(), 0..300), cut in 0usize..200) {
             let _ = parse(&bytes);
-            let mut block = label_block("name");
+            let mut block = block("name");
             block.truncate(cut.max(1).min(block.len() - 1));
             block.extend(&bytes);
             let _ = parse(&block);

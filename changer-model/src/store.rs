@@ -16,11 +16,13 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::identifiers::{MagazineId, VolumeName};
+use crate::shelf::Shelf;
 use crate::state::{Drives, FileStamp, MagazineRecord, Manner, State, VERSION, Volume, Volumes};
 
 const STATE: &str = "state.json";
 const PREVIOUS: &str = "state.json.previous";
 const DRIVES: &str = "drives.json";
+const SHELF: &str = "shelf.json";
 const VOLUMES: &str = "volumes-";
 
 /// Why the state cannot be read or written.
@@ -44,6 +46,17 @@ pub enum StateError {
         path.display()
     )]
     Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong in it.
+        reason: String,
+    },
+    /// The list of volumes that are closed in Bacula's catalog is damaged.
+    #[error(
+        "the list of volumes that are away, {}, is damaged ({reason}); put it back from a backup, or remove it and, when a drive is back, give its Read-Only volumes their status by hand (update volume=NAME volstatus=Used)",
+        path.display()
+    )]
+    DamagedShelf {
         /// The file.
         path: PathBuf,
         /// What is wrong in it.
@@ -246,6 +259,26 @@ impl Store {
         self.write(DRIVES, text.as_bytes(), false)
     }
 
+    /// Reads which volumes are closed in Bacula's catalog; none before the first was.
+    pub(crate) fn shelf(&self) -> Result<Shelf, StateError> {
+        let path = self.dir.join(SHELF);
+        match read_json::<Shelf>(&path, Shelf::check)? {
+            Content::Good(kept) => Ok(kept),
+            Content::Missing => Ok(Shelf::default()),
+            Content::Bad(reason) => Err(StateError::DamagedShelf { path, reason }),
+        }
+    }
+
+    pub(crate) fn write_shelf(&self, kept: &Shelf) -> Result<(), StateError> {
+        let mut text = serde_json::to_string_pretty(kept).map_err(|e| StateError::Io {
+            action: "write",
+            path: self.dir.join(SHELF),
+            source: e.into(),
+        })?;
+        text.push('\n');
+        self.write(SHELF, text.as_bytes(), true)
+    }
+
     fn keep_previous(&self, path: &Path, previous: &Path) -> Result<(), StateError> {
         let link = self.dir.join("state.json.link");
         remove_if_there(&link)?;
@@ -256,7 +289,7 @@ impl Store {
         self.write(PREVIOUS, &text, true)
     }
 
-    fn write(&self, name: &str, text: &[u8], durable: bool) -> Result<(), StateError> {
+    pub(crate) fn write(&self, name: &str, text: &[u8], durable: bool) -> Result<(), StateError> {
         let path = self.dir.join(name);
         let fresh = self.write_new(&format!("{name}.new"), text, durable)?;
         fs::rename(&fresh, &path).map_err(StateError::io("replace", &path))?;

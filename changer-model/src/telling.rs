@@ -4,6 +4,9 @@
 //! catalog was last told. So nothing can get lost between a change and its telling, whatever ends in between. The
 //! changer's lock is free while the console runs, for the Director has the storage daemon call the changer; a
 //! second lock keeps two tellers apart.
+//!
+//! Volumes that leave are closed before their slots are taken away, and reopened after they have them back: at no
+//! step is a volume open and away (see the modules `shelf` and `shelving`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,10 +14,10 @@ use std::time::Duration;
 use crate::changer::{Changer, ChangerError, View};
 use crate::console::{Console, ConsoleError, is_installed};
 use crate::dialogue;
-use crate::identifiers::{MagazineId, Slot, VolumeName};
+use crate::identifiers::{MagazineId, VolumeName};
 use crate::lock::Lock;
 use crate::magazine::MagazineError;
-use crate::model;
+use crate::model::{self, Debt};
 use crate::places::Places;
 use crate::state::Volumes;
 use crate::survey::Scan;
@@ -73,27 +76,54 @@ impl Changer {
     /// Tells Bacula what it does not know yet.
     pub(crate) fn tell_bacula(&self, force: bool) -> Result<(), RefreshError> {
         let Some(console) = self.console() else { return Ok(()) };
-        if !force && self.look()?.debt().is_none() {
+        let owed = force || !self.debt(&self.look()?)?.is_none();
+        if !owed && self.store.shelf().map_err(ChangerError::from)?.is_empty() {
             return Ok(());
         }
         let path = self.store.dir().join("console.lock");
         let _teller = Lock::take(&path, self.env.lock_limit).map_err(ChangerError::from)?;
+        if !owed {
+            // volumes are away: what somebody opened meanwhile, or a job that was under way, is closed again
+            let view = self.look()?;
+            let back =
+                self.close_absent(&console, &self.shown_volumes(&view)?, &self.known_volumes(&view)?)?;
+            self.reopen(&console, back)?;
+        }
         let mut forced = force;
         for _ in 0..MOST_ROUNDS {
             let view = self.look()?;
-            if view.debt().is_none() && !forced {
+            if self.debt(&view)?.is_none() && !forced {
                 break;
             }
             self.tell_once(&console, &view, forced)?;
             forced = false;
         }
         // from here on the catalog knows; a job that could not be woken goes on at its next poll
-        let _ = self.wake_waiting(&console);
+        let _ = self.wake_waiting(&console, owed);
         Ok(())
     }
 
     fn tell_once(&self, console: &Console, view: &View, forced: bool) -> Result<(), RefreshError> {
-        let debt = view.debt();
+        let debt = self.debt(view)?;
+        let closed = self.close_absent(console, &self.shown_volumes(view)?, &self.known_volumes(view)?);
+        // a console that may not list volumes may still update the slots
+        if let Err(error @ (RefreshError::Changer(_) | RefreshError::Unusable { .. })) = closed {
+            return Err(error);
+        }
+        self.tell_slots(console, view, &debt, forced)?;
+        self.reopen(console, closed?)?;
+        self.note_closed(view)?;
+        self.confirm(view)?;
+        if debt.blank.is_empty() { Ok(()) } else { self.label(console, &debt.blank) }
+    }
+
+    fn tell_slots(
+        &self,
+        console: &Console,
+        view: &View,
+        debt: &Debt,
+        forced: bool,
+    ) -> Result<(), RefreshError> {
         if debt.empty {
             // `update slots` does nothing when there is no volume, so each one is said to have left
             let gone = self.told_volumes(view)?;
@@ -112,12 +142,11 @@ impl Changer {
                 return Err(unconfirmed(&script, output).into());
             }
         }
-        self.confirm(view)?;
-        if debt.blank.is_empty() { Ok(()) } else { self.label(console, &debt.blank) }
+        Ok(())
     }
 
     /// What the Director must find in the changer's list.
-    fn shown_volumes(&self, view: &View) -> Result<BTreeSet<VolumeName>, ChangerError> {
+    pub(crate) fn shown_volumes(&self, view: &View) -> Result<BTreeSet<VolumeName>, ChangerError> {
         let mut names = BTreeSet::new();
         for (id, record) in &view.state.magazines {
             if model::shown_revision(&view.state, id, &view.present).is_some() {
@@ -127,9 +156,19 @@ impl Changer {
         Ok(names)
     }
 
-    fn console_limit(&self, volumes: usize) -> Duration {
+    pub(crate) fn console_limit(&self, volumes: usize) -> Duration {
         let volumes = u32::try_from(volumes).unwrap_or(u32::MAX);
         self.env.console_limit + self.env.console_limit_per_volume.saturating_mul(volumes)
+    }
+
+    /// The volumes of all magazines, wherever they are.
+    fn known_volumes(&self, view: &View) -> Result<BTreeSet<VolumeName>, ChangerError> {
+        let mut names = BTreeSet::new();
+        for (id, record) in &view.state.magazines {
+            names.extend(self.store.volumes(id, record)?.into_values().map(|v| v.name));
+            names.extend(record.departed.iter().cloned());
+        }
+        Ok(names)
     }
 
     /// What the catalog may believe to be in the changer.
@@ -223,39 +262,6 @@ impl Changer {
         }
         self.store.commit(before.as_ref(), &mut state, &changed)?;
         Ok(())
-    }
-
-    /// Ends the waiting of drives, which would else last until the next poll. A drive whose volume is here gets
-    /// it; for a backup any other slot will do, for the storage daemon then asks the Director anew.
-    fn wake_waiting(&self, console: &Console) -> Result<(), RefreshError> {
-        let storage = self.config.storage();
-        let output = console.run(&dialogue::status(storage), self.console_limit(0))?;
-        let waiting = dialogue::waiting(&output);
-        if waiting.is_empty() {
-            return Ok(());
-        }
-        let slots = self.slots_by_name()?;
-        let any = slots.values().min().copied();
-        for drive in waiting {
-            let its_own = drive.volume.as_ref().and_then(|name| slots.get(name)).copied();
-            let Some(slot) = its_own.or(any.filter(|_| !drive.reading)) else { continue };
-            console.run(&dialogue::mount(storage, slot, drive.drive), self.console_limit(1))?;
-        }
-        Ok(())
-    }
-
-    fn slots_by_name(&self) -> Result<BTreeMap<VolumeName, Slot>, ChangerError> {
-        let view = self.look()?;
-        let mut slots = BTreeMap::new();
-        for id in &view.present {
-            let Some(record) = view.state.magazines.get(id) else { continue };
-            for (place, volume) in self.store.volumes(id, record)? {
-                if let Some(slot) = model::slot_of(view.state.manner, record, place) {
-                    slots.insert(volume.name, slot);
-                }
-            }
-        }
-        Ok(slots)
     }
 }
 

@@ -1,31 +1,13 @@
 //! Telling Bacula, with a console that is a script.
 
+mod director;
 mod site;
 
 use std::fs;
 use std::time::{Duration, Instant};
 
+use director::{CONSOLE, DIRECTOR};
 use site::{Site, label_block};
-
-const CONSOLE: &str = "bconsole = ROOT/bconsole\nbconsole config = ROOT/bconsole.conf\nDefault Pool = P\n";
-
-/// Answers as Bacula 9.6.7 does; labels what it is told to by writing into the magazine `m0`.
-const DIRECTOR: &str = r#"
-echo "$*" >> $root/arguments
-echo 'Connecting to Director 127.0.0.1:9101'
-echo '1000 OK: 103 d Version: 9.6.7 (10 December 2020)'
-while read -r line; do
-  echo "$line" | tee -a $root/said
-  case "$line" in
-  'update slots storage="c0" drive=0')
-    echo '3306 Issuing autochanger "list" command.'
-    for file in $root/m*/*; do echo "Catalog record for Volume \"${file##*/}\" is up to date."; done;;
-  'update volume='*) echo 'New InChanger flag is: no';;
-  'label '*) for file in $root/m*/*; do test -s $file || cp $root/labels/${file##*/} $file; done;;
-  'status storage="c0"') cat $root/status 2>/dev/null;;
-  esac
-done
-"#;
 
 #[test]
 fn a_change_is_told_once() {
@@ -34,7 +16,7 @@ fn a_change_is_told_once() {
     site.volume("m0/a");
     site.answer("refresh");
     let update = "update slots storage=\"c0\" drive=0\n";
-    assert_eq!(site.said(), format!("{update}status storage=\"c0\"\n"));
+    assert_eq!(site.said(), format!("list volumes\nversion\n{update}status storage=\"c0\"\n"));
     let arguments = fs::read_to_string(site.path("arguments")).expect("was called");
     let config = site.path("bconsole.conf");
     assert!(arguments.starts_with(&format!("-c {} -n -u 30\n", config.display())), "{arguments}");
@@ -71,10 +53,14 @@ fn the_last_magazine_leaves_volume_by_volume() {
     fs::remove_file(site.path("said")).expect("removes");
     site.answer("refresh");
     let expected = "update volume=\"a\" slot=0 inchanger=no\nupdate volume=\"b\" slot=0 inchanger=no\n";
-    assert!(site.said().starts_with(expected), "{}", site.said());
+    assert!(site.said().contains(expected), "{}", site.said());
     fs::remove_file(site.path("said")).expect("removes");
     site.answer("refresh");
-    assert_eq!(site.said(), "");
+    assert_eq!(
+        site.said(),
+        "list volumes\nversion\nstatus storage=\"c0\"\n",
+        "only looks whether all is closed"
+    );
 }
 
 #[test]
@@ -133,13 +119,60 @@ fn long_output_does_not_block_and_a_silent_console_is_ended() {
     ));
     site.answer("refresh");
     site.volume("m0/b");
-    site.console("sleep 30 & sleep 30");
     site.env.console_limit = Duration::from_millis(300);
+    for silent in
+        ["sleep 30 & sleep 30", "trap '' TERM; sleep 30; sleep 30", "yes", "exec >&- 2>&-; sleep 30"]
+    {
+        site.console(silent);
+        let begun = Instant::now();
+        let outcome = site.run("refresh");
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        assert!(outcome.stderr.contains("did not end within"), "{silent}: {}", outcome.stderr);
+        assert_eq!(site.run("list").code, 0, "the changer's lock is free meanwhile");
+    }
+}
+
+#[test]
+fn what_a_console_leaves_behind_holds_nothing_up() {
+    let site = Site::with("m0", CONSOLE);
+    site.volume("m0/a");
+    // it keeps the pipes open
+    site.console(&format!("sleep 30 &\n{DIRECTOR}"));
     let begun = Instant::now();
-    let outcome = site.run("refresh");
-    assert!(begun.elapsed() < Duration::from_secs(10));
-    assert!(outcome.stderr.contains("did not end within"), "{}", outcome.stderr);
-    assert_eq!(site.run("list").code, 0, "the changer's lock is free meanwhile");
+    site.answer("refresh");
+    assert!(begun.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn names_never_become_commands() {
+    for lines in ["Storage Resource = \"c0\"\nDefault Pool = 'P\" yes\nquit'", "Default Pool = \"P;quit\""] {
+        let config = format!("Work Dir = /w\n{lines}\nMagazine = /m\n");
+        let parsed = changer_model::Config::parse("c.conf".as_ref(), &config);
+        assert!(parsed.is_err(), "{lines}");
+    }
+    // a medium may carry any names and labels
+    let site = Site::with("m0", CONSOLE);
+    site.console(DIRECTOR);
+    site.volume("m0/a");
+    for name in
+        ["b\"\nquit", "c; quit", "d$(touch x)", "@e", "@|f", "g\\", "h\" volstatus=Append", "\u{1b}[2J"]
+    {
+        fs::write(site.path("m0").join(name), "").expect("creates");
+        fs::write(site.path("m0").join(format!("{}.", name.len())), label_block(name)).expect("creates");
+    }
+    site.run("refresh");
+    fs::rename(site.path("m0"), site.path("away")).expect("renames");
+    site.run("refresh");
+    let commands = [
+        "list volumes",
+        "version",
+        "update slots storage=\"c0\" drive=0",
+        "status storage=\"c0\"",
+        "update volume=\"a\" slot=0 inchanger=no",
+    ];
+    for line in site.said().lines() {
+        assert!(commands.contains(&line), "{line:?} was said");
+    }
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod catalog;
 mod console;
 mod daemon;
 mod disk_changer;
+mod dock;
 mod plan;
 mod program;
 
@@ -32,6 +33,7 @@ use tempfile::TempDir;
 
 pub use catalog::{JobId, JobResult, Volume};
 pub use disk_changer::DiskChanger;
+pub use dock::{Dock, UnstartedDock};
 pub use plan::{Account, Plan};
 pub use program::missing_program;
 

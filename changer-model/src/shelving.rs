@@ -1,0 +1,104 @@
+//! Closing volumes in the catalog when their magazine leaves, and giving them back what they were when it returns.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::changer::{Changer, ChangerError, View};
+use crate::console::{Console, ConsoleError};
+use crate::dialogue;
+use crate::identifiers::VolumeName;
+use crate::model::{self, Debt};
+use crate::shelf::{CLOSED, Open, Statuses};
+use crate::telling::RefreshError;
+
+/// Volumes that are back and still closed, with what they were.
+pub(crate) type Returned = BTreeMap<VolumeName, Open>;
+
+impl Changer {
+    /// Compares what Bacula was told with what is there: slots, labels, and volumes that are away.
+    pub(crate) fn debt(&self, view: &View) -> Result<Debt, ChangerError> {
+        let mut debt = model::debt(&view.state, &view.present);
+        let kept = self.store.shelf()?;
+        for (id, record) in &view.state.magazines {
+            let in_step = match model::shown_revision(&view.state, id, &view.present) {
+                Some(_) => !kept.holds(id),
+                None => record.places.is_empty() || kept.has(id, record.revision),
+            };
+            if !in_step && !debt.changed.contains(id) {
+                debt.changed.push(id.clone());
+            }
+        }
+        Ok(debt)
+    }
+
+    /// Closes in the catalog what is away, and returns what is to be reopened. Whoever calls this holds the teller's
+    /// lock.
+    pub(crate) fn close_absent(
+        &self,
+        console: &Console,
+        here: &BTreeSet<VolumeName>,
+        known: &BTreeSet<VolumeName>,
+    ) -> Result<Returned, RefreshError> {
+        let catalog = self.statuses(console, &dialogue::list_volumes(), 0)?;
+        let before = self.store.shelf().map_err(ChangerError::from)?;
+        let mut kept = before.clone();
+        let work = kept.plan(&catalog, here, known);
+        // noted first: what the catalog says is lost once it is closed
+        if kept != before {
+            self.store.write_shelf(&kept).map_err(ChangerError::from)?;
+        }
+        if !work.close.is_empty() {
+            let script = dialogue::set_statuses(work.close.iter().map(|name| (name, CLOSED)));
+            let catalog = self.statuses(console, &script, work.close.len())?;
+            if let Some(name) = work.still_open(&catalog).next() {
+                return Err(unset(name, CLOSED).into());
+            }
+        }
+        Ok(work.reopen)
+    }
+
+    /// Gives volumes back their status, as far as they are still here.
+    pub(crate) fn reopen(&self, console: &Console, mut back: Returned) -> Result<(), RefreshError> {
+        let here = self.shown_volumes(&self.look()?)?;
+        back.retain(|name, _| here.contains(name));
+        if back.is_empty() {
+            return Ok(());
+        }
+        let script = dialogue::set_statuses(back.iter().map(|(name, open)| (name, open.as_str())));
+        let catalog = self.statuses(console, &script, back.len())?;
+        let is_closed = |name: &VolumeName| catalog.get(name).is_some_and(|status| status == CLOSED);
+        let mut kept = self.store.shelf().map_err(ChangerError::from)?;
+        kept.reopened(back.keys().filter(|name| !is_closed(name)));
+        self.store.write_shelf(&kept).map_err(ChangerError::from)?;
+        match back.iter().find(|(name, _)| is_closed(name)) {
+            Some((name, open)) => Err(unset(name, open.as_str()).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Notes that the volumes of all magazines that `view` shows to be away are closed.
+    pub(crate) fn note_closed(&self, view: &View) -> Result<(), ChangerError> {
+        let away = view.state.magazines.iter().filter(|(id, record)| {
+            !record.places.is_empty() && model::shown_revision(&view.state, id, &view.present).is_none()
+        });
+        let before = self.store.shelf()?;
+        let mut kept = before.clone();
+        kept.note_magazines(away.map(|(id, record)| (id.clone(), record.revision)).collect());
+        if kept != before {
+            self.store.write_shelf(&kept)?;
+        }
+        Ok(())
+    }
+
+    fn statuses(&self, console: &Console, script: &str, volumes: usize) -> Result<Statuses, ConsoleError> {
+        let output = console.run(script, self.console_limit(volumes))?;
+        dialogue::statuses(&output)
+            .ok_or_else(|| ConsoleError::Unconfirmed { command: "list volumes".to_owned(), output })
+    }
+}
+
+fn unset(name: &VolumeName, status: &str) -> ConsoleError {
+    ConsoleError::Unconfirmed {
+        command: format!("update volume=\"{name}\" volstatus={status}"),
+        output: String::new(),
+    }
+}

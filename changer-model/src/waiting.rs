@@ -1,0 +1,99 @@
+//! Drives that wait for a volume: which one it is, on which magazine, and ending the wait when it is here.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::changer::{Changer, ChangerError, View};
+use crate::console::Console;
+use crate::dialogue;
+use crate::identifiers::{MagazineId, Slot, VolumeName};
+use crate::model;
+use crate::telling::RefreshError;
+
+/// A drive of Bacula's that waits for an operator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct WaitingDrive {
+    /// The drive, from 0.
+    pub drive: u32,
+    /// A job reads from this storage, as a restore does.
+    pub reading: bool,
+    /// The volume it asks for; none when any one that can be written would do.
+    pub volume: Option<String>,
+    /// The magazine that volume is on, as the configuration names it; none when the changer does not know it.
+    pub magazine: Option<String>,
+    /// The volume is in the changer now.
+    pub here: bool,
+}
+
+/// Where a volume is.
+struct Whereabouts {
+    magazine: MagazineId,
+    /// Its slot, when it is here.
+    slot: Option<Slot>,
+}
+
+impl Changer {
+    /// Asks Bacula which drives wait for a volume; none wait where the console is switched off.
+    ///
+    /// # Errors
+    /// [`RefreshError::Console`] when Bacula cannot be asked within
+    /// [`Environment::console_limit`](crate::Environment::console_limit); [`RefreshError::Changer`] when the state
+    /// cannot be read.
+    pub fn waiting(&self) -> Result<Vec<WaitingDrive>, RefreshError> {
+        let Some(console) = self.console() else { return Ok(Vec::new()) };
+        let output = console.run(&dialogue::status(self.config.storage()), self.console_limit(0))?;
+        let waiting = dialogue::waiting(&output);
+        if waiting.is_empty() {
+            return Ok(Vec::new());
+        }
+        let known = self.whereabouts(&self.look()?)?;
+        let described = waiting.into_iter().map(|drive| {
+            let place = drive.volume.as_ref().and_then(|name| known.get(name));
+            WaitingDrive {
+                drive: drive.drive.number(),
+                reading: drive.reading,
+                magazine: place.map(|place| place.magazine.to_string()),
+                here: place.is_some_and(|place| place.slot.is_some()),
+                volume: drive.volume.map(|name| name.to_string()),
+            }
+        });
+        Ok(described.collect())
+    }
+
+    /// Ends the waiting of drives, which would else last until the next poll. A drive whose volume is here gets
+    /// it; for a backup any other slot will do when volumes `came`, for the storage daemon then asks the Director
+    /// anew.
+    pub(crate) fn wake_waiting(&self, console: &Console, came: bool) -> Result<(), RefreshError> {
+        let storage = self.config.storage();
+        let output = console.run(&dialogue::status(storage), self.console_limit(0))?;
+        let waiting = dialogue::waiting(&output);
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let known = self.whereabouts(&self.look()?)?;
+        let any = known.values().filter_map(|place| place.slot).min();
+        for drive in waiting {
+            let its_own = drive.volume.as_ref().and_then(|name| known.get(name)?.slot);
+            let Some(slot) = its_own.or(any.filter(|_| came && !drive.reading)) else { continue };
+            console.run(&dialogue::mount(storage, slot, drive.drive), self.console_limit(1))?;
+        }
+        Ok(())
+    }
+
+    fn whereabouts(&self, view: &View) -> Result<BTreeMap<VolumeName, Whereabouts>, ChangerError> {
+        let mut known: BTreeMap<VolumeName, Whereabouts> = BTreeMap::new();
+        for (id, record) in &view.state.magazines {
+            let here = view.present.contains(id);
+            for (place, volume) in self.store.volumes(id, record)? {
+                let slot = model::slot_of(view.state.manner, record, place).filter(|_| here);
+                // of two with one name the one that is here counts
+                if slot.is_some() || !known.contains_key(&volume.name) {
+                    known.insert(volume.name, Whereabouts { magazine: id.clone(), slot });
+                }
+            }
+        }
+        Ok(known)
+    }
+}

@@ -1,0 +1,239 @@
+//! Closing volumes in the catalog while they are away, with a console that is a script.
+
+#![expect(clippy::expect_used, reason = "a test's surroundings fail by panicking")]
+
+mod director;
+mod site;
+
+use std::fs;
+
+use director::{CONSOLE, DIRECTOR};
+use site::{Site, label_block};
+
+/// A site with the magazines `m0` (volumes `a`, `b`) and `m1` (volume `c`) that Bacula knows.
+fn shelving_site() -> Site {
+    let site = Site::with("m0 m1", CONSOLE);
+    site.console(DIRECTOR);
+    fs::create_dir_all(site.path("catalog")).expect("makes a directory");
+    for (path, status) in [("m0/a", "Append"), ("m0/b", "Full"), ("m1/c", "Used")] {
+        site.volume(path);
+        set(&site, &path[3..], status);
+    }
+    site.answer("refresh");
+    assert_eq!(catalog(&site), ["a Append", "b Full", "c Used"]);
+    site
+}
+
+fn set(site: &Site, volume: &str, status: &str) {
+    fs::write(site.path("catalog").join(volume), status).expect("writes");
+}
+
+fn catalog(site: &Site) -> Vec<String> {
+    let entries =
+        fs::read_dir(site.path("catalog")).expect("lists").map(|entry| entry.expect("lists").path());
+    let line = |path: std::path::PathBuf| {
+        let name = path.file_name().expect("has a name").to_string_lossy().into_owned();
+        format!("{name} {}", fs::read_to_string(&path).expect("reads").trim())
+    };
+    let mut lines: Vec<String> = entries.map(line).collect();
+    lines.sort();
+    lines
+}
+
+fn pull(site: &Site, magazine: &str) {
+    fs::rename(site.path(magazine), site.path(&format!("{magazine}.away"))).expect("renames");
+}
+
+fn plug(site: &Site, magazine: &str) {
+    fs::rename(site.path(&format!("{magazine}.away")), site.path(magazine)).expect("renames");
+}
+
+#[test]
+fn volumes_are_closed_while_they_are_away() {
+    let site = shelving_site();
+    pull(&site, "m0");
+    site.answer("refresh");
+    assert_eq!(catalog(&site), ["a Read-Only", "b Read-Only", "c Used"]);
+    let said = site.said();
+    let (closed, slots) = (said.rfind("volstatus=Read-Only"), said.rfind("update slots"));
+    assert!(closed < slots, "closed before the slots are taken away: {said}");
+    pull(&site, "m1");
+    site.answer("refresh");
+    plug(&site, "m0");
+    site.answer("refresh");
+    assert_eq!(catalog(&site), ["a Append", "b Full", "c Read-Only"], "in whatever order");
+    let said = site.said();
+    assert!(said.rfind("volstatus=Full") > said.rfind("update slots"), "reopened after the slots: {said}");
+    plug(&site, "m1");
+    site.answer("refresh");
+    assert_eq!(catalog(&site), ["a Append", "b Full", "c Used"]);
+    fs::remove_file(site.path("said")).expect("removes");
+    site.answer("refresh");
+    assert_eq!(site.said(), "", "with every magazine back nothing is left to watch");
+}
+
+#[test]
+fn what_somebody_set_while_a_magazine_was_away_stays() {
+    let site = shelving_site();
+    pull(&site, "m0");
+    site.answer("refresh");
+    set(&site, "a", "Archive");
+    set(&site, "b", "Append");
+    site.answer("refresh");
+    assert_eq!(catalog(&site), ["a Archive", "b Read-Only", "c Used"], "no job may start on b");
+    plug(&site, "m0");
+    site.answer("refresh");
+    assert_eq!(catalog(&site), ["a Archive", "b Append", "c Used"]);
+}
+
+#[test]
+fn volumes_that_vanish_while_away_disturb_nothing() {
+    let site = shelving_site();
+    pull(&site, "m0");
+    site.answer("refresh");
+    fs::remove_file(site.path("catalog/a")).expect("deletes it from the catalog");
+    fs::remove_file(site.path("m0.away/b")).expect("deletes its file");
+    plug(&site, "m0");
+    site.answer("refresh");
+    assert_eq!(catalog(&site), ["b Read-Only", "c Used"], "nobody has b's file, so no job may start on it");
+    assert_eq!(site.changer().pending_catalog().expect("reads"), None);
+    site.volume("m1/b");
+    site.answer("refresh");
+    assert_eq!(catalog(&site), ["b Full", "c Used"], "it turned up on another magazine");
+}
+
+#[test]
+fn what_the_director_did_not_do_stays_owed() {
+    let site = shelving_site();
+    pull(&site, "m0");
+    fs::write(site.path("deaf"), "").expect("writes");
+    let outcome = site.run("refresh");
+    assert!(
+        outcome.stderr.contains("did not confirm 'update volume=\"a\" volstatus=Read-Only'"),
+        "{}",
+        outcome.stderr
+    );
+    assert!(site.changer().pending_catalog().expect("reads").is_some());
+    assert!(site.said().contains("update slots"), "the slots are told all the same");
+    fs::remove_file(site.path("deaf")).expect("removes");
+    site.answer("refresh");
+    assert_eq!(catalog(&site), ["a Read-Only", "b Read-Only", "c Used"]);
+    plug(&site, "m0");
+    fs::write(site.path("deaf"), "").expect("writes");
+    assert_eq!(site.run("refresh").code, 1);
+    fs::remove_file(site.path("deaf")).expect("removes");
+    site.answer("refresh");
+    assert_eq!(catalog(&site), ["a Append", "b Full", "c Used"]);
+}
+
+#[test]
+fn a_console_that_ends_at_any_command_loses_nothing() {
+    // listing, closing or reopening two volumes, looking whether they are, and the slots
+    for steps in 0..7 {
+        let site = shelving_site();
+        // ends like a Director that is restarted in the middle of the dialogue
+        let dying = DIRECTOR.replace(
+            "while read -r line; do",
+            &format!(
+                "left=$root/left; test -f $left || echo {steps} > $left\nwhile read -r line; do\n\
+             n=$(cat $left); test $n = 0 && kill -9 $$; echo $((n-1)) > $left"
+            ),
+        );
+        for (change, expected) in [
+            (pull as fn(&Site, &str), ["a Read-Only", "b Read-Only", "c Used"]),
+            (plug, ["a Append", "b Full", "c Used"]),
+        ] {
+            change(&site, "m0");
+            let _ = fs::remove_file(site.path("left"));
+            site.console(&dying);
+            assert_eq!(site.run("refresh").code, 1, "{steps}");
+            site.console(DIRECTOR);
+            site.answer("refresh");
+            assert_eq!(catalog(&site), expected, "after {steps} commands");
+        }
+    }
+}
+
+#[test]
+fn a_magazine_that_leaves_while_it_is_reopened_is_closed_again() {
+    let site = shelving_site();
+    pull(&site, "m0");
+    site.answer("refresh");
+    plug(&site, "m0");
+    // pulled when the slots have been told
+    let pulling = DIRECTOR.replace(
+        "3306 Issuing autochanger \"list\" command.'",
+        "3306 Issuing autochanger \"list\" command.'\n    test -e $root/m0.away || mv $root/m0 $root/m0.away",
+    );
+    site.console(&pulling);
+    let _ = site.run("refresh");
+    site.console(DIRECTOR);
+    site.answer("refresh");
+    assert_eq!(catalog(&site), ["a Read-Only", "b Read-Only", "c Used"]);
+    plug(&site, "m0");
+    site.answer("refresh");
+    assert_eq!(catalog(&site), ["a Append", "b Full", "c Used"]);
+}
+
+#[test]
+fn a_site_that_was_never_shelved_is_at_the_first_refresh() {
+    let site = shelving_site();
+    pull(&site, "m0");
+    site.answer("refresh");
+    // as an earlier version left it: told that m0 is away, nothing closed
+    fs::remove_file(site.path("work/shelf.json")).expect("removes");
+    for (volume, status) in [("a", "Append"), ("b", "Full")] {
+        set(&site, volume, status);
+    }
+    let pending = site.changer().pending_catalog().expect("reads").expect("is owed");
+    assert_eq!(pending.changed, [site.path("m0").display().to_string()]);
+    site.answer("refresh");
+    assert_eq!(catalog(&site), ["a Read-Only", "b Read-Only", "c Used"]);
+}
+
+#[test]
+fn a_damaged_shelf_is_named() {
+    let site = shelving_site();
+    pull(&site, "m0");
+    site.answer("refresh");
+    fs::write(site.path("work/shelf.json"), "{").expect("writes");
+    let outcome = site.run("refresh");
+    assert!(outcome.stderr.contains("shelf.json, is damaged"), "{}", outcome.stderr);
+    assert_eq!(site.run("list").code, 0, "the storage daemon is served");
+}
+
+#[test]
+fn bacula_gets_a_stand_in_for_a_volume_that_is_away() {
+    let site = shelving_site();
+    pull(&site, "m0");
+    assert_eq!(site.run("load 1").code, 1, "a person is told");
+    site.answer("load 1 device 0");
+    let shown = fs::read(site.path("work/0")).expect("leads somewhere");
+    assert_eq!(shown, label_block("drive-is-away"));
+    assert_eq!(site.answer("loaded 1 device 0"), "0\n", "so that it is loaded again when it is there");
+    plug(&site, "m0");
+    site.answer("load 1 device 0");
+    assert_eq!(fs::read(site.path("work/0")).expect("leads somewhere"), label_block("a"));
+    assert_eq!(site.answer("loaded 1 device 0"), "1\n");
+    assert_eq!(site.run("load 9 device 1").code, 1, "a slot that never had a volume is empty");
+}
+
+#[test]
+fn what_waits_is_told_with_its_magazine() {
+    let site = shelving_site();
+    pull(&site, "m0");
+    site.answer("refresh");
+    let status = "Reading: Restore job R JobId=3 Volume=\"a\"\n pool=\"P\" device=\"D1\" (/w/1) newbsr=0\n\
+        Device File: \"D1\" (/w/1) is not open.\n   Device is BLOCKED waiting for mount of volume \"a\",\n   Drive 1 is not loaded.\n==\n";
+    fs::write(site.path("status"), status).expect("writes");
+    let waiting = site.changer().waiting().expect("asks");
+    let shown = serde_json::to_value(&waiting).expect("serialises");
+    let magazine = site.path("m0").display().to_string();
+    let expected = serde_json::json!([
+        {"drive": 1, "reading": true, "volume": "a", "magazine": magazine, "here": false}
+    ]);
+    assert_eq!(shown, expected);
+    plug(&site, "m0");
+    site.answer("refresh");
+    assert!(site.said().ends_with("mount storage=\"c0\" slot=1 drive=1\n"), "{}", site.said());
+}
