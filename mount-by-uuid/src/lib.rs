@@ -3,7 +3,8 @@
 //! For drives that are plugged and pulled at any time: which block device carries a UUID ([`System`]), what comes and
 //! goes ([`Hotplug`]), what is mounted where ([`MountTable`]), mounting with safe options, flushing and unmounting
 //! ([`mount()`], [`flush`], [`unmount`]), mounting when someone looks and unmounting when nobody does ([`Automount`]),
-//! and clearing up after a drive was torn out ([`detach`]).
+//! clearing up after a drive was torn out ([`detach`]), and what a person wants who takes a drive out: who still uses it
+//! ([`mount_users`]) and that it stands still ([`stop_motor`]).
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -39,21 +40,25 @@ mod detach;
 mod device;
 mod fs_uuid;
 mod hotplug;
+mod motor;
 mod mount;
 mod mount_table;
 mod probe;
 mod sysfs;
 mod system;
 mod udev_database;
+mod users;
 
 pub use autofs::{AutofsError, Automount, AutomountSettings, Keeper, NameError, Refusal, Stop, StopError};
 pub use detach::{detach, detach_device};
 pub use device::{BlockDevice, DevNum, DevNumError, Tag};
 pub use fs_uuid::{FsUuid, FsUuidError};
 pub use hotplug::{Event, EventDevice, Hotplug, HotplugError};
+pub use motor::{MotorError, start_motor, stop_motor};
 pub use mount::{
     MountError, MountOptions, MountUuidError, Refused, UnmountMode, flush, mount, mount_uuid, unmount,
 };
 pub use mount_table::{MountEntry, MountTable, MountTableError};
 pub use probe::ProbeError;
 pub use system::{FindError, ScanError, System};
+pub use users::{MountUser, Usage, mount_users};
