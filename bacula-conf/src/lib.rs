@@ -59,7 +59,7 @@ pub use generate::{ChangerInput, GenerateError, GeneratedFile, Input, generate};
 pub use known::{KnownDirective, known_directives};
 pub use lexer::{Word, WordKind};
 pub use name::{Address, MAX_LENGTH, Name, NameError};
-pub use origin::{Origin, inspect};
+pub use origin::{Origin, inspect, with_header};
 pub use resources::Program;
 pub use rotation::Rotation;
 pub use schedule::{Run, RunError};

@@ -1,6 +1,7 @@
 //! The command line of `offsite`: words, options and their help; no work is done here.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -37,8 +38,8 @@ pub enum Command {
     Conf(Conf),
     /// Shows every drive: where it is, what state it is in, what to do.
     Status(Status),
-    /// Flushes, unmounts and locks a drive, so that it can be pulled.
-    Eject(OnMagazine),
+    /// Tells Bacula, flushes, unmounts, locks and stops a drive, so that it can be pulled.
+    Eject(Eject),
     /// Unlocks and mounts a drive now.
     Unlock(OnMagazine),
     /// Unmounts and locks a drive now; the next access unlocks it again.
@@ -182,6 +183,16 @@ pub struct Adopt {
     pub json: bool,
 }
 
+/// Parts that mount drives without offsited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Style {
+    /// A udev rule that has drives unlocked, and maps for autofs(8), as in the tutorial.
+    #[value(name = "udev+autofs")]
+    UdevAutofs,
+    /// Units of systemd, which lock an idle drive as well.
+    Systemd,
+}
+
 /// `offsite conf`
 #[derive(Debug, Args)]
 pub struct Conf {
@@ -195,6 +206,9 @@ pub struct Conf {
     /// slots of their volumes. Stop bacula-sd before.
     #[arg(long, value_name = "VCHANGER_CONF", conflicts_with = "check")]
     pub import: Option<PathBuf>,
+    /// Writes what mounts the drives without offsited, from parts that every system has, in place of Bacula's files.
+    #[arg(long, value_enum, value_name = "STYLE", conflicts_with_all = ["check", "import"])]
+    pub style: Option<Style>,
     /// Replaces files that offsite didn't write or that were edited; the old ones are kept beside them.
     #[arg(long)]
     pub replace: bool,
@@ -217,7 +231,29 @@ pub struct Status {
     pub watch: bool,
 }
 
-/// `offsite eject`, `unlock` and `lock`
+/// `offsite eject`
+#[derive(Debug, Args)]
+pub struct Eject {
+    /// The sticker (or a UUID, or the serial); the only plugged drive unless given.
+    pub magazine: Option<String>,
+    /// Waits until nobody uses the drive, no job and no program; at most SECONDS where given.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "ever",
+          value_parser = patience)]
+    pub wait: Option<Duration>,
+    /// Prints JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A number of seconds, or `ever`.
+fn patience(text: &str) -> Result<Duration, String> {
+    if text == "ever" {
+        return Ok(Duration::MAX);
+    }
+    text.parse().map(Duration::from_secs).map_err(|_| format!("{text:?} is no number of seconds"))
+}
+
+/// `offsite unlock` and `lock`
 #[derive(Debug, Args)]
 pub struct OnMagazine {
     /// The sticker (or a UUID, or the serial).

@@ -3,6 +3,7 @@
 mod check;
 mod import;
 mod plan;
+mod stock;
 
 use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use bacula_conf::{ChangerInput, GeneratedFile, Input, Name, Origin};
 use serde::Serialize;
 
-use crate::cli::Conf;
+use crate::cli::{Conf, Style};
 use crate::failure::{Exit, Failure, OrFail as _};
 use crate::paths::Root;
 use crate::site::Site;
@@ -34,8 +35,11 @@ pub fn run(root: &Root, options: &Conf) -> Result<(), Failure> {
         return import::run(root, config, options);
     }
     let site = Site::load(root)?;
-    let files = files(root, &site)?;
     let target = Target::new(root, options.out.as_deref());
+    let files = match options.style {
+        None => files(root, &site)?,
+        Some(style) => stock::files_beside(&site, style, &target.directory)?,
+    };
     let plan = Plan::make(&files, &target.directory)?;
     if !options.replace && !plan.conflicts().is_empty() {
         print!("{}", plan.differences());
@@ -47,7 +51,7 @@ pub fn run(root: &Root, options: &Conf) -> Result<(), Failure> {
         print!("{}", plan.differences());
     } else {
         plan.apply(target.owners)?;
-        if target.owners {
+        if target.owners && options.style.is_none() {
             working_directories(&site)?;
         }
     }
@@ -61,6 +65,9 @@ pub fn run(root: &Root, options: &Conf) -> Result<(), Failure> {
     for file in plan.files() {
         println!("{:9} {}", file.action.word(options.dry_run), file.path.display());
     }
+    if let Some(style) = options.style {
+        println!("next: {}", stock::next_steps(&site, style));
+    }
     Ok(())
 }
 
@@ -71,9 +78,18 @@ pub fn refresh(root: &Root, site: &Site) -> Result<(), Failure> {
         std::fs::read_to_string(root.join(&f.path))
             .is_ok_and(|text| bacula_conf::inspect(&text) != Origin::Foreign)
     };
-    if !files.iter().any(ours) {
+    let mut files = if files.iter().any(ours) {
+        files
+    } else {
         eprintln!("next: `offsite conf` writes the configuration of Bacula and of the changer");
-        return Ok(());
+        Vec::new()
+    };
+    for style in <Style as clap::ValueEnum>::value_variants() {
+        let stock = stock::files(site, *style);
+        if stock.iter().any(ours) {
+            files.extend(stock);
+            eprintln!("next: {}", stock::next_steps(site, *style));
+        }
     }
     let target = Target::new(root, None);
     let plan = Plan::make(&files, &target.directory)?;

@@ -79,6 +79,16 @@ impl Reply {
         };
         Self { version: VERSION, exit, message, hint, status: None }
     }
+
+    /// The line for a person, or the failure that the daemon met.
+    pub fn into_result(self) -> Result<String, Failure> {
+        let Some(exit) = Exit::from_code(self.exit) else { return Ok(self.message) };
+        let failure = Failure::new(exit, self.message);
+        Err(match self.hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        })
+    }
 }
 
 /// Asks the daemon; `Ok(None)` when none is running.
@@ -122,27 +132,17 @@ pub fn call(root: &Root, verb: Verb, magazine: Option<&str>) -> Result<Option<Re
     Ok(Some(reply))
 }
 
-/// Runs `offsite eject`, `unlock` or `lock`.
+/// Runs `offsite unlock` or `lock`.
 pub fn ask(root: &Root, verb: Verb, options: &OnMagazine) -> Result<(), Failure> {
     let reply = call(root, verb, Some(&options.magazine))?.ok_or_else(not_running)?;
     if options.json {
         report::json(&reply)?;
     }
-    match Exit::from_code(reply.exit) {
-        None => {
-            if !options.json {
-                println!("{}", reply.message);
-            }
-            Ok(())
-        }
-        Some(exit) => {
-            let failure = Failure::new(exit, reply.message);
-            Err(match reply.hint {
-                Some(hint) => failure.hint(hint),
-                None => failure,
-            })
-        }
+    let message = reply.into_result()?;
+    if !options.json {
+        println!("{message}");
     }
+    Ok(())
 }
 
 /// Tells a running daemon that site.toml changed; without one there is nobody to tell.
@@ -156,6 +156,7 @@ pub fn reload(root: &Root) {
     }
 }
 
-fn not_running() -> Failure {
+/// Nobody answers at the socket.
+pub fn not_running() -> Failure {
     Failure::new(Exit::NotThere, "offsited isn't running").hint("start it: systemctl start offsited")
 }

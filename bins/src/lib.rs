@@ -11,6 +11,7 @@ pub mod confirm;
 pub mod control;
 pub mod doctor;
 pub mod durable;
+pub mod eject;
 pub mod failure;
 pub mod generate;
 pub mod identify;

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use mount_by_uuid::FsUuid;
+
 /// The root below which /etc, /var, /run, /dev, /proc and /sys are looked for.
 #[derive(Debug, Clone)]
 pub struct Root(PathBuf);
@@ -68,6 +70,11 @@ impl Root {
     /// Marks of drives whose filesystem wasn't unmounted before they left.
     pub fn torn_dir(&self) -> PathBuf {
         self.state_dir().join("torn")
+    }
+
+    /// The mark that a drive was ejected and is still plugged.
+    pub fn ejected_mark(&self, fs_uuid: &FsUuid) -> PathBuf {
+        self.join("/run/offsite/ejected").join(fs_uuid.as_str())
     }
 
     /// The daemon's control socket.

@@ -8,6 +8,7 @@
 mod catalog;
 mod control;
 mod drive;
+mod eject;
 mod fleet;
 mod flush;
 mod open;

@@ -6,7 +6,7 @@ use clap::Parser as _;
 use offsite::cli::{Cli, Command};
 use offsite::paths::Root;
 use offsite::{
-    adopt, conf, control, doctor, failure, generate, identify, init, key, luks, prepare, status, wipe,
+    adopt, conf, control, doctor, eject, failure, generate, identify, init, key, luks, prepare, status, wipe,
 };
 
 fn main() -> ExitCode {
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         Command::Adopt(options) => adopt::run(&root, &options),
         Command::Conf(options) => conf::run(&root, &options),
         Command::Status(options) => status::run(&root, &options),
-        Command::Eject(options) => control::ask(&root, control::Verb::Eject, &options),
+        Command::Eject(options) => eject::run(&root, &options),
         Command::Unlock(options) => control::ask(&root, control::Verb::Unlock, &options),
         Command::Lock(options) => control::ask(&root, control::Verb::Lock, &options),
         Command::Doctor(options) => doctor::run(&root, &options),

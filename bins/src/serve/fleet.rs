@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use changer_model::{remove_marker, write_marker};
 use jiff::Timestamp;
-use mount_by_uuid::{Automount, DevNum, FindError, MountTable, NameError, Refusal, System, Tag};
+use mount_by_uuid::{Automount, DevNum, FindError, MountTable, Refusal, System, Tag};
 
 use super::catalog::Bell;
 use super::drive::{Drive, Open, Plugged};
 use super::flush::Flusher;
-use super::{open, say};
-use crate::failure::{Exit, Failure, chain};
+use super::{eject, open, say};
+use crate::failure::{Exit, Failure};
 use crate::paths::Root;
 use crate::site::Site;
 use crate::status::{self, CatalogStatus, MagazineStatus, Problem, SiteStatus};
@@ -21,10 +21,10 @@ use crate::status::{self, CatalogStatus, MagazineStatus, Problem, SiteStatus};
 /// The drives and everything that works on them.
 pub(super) struct Fleet {
     root: Root,
-    system: System,
+    pub(super) system: System,
     site: RwLock<Arc<Site>>,
     drives: RwLock<Vec<Arc<Drive>>>,
-    automount: Arc<Automount>,
+    pub(super) automount: Arc<Automount>,
     pub(super) bell: Bell,
     flusher: Flusher,
     catalog_error: Mutex<Option<String>>,
@@ -113,13 +113,14 @@ impl Fleet {
         if self.is_doubled(&drive, plugged) {
             return;
         }
+        let ejected = eject::is_remembered(&self.root, &drive, plugged);
         let (before, open) = drive.note(|seen| {
             let before = seen.plugged.replace(plugged.clone());
             if before.as_ref() == Some(plugged) {
                 return (before, None);
             }
             seen.since = Timestamp::now();
-            seen.ejected = false;
+            seen.ejected = ejected;
             seen.problem = None;
             // Open under another device: the drive that went before its going was seen.
             let open = if before.is_some() { seen.left_open() } else { None };
@@ -226,7 +227,7 @@ impl Fleet {
     }
 
     /// Tells the changer whether the drive is plugged, by a mark that costs a question nothing; says whether that changed.
-    fn publish(&self, drive: &Drive, present: bool) -> bool {
+    pub(super) fn publish(&self, drive: &Drive, present: bool) -> bool {
         let uuid = drive.magazine.fs_uuid.to_string();
         let at = self.site().mount_point(&drive.magazine);
         let was = changer_model::marker_path(self.root.path(), &uuid).exists();
@@ -266,69 +267,12 @@ impl Fleet {
         Ok(message)
     }
 
-    /// Unmounts and locks a drive now.
-    pub(super) fn lock(self: &Arc<Self>, word: &str) -> Result<String, Failure> {
-        let drive = self.drive(word)?;
-        self.unmount_now(&drive)?;
-        Ok(format!("{} is locked", drive.magazine))
-    }
-
-    /// Unmounts and locks a drive, and leaves it so until it is plugged again.
-    pub(super) fn eject(self: &Arc<Self>, word: &str) -> Result<String, Failure> {
-        let drive = self.drive(word)?;
-        if drive.seen().plugged.is_none() {
-            return Err(Failure::new(Exit::NotThere, format!("{} is not plugged", drive.magazine)));
-        }
-        drive.note(|seen| seen.ejected = true);
-        if let Err(failure) = self.unmount_now(&drive) {
-            drive.note(|seen| seen.ejected = false);
-            return Err(failure.hint("a backup or restore is running on it; try again when it has ended"));
-        }
-        self.publish(&drive, false);
-        self.bell.ring();
-        Ok(format!("{} is locked; safe to remove", drive.magazine))
-    }
-
-    /// Unlocks and mounts a drive now.
-    pub(super) fn unlock(self: &Arc<Self>, word: &str) -> Result<String, Failure> {
-        let drive = self.drive(word)?;
-        let back = drive.note(|seen| std::mem::take(&mut seen.ejected));
-        if back {
-            self.publish(&drive, true);
-            self.bell.ring();
-        }
-        self.automount.touch_mount(drive.magazine.fs_uuid.to_string()).map_err(|error| {
-            match drive.seen().problem {
-                _ if drive.seen().plugged.is_none() => {
-                    Failure::new(Exit::NotThere, format!("{} is not plugged", drive.magazine))
-                }
-                Some(problem) => Failure::new(Exit::Failed, problem.message).hint(problem.remedy),
-                None => Failure::because(Exit::Failed, format!("{} was not mounted", drive.magazine), &error),
-            }
-        })?;
-        Ok(format!("{} is mounted at {}", drive.magazine, self.site().mount_point(&drive.magazine).display()))
-    }
-
-    fn drive(&self, word: &str) -> Result<Arc<Drive>, Failure> {
+    /// The enrolled drive that a person means.
+    pub(super) fn drive(&self, word: &str) -> Result<Arc<Drive>, Failure> {
         let site = self.site();
         let magazine = site.magazine(word)?;
         self.drives().into_iter().find(|d| d.magazine == *magazine).ok_or_else(|| {
             Failure::new(Exit::NotThere, format!("{word} was taken out of site.toml just now"))
-        })
-    }
-
-    fn unmount_now(&self, drive: &Drive) -> Result<(), Failure> {
-        if drive.seen().open.is_none() {
-            return Ok(());
-        }
-        self.automount.unmount_now(drive.magazine.fs_uuid.to_string()).map_err(|error| match &error {
-            NameError::Refused { source: Refusal::Busy, .. } => {
-                Failure::new(Exit::Failed, format!("{} is in use", drive.magazine))
-            }
-            _ => Failure::new(
-                Exit::Failed,
-                format!("{} can't be put to rest: {}", drive.magazine, chain(&error)),
-            ),
         })
     }
 
@@ -398,6 +342,9 @@ impl mount_by_uuid::Keeper for Keeper {
             return Err(Refusal::Absent);
         }
         let _work = drive.work();
+        if drive.seen().ejected {
+            return Err(Refusal::Absent); // meanwhile
+        }
         let site = self.0.site();
         match open::open(&self.0.root, &self.0.system, &site, &drive, at) {
             Ok(()) => {
