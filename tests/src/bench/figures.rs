@@ -17,6 +17,8 @@ pub enum Unit {
     CpuSecondsPerGigabyte,
     /// Peak resident memory in 2^20 bytes; less is better.
     Mebibytes,
+    /// Parts of a hundred; more is better.
+    Percent,
 }
 
 impl Unit {
@@ -27,11 +29,12 @@ impl Unit {
             Self::MegabytesPerSecond => "MB/s",
             Self::CpuSecondsPerGigabyte => "CPU s/GB",
             Self::Mebibytes => "MiB",
+            Self::Percent => "%",
         }
     }
 
     fn more_is_better(self) -> bool {
-        self == Self::MegabytesPerSecond
+        matches!(self, Self::MegabytesPerSecond | Self::Percent)
     }
 }
 
@@ -127,7 +130,7 @@ impl Figures {
     /// The table for people.
     pub fn to_table(&self) -> String {
         let mut text = String::from(
-            "Medians; ratio = ours / peer. Better is MORE for MB/s, and LESS for s, ms, CPU s/GB and MiB.\n\
+            "Medians; ratio = ours / peer. Better is MORE for MB/s and %, and LESS for s, ms, CPU s/GB and MiB.\n\
              Ranges are [ours] [peer].\n\n",
         );
         let _ = writeln!(text, "{}", head());
@@ -145,14 +148,14 @@ impl Figures {
 
 fn head() -> String {
     format!(
-        "{:58} {:>9} {:8} {:>9} {:>7} {:6}  {:44} ranges",
+        "{:66} {:>9} {:8} {:>9} {:>7} {:6}  {:44} ranges",
         "figure", "ours", "unit", "peer's", "ratio", "better", "peer"
     )
 }
 
 fn line(figure: &Figure) -> String {
     format!(
-        "{:58} {:>9} {:8} {:>9} {:>7} {:6}  {:44} {}",
+        "{:66} {:>9} {:8} {:>9} {:>7} {:6}  {:44} {}",
         figure.name,
         short(figure.ours),
         figure.unit,

@@ -2,6 +2,7 @@
 //! what is reported is the median.
 
 mod changer;
+mod durability;
 mod figures;
 mod luks;
 mod measure;
@@ -18,8 +19,9 @@ struct Group {
     measure: fn(&mut Figures) -> anyhow::Result<()>,
 }
 
-const GROUPS: [Group; 4] = [
+const GROUPS: [Group; 5] = [
     Group { names: &plugging::NAMES, measure: plugging::measure },
+    Group { names: &durability::NAMES, measure: durability::measure },
     Group { names: &wiping::NAMES, measure: wiping::measure },
     Group { names: &changer::NAMES, measure: changer::measure },
     Group { names: &luks::NAMES, measure: luks::measure },

@@ -1,64 +1,56 @@
-//! From the plug to the first file, in one VM: offsited against the tutorial's udev rule and autofs(8) maps,
-//! with the same drives, key file and key slot. Times are the host's, from `device_add` to the end of a loop
-//! that waits in the guest since before the plug.
+//! What a person who changes drives waits for, in one VM: offsited against the tutorial's udev rule and autofs(8) maps,
+//! and against systemd-cryptsetup with an automount unit; the same drives, key file and key slot. Times are the host's,
+//! from `device_add` to the end of a loop that waits in the guest since before the plug, unless a figure says otherwise.
 
-use std::slice;
+mod sides;
+
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use super::figures::{Figures, Unit};
 use super::measure::turns;
-use crate::guest_site::GuestSite;
-use crate::tutorial::Tutorial;
-use crate::vm::{Drive, Image, Running, Size, Vm};
+use crate::vm::{Image, Running, Vm};
 
-const LINKED: &str = "plug to first file listed, asked once udev has its link";
-const AWAY: &str = "plug to first file listed, asked for while away";
+use sides::{Goal, IDLE};
+pub(super) use sides::{LIMIT, Prepared, Side, Sides};
+
+const LINKED: [&str; 2] = [
+    "plug to first file listed, asked once udev has its link (autofs)",
+    "plug to first file listed, asked once udev has its link (systemd)",
+];
+const AWAY: [&str; 2] = [
+    "plug to first file listed, asked for while away (autofs)",
+    "plug to first file listed, asked for while away (systemd)",
+];
+const ABSENT: [&str; 2] =
+    ["plugging: access to an absent drive (autofs)", "plugging: access to an absent drive (systemd)"];
+const TWO: [&str; 2] = [
+    "plugging: two drives at once, children_max=2 (autofs)",
+    "plugging: two drives at once, children_max=2 (systemd)",
+];
+const HELD: [&str; 2] = [
+    "plug after a tear-out under an open file, to written (autofs)",
+    "plug after a tear-out under an open file, to written (systemd)",
+];
+const LOCKED: [&str; 2] = [
+    "plugging: last access to locked, beyond the idle time (autofs)",
+    "plugging: last access to locked, beyond the idle time (systemd)",
+];
 const ACCESS: &str = "first access of a plugged, locked drive";
-const WRITE: &str = "write 64 MiB to a mounted drive";
-const TWO: &str = "two drives at once, children_max=2";
 
 /// The figures of this module.
-pub(super) const NAMES: [&str; 5] = [LINKED, AWAY, ACCESS, WRITE, TWO];
+pub(super) const NAMES: [&str; 13] = [
+    LINKED[0], LINKED[1], AWAY[0], AWAY[1], ABSENT[0], ABSENT[1], TWO[0], TWO[1], HELD[0], HELD[1],
+    LOCKED[0], LOCKED[1], ACCESS,
+];
 
-const RULE_AND_MAPS: &str = "udev rule + autofs(8)";
-const PLUGS: usize = 5;
-const ACCESSES: usize = 5;
-const WRITES: usize = 3;
-const LIMIT: Duration = Duration::from_mins(3);
-/// The peer's deadlock lasts until udevd kills its workers, after 180 s; nobody needs to wait for that.
-const CAP: Duration = Duration::from_mins(1);
-
-/// One drive with `offsite prepare`d contents.
-struct Prepared {
-    drive: Drive,
-    luks_uuid: String,
-    fs_uuid: String,
-    name: &'static str,
-}
-
-/// Both set-ups in one guest; one of them is up at a time.
-struct Sides<'vm> {
-    vm: &'vm Vm,
-    tutorial: Tutorial<'vm>,
-    drives: Vec<Prepared>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
-    Ours,
-    Peer,
-}
-
-/// When the guest first asks for the files.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Asking {
-    /// As soon as udev has linked what the set-up starts from.
-    OnceLinked,
-    /// From before the plug on, as Bacula does.
-    Always,
-}
+/// How often the quick ones are measured.
+const TIMES: usize = 3;
+/// The tutorial's deadlock lasts until udevd kills its workers, after 180 s; nobody needs to wait for that.
+const DEADLOCK_CAP: Duration = Duration::from_secs(30);
+/// So long is waited for what never comes.
+const NEVER_CAP: Duration = Duration::from_secs(15);
 
 pub(super) fn measure(figures: &mut Figures) -> Result<()> {
     if let Some(why) = Image::lacking() {
@@ -68,152 +60,82 @@ pub(super) fn measure(figures: &mut Figures) -> Result<()> {
         return Ok(());
     }
     let image = Image::ready(|line| println!("    {line}"))?;
-    Vm::start(&image)?.told(|vm| {
-        let drives: &[_] = if figures.wants(TWO) { &["A", "B"] } else { &["A"] };
-        measure_in(&Sides::set_up(vm, drives)?, figures)
-    })
+    Vm::start(&image)?.told(|vm| measure_in(&Sides::set_up(vm, &["A", "B"])?, figures))
 }
 
 fn measure_in(sides: &Sides<'_>, figures: &mut Figures) -> Result<()> {
-    if figures.wants(LINKED) {
-        let plug = |side| sides.plug(side, Asking::OnceLinked);
-        let (ours, peers) = alternate(PLUGS, plug)?;
-        figures.record(LINKED, Unit::Seconds, &ours, RULE_AND_MAPS, &peers);
-    }
+    compare(figures, LINKED, TIMES, |side| sides.plug(side, Goal::ListedOnceLinked).map(Took::Seconds))?;
+    compare(figures, ABSENT, 1, |side| sides.absent(side).map(Took::Seconds))?;
+    // The peers wait for times that are the same at each go.
+    compare(figures, AWAY, 1, |side| sides.plug(side, Goal::Listed).map(Took::Seconds))?;
     if figures.wants(ACCESS) {
-        let (ours, peers) = sides.accesses()?;
-        figures.record(ACCESS, Unit::Seconds, &ours, "cryptsetup open + mount, by hand", &peers);
+        let (ours, by_hand) = sides.accesses()?;
+        figures.record(ACCESS, Unit::Seconds, &ours, "cryptsetup open + mount, by hand", &by_hand);
     }
-    if figures.wants(AWAY) {
-        let plug = |side| sides.plug(side, Asking::Always);
-        let (ours, peers) = ours_around_one_peer(plug)?;
-        figures.record(AWAY, Unit::Seconds, &ours, RULE_AND_MAPS, &[peers]);
+    compare(figures, LOCKED, 1, |side| sides.locked(side))?;
+    compare(figures, TWO, 1, |side| sides.two(side))?;
+    compare(figures, HELD, 1, |side| sides.held(side))
+}
+
+/// What one go took.
+enum Took {
+    Seconds(f64),
+    /// It didn't come to its end within that time.
+    MoreThan(Duration),
+}
+
+/// Measures ours and both peers, taking turns, and records ours against each of them.
+fn compare(
+    figures: &mut Figures,
+    names: [&str; 2],
+    times: usize,
+    mut measure: impl FnMut(Side) -> Result<Took>,
+) -> Result<()> {
+    if !names.iter().any(|name| figures.wants(name)) {
+        return Ok(());
     }
-    if figures.wants(WRITE) {
-        let (ours, peers) = alternate(WRITES, |side| sides.write(side))?;
-        figures.record(WRITE, Unit::MegabytesPerSecond, &ours, "the tutorial's sync mount", &peers);
+    let mut ours = Vec::new();
+    let mut theirs = [(Vec::new(), false), (Vec::new(), false)];
+    let mut once = |side: Side| {
+        Ok::<_, anyhow::Error>(match measure(side).with_context(|| side.name())? {
+            Took::Seconds(seconds) => (seconds, false),
+            Took::MoreThan(limit) => (limit.as_secs_f64(), true),
+        })
+    };
+    for _ in 0..times {
+        let (seconds, stopped) = once(Side::Ours)?;
+        if stopped {
+            bail!("ours took more than {seconds} s");
+        }
+        ours.push(seconds);
+        for (side, (samples, stopped)) in Side::PEERS.into_iter().zip(&mut theirs) {
+            let (seconds, over) = once(side)?;
+            samples.push(seconds);
+            *stopped |= over;
+        }
     }
-    if figures.wants(TWO) {
-        let (ours, peers) = ours_around_one_peer(|side| sides.two(side))?;
-        let name = if peers < CAP.as_secs_f64() {
-            RULE_AND_MAPS.to_owned()
-        } else {
-            format!("{RULE_AND_MAPS}: > {} s, stopped", CAP.as_secs())
-        };
-        figures.record(TWO, Unit::Seconds, &ours, &name, &[peers]);
+    for ((name, side), (samples, stopped)) in names.into_iter().zip(Side::PEERS).zip(&theirs) {
+        let peer = if *stopped { format!("{}: more, stopped", side.name()) } else { side.name().to_owned() };
+        figures.record(name, Unit::Seconds, &ours, &peer, samples);
     }
     Ok(())
 }
 
-impl<'vm> Sides<'vm> {
-    fn set_up(vm: &'vm Vm, names: &[&'static str]) -> Result<Self> {
-        GuestSite::install(vm)?;
-        let mut drives = Vec::new();
-        for &name in names {
-            let drive = vm.blank_drive(&format!("BENCH-{name}"), Size::mib(192))?;
-            vm.plug(&drive)?;
-            vm.wait_for("the drive", LIMIT, &format!("test -b {}", drive.by_id()))?;
-            let said = vm.sh_within(
-                &format!(
-                    "offsite prepare {} --name {name} --skip-wipe --json --yes-destroy {} 2>/dev/null",
-                    drive.by_id(),
-                    drive.serial()
-                ),
-                LIMIT,
-            )?;
-            // What comes before the report is for people.
-            let report = said.find('{').and_then(|at| said.get(at..)).unwrap_or_default();
-            let report: serde_json::Value = serde_json::from_str(report).context(said.clone())?;
-            let of = |key: &str| {
-                let value = report.get("magazine").and_then(|m| m.get(key)).and_then(|v| v.as_str());
-                value.map(str::to_owned).with_context(|| format!("no {key} in {report}"))
-            };
-            let (luks_uuid, fs_uuid) = (of("luks_uuid")?, of("fs_uuid")?);
-            drives.push(Prepared { drive, luks_uuid, fs_uuid, name });
-        }
-        let tutorial = Tutorial::install(vm)?;
-        vm.sh("install -m 400 /etc/offsite/key /etc/bacula/include/Bacula_Key_File")?;
-        let sides = Self { vm, tutorial, drives };
-        sides.vm.sh("systemctl stop autofs")?;
-        sides.unplug(&sides.drives)?;
-        Ok(sides)
+/// Waits for a loop in the guest; none when it isn't done in time.
+fn finish(running: Running, since: Instant, cap: Duration) -> Took {
+    match running.wait(cap) {
+        Ok(output) if output.success() => Took::Seconds(since.elapsed().as_secs_f64()),
+        _ => Took::MoreThan(cap),
     }
+}
 
-    fn only(&self) -> Result<&Prepared> {
-        self.drives.first().context("a drive")
-    }
-
-    fn path(side: Side, prepared: &Prepared) -> String {
-        match side {
-            Side::Ours => format!("/srv/offsite/{}", prepared.fs_uuid),
-            Side::Peer => Tutorial::path(&prepared.fs_uuid),
-        }
-    }
-
-    /// Brings one set-up up; the other one is down.
-    fn up(&self, side: Side) -> Result<()> {
-        match side {
-            Side::Ours => self.vm.sh("systemctl start offsited").map(drop),
-            Side::Peer => {
-                self.vm.sh("systemctl start autofs")?;
-                self.tutorial.unlock_by_udev()
-            }
-        }
-    }
-
-    /// Takes a set-up down, with its mounts and mappings.
-    fn down(&self, side: Side) -> Result<()> {
-        let stop = match side {
-            Side::Ours => "systemctl stop offsited",
-            Side::Peer => {
-                "systemctl stop autofs; rm -f /etc/udev/rules.d/55-eSATA-LUKS.rules; udevadm control --reload"
-            }
-        };
-        self.vm
-            .sh(&format!(
-                "{stop}; udevadm settle --timeout=20\n\
-             for mapping in $(dmsetup ls --target crypt | grep -v '^No' | cut -f1); do\n\
-             umount -q /dev/mapper/$mapping; cryptsetup close $mapping || exit 1; done"
-            ))
-            .map(drop)
-    }
-
-    fn unplug(&self, drives: &[Prepared]) -> Result<()> {
-        for prepared in drives {
-            self.vm.unplug(&prepared.drive)?;
-        }
-        self.vm.wait_for("the drives to go", LIMIT, "! ls /dev/sd* && udevadm settle").map(drop)
-    }
-
-    /// Starts the loop that ends when a drive's volumes are listed.
-    fn watch(&self, side: Side, asking: Asking, prepared: &Prepared) -> Result<Running> {
-        let path = Self::path(side, prepared);
-        let name = prepared.name;
-        let linked = match (asking, side) {
-            (Asking::Always, _) => String::new(),
-            // Ours unlocks on access, so udev knows no more than the container.
-            (Asking::OnceLinked, Side::Ours) => Self::until_linked(&prepared.luks_uuid),
-            (Asking::OnceLinked, Side::Peer) => Self::until_linked(&prepared.fs_uuid),
-        };
-        let running = self.vm.spawn(&format!(
-            "touch /run/watching-{name}\n{linked}\
-             until [[ $(ls {path} 2>/dev/null) == *c0_{name}_0001* ]]; do sleep 0.02; done"
-        ))?;
-        let ready = format!("test -e /run/watching-{name} && rm /run/watching-{name}");
-        self.vm.wait_for("the loop in the guest", LIMIT, &ready)?;
-        Ok(running)
-    }
-
-    fn until_linked(uuid: &str) -> String {
-        format!("until [[ -e /dev/disk/by-uuid/{uuid} ]]; do sleep 0.02; done\n")
-    }
-
-    /// Seconds from the plug to the listing.
-    fn plug(&self, side: Side, asking: Asking) -> Result<f64> {
-        let prepared = self.only()?;
+impl Sides<'_> {
+    /// Seconds from the plug to the goal.
+    fn plug(&self, side: Side, goal: Goal) -> Result<f64> {
+        let prepared = self.first()?;
         self.up(side)?;
-        let listed = self.watch(side, asking, prepared)?;
-        if asking == Asking::Always {
+        let listed = self.watch(side, goal, prepared)?;
+        if goal == Goal::Listed {
             std::thread::sleep(Duration::from_millis(500));
         }
         let plugged = Instant::now();
@@ -221,115 +143,133 @@ impl<'vm> Sides<'vm> {
         listed.wait(LIMIT)?;
         let took = plugged.elapsed();
         self.down(side)?;
-        self.unplug(slice::from_ref(prepared))?;
+        self.unplug_one(prepared)?;
         Ok(took.as_secs_f64())
     }
 
-    /// Seconds of the first access, by the guest's clock, as a person or Bacula would wait for it.
-    fn accesses(&self) -> Result<(Vec<f64>, Vec<f64>)> {
-        let prepared = self.only()?;
-        let device = prepared.drive.by_id();
-        self.vm.plug(&prepared.drive)?;
-        self.vm.wait_for("the drive", LIMIT, &format!("test -b {device} && udevadm settle"))?;
-        let result = alternate(ACCESSES, |side| {
-            let (before, access, after) = match side {
-                Side::Ours => (
-                    "systemctl start offsited; sleep 1",
-                    format!("ls {}", Self::path(side, prepared)),
-                    "systemctl stop offsited",
-                ),
-                Side::Peer => (
-                    "mkdir -p /mnt/by-hand; sleep 1",
-                    format!(
-                        "cryptsetup open --key-slot 1 --key-file /etc/offsite/key {device} by-hand && \
-                         mount /dev/mapper/by-hand /mnt/by-hand && ls /mnt/by-hand"
-                    ),
-                    "umount /mnt/by-hand && cryptsetup close by-hand",
-                ),
-            };
-            let said = self.vm.sh(&format!(
-                "set -e; {before}; udevadm settle\n\
-                 begun=$EPOCHREALTIME; files=$( {access} ); ended=$EPOCHREALTIME\n\
-                 [[ $files == *c0_{}_0001* ]]; {after} >&2; echo took $begun $ended",
-                prepared.name
-            ))?;
-            let times: Vec<f64> = said
-                .split_once("took ")
-                .context("no times")?
-                .1
-                .split_whitespace()
-                .map(str::parse)
-                .collect::<Result<_, _>>()?;
-            let [begun, ended] = times.as_slice() else { anyhow::bail!("no two times: {said}") };
-            Ok(ended - begun)
-        });
-        self.unplug(slice::from_ref(prepared))?;
-        result
+    /// Seconds that somebody waits who looks where a drive isn't, by the guest's clock.
+    fn absent(&self, side: Side) -> Result<f64> {
+        let path = Self::path(side, self.first()?);
+        self.up(side)?;
+        let took = self.seconds("", &format!("ls {path}; true"), "")?;
+        self.down(side)?;
+        Ok(took)
     }
 
-    /// MB/s of writing 64 MiB in blocks of Bacula's size and flushing them.
-    fn write(&self, side: Side) -> Result<f64> {
-        const BLOCK: u32 = 64_512;
-        const BLOCKS: u32 = (64 << 20) / BLOCK;
-        let prepared = self.only()?;
-        self.up(side)?;
-        let listed = self.watch(side, Asking::OnceLinked, prepared)?;
-        self.vm.plug(&prepared.drive)?;
-        listed.wait(LIMIT)?;
-        let file = format!("{}/written", Self::path(side, prepared));
+    /// Seconds that the second of three scripts takes, by the guest's clock.
+    fn seconds(&self, before: &str, timed: &str, after: &str) -> Result<f64> {
         let said = self.vm.sh_within(
             &format!(
-                "set -e; begun=$EPOCHREALTIME\n\
-                 dd if=/dev/zero of={file} bs={BLOCK} count={BLOCKS} conv=fsync 2>/dev/null\n\
-                 ended=$EPOCHREALTIME; rm {file}; sync; awk \"BEGIN {{ print $ended - $begun }}\""
+                "set -e\n{before}\nbegun=$EPOCHREALTIME\n{{ {timed}\n}} >&2; ended=$EPOCHREALTIME\n{after}\n\
+                 echo \"took $begun $ended\""
             ),
             LIMIT,
         )?;
-        self.down(side)?;
-        self.unplug(slice::from_ref(prepared))?;
-        Ok(f64::from(BLOCK * BLOCKS) / 1e6 / said.trim().parse::<f64>().context(said)?)
+        let (_, clocks) = said.rsplit_once("took ").context("no times")?;
+        let (begun, ended) = clocks.trim().split_once(' ').context("two times")?;
+        Ok(ended.parse::<f64>()? - begun.parse::<f64>()?)
     }
 
-    /// Seconds from plugging two drives at once until both are listed, at most [`CAP`].
-    fn two(&self, side: Side) -> Result<f64> {
+    /// Seconds of the first access, as a person or Bacula would wait for it.
+    fn accesses(&self) -> Result<(Vec<f64>, Vec<f64>)> {
+        let prepared = self.first()?;
+        let device = prepared.drive.by_id();
+        let path = Self::path(Side::Ours, prepared);
+        self.vm.plug(&prepared.drive)?;
+        self.vm.wait_for("the drive", LIMIT, &format!("test -b {device} && udevadm settle"))?;
+        let listed = format!("grep -q c0_{}_0001", prepared.name);
+        let ours = || {
+            let before = "systemctl start offsited; sleep 1; udevadm settle";
+            self.seconds(before, &format!("ls {path} | {listed}"), "systemctl stop offsited")
+        };
+        let by_hand = || {
+            let open = format!(
+                "cryptsetup open --key-slot 1 --key-file /etc/offsite/key {device} by-hand && \
+                 mount /dev/mapper/by-hand /mnt/by-hand && ls /mnt/by-hand | {listed}"
+            );
+            self.seconds(
+                "mkdir -p /mnt/by-hand; sleep 1; udevadm settle",
+                &open,
+                "umount /mnt/by-hand; udevadm settle; cryptsetup close by-hand",
+            )
+        };
+        let result = turns(2 * TIMES, ours, by_hand);
+        self.unplug_one(prepared)?;
+        result
+    }
+
+    /// Seconds beyond the idle time from the last access until no container is open.
+    fn locked(&self, side: Side) -> Result<Took> {
+        let prepared = self.first()?;
+        self.up(side)?;
+        self.plug_and_list(side, prepared)?;
+        let cap = NEVER_CAP.as_secs();
+        let until = format!(
+            "end=$((SECONDS + {cap} + {IDLE})); while dmsetup ls --target crypt | grep -q '('; do\n\
+             sleep 0.05; [ $SECONDS -lt $end ] || break; done"
+        );
+        let took =
+            self.seconds(&format!("ls {} >&2", Self::path(side, prepared)), &until, "")? - f64::from(IDLE);
+        let open = self.vm.run("dmsetup ls --target crypt | grep -q '('")?.success();
+        self.down(side)?;
+        self.unplug_one(prepared)?;
+        Ok(if open { Took::MoreThan(NEVER_CAP) } else { Took::Seconds(took) })
+    }
+
+    /// Seconds from plugging two drives at once until both are listed.
+    fn two(&self, side: Side) -> Result<Took> {
         const USUAL_WORKERS: u32 = 8;
         const FEW_WORKERS: u32 = 2;
         self.up(side)?;
         self.vm.limit_udev_workers(FEW_WORKERS)?;
-        let mut watched = Vec::new();
-        for prepared in &self.drives {
-            watched.push(self.watch(side, Asking::OnceLinked, prepared)?);
-        }
+        let watched = self
+            .drives
+            .iter()
+            .map(|p| self.watch(side, Goal::ListedOnceLinked, p))
+            .collect::<Result<Vec<_>>>()?;
         let plugged = Instant::now();
         for prepared in &self.drives {
             self.vm.plug(&prepared.drive)?;
         }
-        let mut listed = Vec::new();
-        for running in watched {
-            listed.push(running.wait(CAP));
-        }
-        let took = plugged.elapsed();
+        let took = watched.into_iter().map(|w| finish(w, plugged, DEADLOCK_CAP)).reduce(later);
         // With more workers the rule's own deadlock ends at once, and so do the loops.
         self.vm.limit_udev_workers(USUAL_WORKERS)?;
-        let paths: Vec<String> =
-            self.drives.iter().map(|p| format!("[[ $(ls {}) == *c0_* ]]", Self::path(side, p))).collect();
-        self.vm.wait_for("both drives", LIMIT, &paths.join(" && "))?;
+        let listed = |p| format!("[[ $(ls {}) == *c0_* ]]", Self::path(side, p));
+        let all: Vec<String> = self.drives.iter().map(listed).collect();
+        self.vm.wait_for("both drives", LIMIT, &all.join(" && "))?;
         self.down(side)?;
         self.unplug(&self.drives)?;
-        let all = listed.iter().all(Result::is_ok);
-        Ok(if all { took.min(CAP) } else { CAP }.as_secs_f64())
+        took.context("no drive")
+    }
+
+    /// Seconds from the plug of a drive that was torn out under an open file until it can be written; the process that
+    /// holds the file lives on.
+    fn held(&self, side: Side) -> Result<Took> {
+        let prepared = self.first()?;
+        self.up(side)?;
+        self.plug_and_list(side, prepared)?;
+        let volume = format!("{}/c0_{}_0001", Self::path(side, prepared), prepared.name);
+        let holder = self.vm.spawn(&format!(
+            "rm -f /run/let-go; exec 9<>{volume}; touch /run/held; until [ -e /run/let-go ]; do sleep 0.1; done"
+        ))?;
+        self.vm.wait_for("the holder", LIMIT, "test -e /run/held && rm /run/held")?;
+        self.unplug_one(prepared)?;
+        std::thread::sleep(Duration::from_secs(2));
+        let written = self.watch(side, Goal::Written, prepared)?;
+        let plugged = Instant::now();
+        self.vm.plug(&prepared.drive)?;
+        let took = finish(written, plugged, NEVER_CAP);
+        self.vm.sh("touch /run/let-go")?;
+        holder.wait(LIMIT)?;
+        self.unplug_one(prepared)?;
+        self.down(side)?;
+        Ok(took)
     }
 }
 
-/// The sides, taking turns.
-fn alternate(count: usize, measure: impl Fn(Side) -> Result<f64>) -> Result<(Vec<f64>, Vec<f64>)> {
-    turns(count, || measure(Side::Ours), || measure(Side::Peer))
-}
-
-/// Ours three times and the peer once, where the peer waits for some minute that is the same each time.
-fn ours_around_one_peer(measure: impl Fn(Side) -> Result<f64>) -> Result<(Vec<f64>, f64)> {
-    let ours = || measure(Side::Ours).context("ours");
-    let first = ours()?;
-    let peer = measure(Side::Peer).context("the peer")?;
-    Ok((vec![first, ours()?, ours()?], peer))
+fn later(one: Took, other: Took) -> Took {
+    match (one, other) {
+        (Took::Seconds(one), Took::Seconds(other)) => Took::Seconds(one.max(other)),
+        (Took::MoreThan(cap), _) | (_, Took::MoreThan(cap)) => Took::MoreThan(cap),
+    }
 }

@@ -17,7 +17,7 @@
 //! The image is built once (as root, with debootstrap) and kept in the user's cache; machines start from
 //! the state saved after its first boot and forget what they wrote. Each has two processors, 1 GiB of
 //! memory and no network. The host's page cache stands behind every drive, so tearing one out doesn't
-//! lose what the drive has taken: [`Flaky`] does that.
+//! lose what the drive has taken: [`Flaky`] and [`VolatileDrive`] do that.
 
 mod agent;
 mod build;
@@ -33,6 +33,7 @@ mod recipe;
 mod tool;
 mod transfer;
 mod trials;
+mod volatile;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -46,6 +47,7 @@ pub use drive::{Drive, Size};
 pub use faults::Flaky;
 pub use image::Image;
 pub use trials::{image_trial, run_trials, trial};
+pub use volatile::{Cut, VolatileDrive, restore};
 
 use directory::Directory;
 use machine::{Boot, Machine, Process};
@@ -165,10 +167,13 @@ impl Vm {
     }
 
     fn add(&self, drive: &Drive, device: &Value) -> Result<()> {
-        let serial = drive.serial();
-        let node = node(serial);
         let file = json!({ "driver": "file", "filename": drive.file(), "aio": "threads" });
         let cache = json!({ "direct": false, "no-flush": true });
+        self.attach_backend(drive.serial(), &file, &cache, device)
+    }
+
+    fn attach_backend(&self, serial: &str, file: &Value, cache: &Value, device: &Value) -> Result<()> {
+        let node = node(serial);
         let backend = json!({ "driver": "raw", "node-name": node, "file": file, "cache": cache });
         self.machine
             .qmp
