@@ -29,6 +29,7 @@ test: lint build ## every check and test, unit to VM
 bench: build ## side by side with the peers; writes target/bench/figures.json
 	scripts/setup test
 	scripts/setup vm
+	scripts/setup bench
 	$(CARGO) run --locked --release -p offsite-tests --bin bench
 
 install: build ## programs, units, manual pages and completions below $(DESTDIR)$(PREFIX)
