@@ -8,11 +8,11 @@ use serde::Serialize;
 
 use crate::cli::Adopt;
 use crate::failure::{Exit, Failure, OrFail as _};
+use crate::keyring::Keyring;
 use crate::mapped::{Mounted, Unlocked, require_device_mapper};
 use crate::paths::Root;
-use crate::prepare::back_up_header;
 use crate::site::{Magazine, Site, check_name, mapping_name};
-use crate::{conf, control, identify, key, register, report};
+use crate::{conf, control, headers, identify, partition, register, report};
 
 #[derive(Debug, Serialize)]
 struct Adopted<'a> {
@@ -34,7 +34,8 @@ pub fn run(root: &Root, options: &Adopt) -> Result<(), Failure> {
         )
         .hint(refusal.remedy()));
     }
-    let (luks_uuid, inner) = look_inside(root, &site, &options.device)?;
+    let place = partition::container_device(root, &options.device)?;
+    let (luks_uuid, inner) = look_inside(root, &site, &place)?;
     let magazine = Magazine {
         name: options.name.clone(),
         luks_uuid,
@@ -44,8 +45,8 @@ pub fn run(root: &Root, options: &Adopt) -> Result<(), Failure> {
     };
     if !options.dry_run {
         if luks_uuid.is_some() {
-            let container = Container::load(&options.device).or_fail("cannot read the LUKS header again")?;
-            back_up_header(root, &container)?;
+            let container = Container::load(&place).or_fail("cannot read the LUKS header again")?;
+            headers::keep(root, &container)?;
         }
         let site = register::add(root, &magazine)?;
         conf::refresh(root, &site)?;
@@ -79,8 +80,9 @@ fn look_inside(root: &Root, site: &Site, device: &Path) -> Result<(Option<LuksUu
     require_device_mapper(root)?;
     let container =
         Container::load(device).or_fail(format!("cannot read the LUKS header of {}", device.display()))?;
-    let key = key::load(&root.join(&site.key_file))?;
-    let unlocked = Unlocked::open(&container, &mapping_name(container.uuid()), &key, true)?;
+    let keys = Keyring::load(root, site)?;
+    let key = &keys.opening(&container)?.secret;
+    let unlocked = Unlocked::open(&container, &mapping_name(container.uuid()), key, true)?;
     let inner = filesystem(&system, root, unlocked.path())?;
     unlocked.lock()?;
     Ok((Some(container.uuid()), inner))

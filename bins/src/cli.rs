@@ -150,6 +150,12 @@ pub struct Prepare {
     /// Makes a LUKS1 container, as the tutorial's cryptsetup did.
     #[arg(long)]
     pub luks1: bool,
+    /// Authenticates each sector (dm-integrity), so that changed data are read errors: takes room, and time at writing.
+    #[arg(long, conflicts_with = "luks1")]
+    pub authenticated: bool,
+    /// Makes a partition table with one partition, so that other systems don't offer to initialise the drive.
+    #[arg(long)]
+    pub gpt: bool,
     /// How many volumes to lay on it; as many as fit unless given.
     #[arg(long, value_name = "N")]
     pub volumes: Option<u32>,
@@ -295,6 +301,68 @@ pub enum KeyCommand {
         /// The key file; the site's unless given.
         path: Option<PathBuf>,
     },
+    /// Proves a copy of the key without the drives: opens every header backup with it.
+    Test {
+        /// The copy, for example on a memory stick; its owner and mode don't matter.
+        #[arg(required_unless_present = "recovery_key", conflicts_with = "recovery_key")]
+        copy: Option<PathBuf>,
+        /// Asks for a recovery key, from the terminal or standard input.
+        #[arg(long)]
+        recovery_key: bool,
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tells which drive takes which key: by its header backup, and by the drive itself where it is plugged.
+    Status {
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Puts a new key in the place of the site's; drives get it as they are plugged. Run it again to go on.
+    Rotate {
+        /// A copy of the new key that was put away, to be proven; only then is the old key removed from drives.
+        #[arg(long, value_name = "PATH")]
+        copy: Option<PathBuf>,
+        /// Removes the old key from drives although no copy of the new one is proven.
+        #[arg(long, conflicts_with = "copy")]
+        without_copy: bool,
+        /// Shows what would be done, and changes nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Seals the key for the safe, in the format of age, or splits it among people.
+    Export {
+        /// The file to write; never overwritten. With --split: the beginning of the files' names.
+        to: PathBuf,
+        /// The key file; the site's unless given.
+        #[arg(long, value_name = "PATH")]
+        key_file: Option<PathBuf>,
+        /// Who can open it: a public key of the form age1...; may be repeated.
+        #[arg(long, value_name = "AGE1...", required_unless_present_any = ["passphrase", "split"])]
+        recipient: Vec<String>,
+        /// Asks for a passphrase that opens it, at the terminal or from standard input.
+        #[arg(long, conflicts_with = "recipient")]
+        passphrase: bool,
+        /// Makes N shares, of which any K together give the key back.
+        #[arg(long, value_name = "K/N", conflicts_with_all = ["recipient", "passphrase"])]
+        split: Option<String>,
+    },
+    /// Brings a sealed or split key back, and makes sure that it is the site's.
+    Import {
+        /// The sealed key, or all shares.
+        #[arg(required = true)]
+        from: Vec<PathBuf>,
+        /// The file of age identities that open it; a passphrase is asked for without it.
+        #[arg(long, value_name = "PATH")]
+        identity: Option<PathBuf>,
+        /// Where to write the key; the site's key file unless given. Never overwritten.
+        #[arg(long, value_name = "PATH")]
+        to: Option<PathBuf>,
+        /// The fingerprint that it must have; the site's unless given.
+        #[arg(long, value_name = "FINGERPRINT")]
+        fingerprint: Option<String>,
+    },
 }
 
 /// `offsite luks`
@@ -318,6 +386,12 @@ pub enum LuksCommand {
         /// Makes LUKS1 in place of LUKS2.
         #[arg(long)]
         luks1: bool,
+        /// Authenticates each sector (dm-integrity), so that changed data are read errors; writes the whole device once.
+        #[arg(long, conflicts_with = "luks1")]
+        authenticated: bool,
+        /// Makes a partition table with one partition, and the container in it.
+        #[arg(long)]
+        gpt: bool,
         /// The slot that takes the key.
         #[arg(long, value_name = "N", default_value_t = 1)]
         slot: u8,
@@ -336,41 +410,98 @@ pub enum LuksCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Adds another key file.
+    /// Adds another key: a key file, a new recovery key that is shown once, or a typed passphrase.
     Add {
         /// The block device or file.
         device: PathBuf,
-        /// A key file that opens the container now.
-        #[arg(long, value_name = "PATH")]
-        key_file: PathBuf,
+        /// The key that opens it now.
+        #[command(flatten)]
+        auth: AuthKey,
         /// The key file to add.
-        #[arg(long, value_name = "PATH")]
-        new_key_file: PathBuf,
+        #[arg(long, value_name = "PATH", required_unless_present_any = ["new_recovery_key", "new_passphrase"])]
+        new_key_file: Option<PathBuf>,
+        /// Makes a recovery key, to be written down: 256 random bits, in slot 2 unless said otherwise.
+        #[arg(long, conflicts_with = "new_key_file")]
+        new_recovery_key: bool,
+        /// Asks for a passphrase, stretched by Argon2id.
+        #[arg(long, conflicts_with_all = ["new_key_file", "new_recovery_key"])]
+        new_passphrase: bool,
+        /// Draws the recovery key as a QR code: a file ending in .png or .svg.
+        #[arg(long, value_name = "FILE", requires = "new_recovery_key")]
+        picture: Option<PathBuf>,
         /// The slot to take; the first empty one unless given.
         #[arg(long, value_name = "N")]
         slot: Option<u8>,
     },
-    /// Empties a key slot; the key file given must open another one.
+    /// Puts another key file in the place of the given one, which is removed when the new one was proven.
+    Change {
+        /// The block device or file.
+        device: PathBuf,
+        /// The key file that goes.
+        #[arg(long, value_name = "PATH")]
+        key_file: PathBuf,
+        /// The key file that comes.
+        #[arg(long, value_name = "PATH")]
+        new_key_file: PathBuf,
+    },
+    /// Empties a key slot; the key given must open another one.
     Kill {
         /// The block device or file.
         device: PathBuf,
         /// The slot to empty.
         slot: u8,
-        /// A key file that opens another slot.
-        #[arg(long, value_name = "PATH")]
-        key_file: PathBuf,
+        /// The key that opens it now.
+        #[command(flatten)]
+        auth: AuthKey,
         /// Shows what would be done, and writes nothing.
         #[arg(long)]
         dry_run: bool,
     },
-    /// Tells which slot a key file opens.
+    /// Tells which slot a key opens.
     Test {
         /// The block device or file.
         device: PathBuf,
-        /// The key file.
-        #[arg(long, value_name = "PATH")]
-        key_file: PathBuf,
+        /// The key that opens it now.
+        #[command(flatten)]
+        auth: AuthKey,
     },
+    /// Mends one damaged copy of a LUKS2 header from the other one.
+    Repair {
+        /// The block device or file.
+        device: PathBuf,
+    },
+    /// Writes an enrolled drive's ruined header anew, from its backup, after making sure that it is this drive's.
+    Restore {
+        /// The drive.
+        device: PathBuf,
+        /// The sticker; found by the drive's serial number unless given.
+        #[arg(long, value_name = "STICKER")]
+        name: Option<String>,
+        /// The id (serial) that `offsite identify` shows: its header is overwritten.
+        #[arg(long, value_name = "ID")]
+        yes_overwrite: Option<String>,
+        /// Goes on although the backup shows no known filesystem on the drive (its start was overwritten as well).
+        #[arg(long)]
+        unproven: bool,
+        /// Shows what would be done, and writes nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// A key that opens a container now.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct AuthKey {
+    /// A key file that opens the container.
+    #[arg(long, value_name = "PATH")]
+    pub key_file: Option<PathBuf>,
+    /// Asks for a recovery key, from the terminal or standard input.
+    #[arg(long)]
+    pub recovery_key: bool,
+    /// Asks for a passphrase, at the terminal or from standard input.
+    #[arg(long)]
+    pub passphrase: bool,
 }
 
 /// `offsite generate`

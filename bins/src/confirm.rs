@@ -11,6 +11,34 @@ pub fn destroy(identity: &Identity, given: Option<&str>) -> Result<String, Failu
     if let Some(reason) = identity.refusals.first() {
         return Err(refused(identity, reason));
     }
+    let what = describe(identity);
+    let question = Question {
+        will: format!("All data on {what} will be destroyed."),
+        nobody: format!("nobody confirmed that {what} may be destroyed"),
+        option: "--yes-destroy",
+    };
+    ask(identity, given, &question)
+}
+
+/// Asks before a drive's header is overwritten; its data stay.
+pub fn overwrite_header(identity: &Identity, magazine: &str, given: Option<&str>) -> Result<String, Failure> {
+    let what = describe(identity);
+    let question = Question {
+        will: format!("The LUKS header on {what} will be overwritten by the backup of {magazine}."),
+        nobody: format!("nobody confirmed that the header on {what} may be overwritten"),
+        option: "--yes-overwrite",
+    };
+    ask(identity, given, &question)
+}
+
+/// What is asked, and how it is answered without a terminal.
+struct Question {
+    will: String,
+    nobody: String,
+    option: &'static str,
+}
+
+fn ask(identity: &Identity, given: Option<&str>, question: &Question) -> Result<String, Failure> {
     let device = identity.device.display();
     let id = &identity.id;
     if let Some(given) = given {
@@ -20,12 +48,11 @@ pub fn destroy(identity: &Identity, given: Option<&str>) -> Result<String, Failu
         return Err(Failure::new(Exit::Refused, format!("{device} has the id {id:?}, not {given:?}"))
             .hint("look again which drive is meant: offsite identify"));
     }
-    let what = describe(identity);
     if !io::stdin().is_terminal() {
-        return Err(Failure::new(Exit::Refused, format!("nobody confirmed that {what} may be destroyed"))
-            .hint(format!("if it may: --yes-destroy {id}")));
+        return Err(Failure::new(Exit::Refused, question.nobody.clone())
+            .hint(format!("if it may: {} {id}", question.option)));
     }
-    eprint!("All data on {what} will be destroyed.\nType its id to go on, anything else to stop: ");
+    eprint!("{}\nType its id to go on, anything else to stop: ", question.will);
     io::stderr().flush().or_fail("cannot write to the terminal")?;
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line).or_fail("cannot read from the terminal")?;

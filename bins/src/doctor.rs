@@ -2,16 +2,19 @@
 
 use std::path::Path;
 
+use luks_core::{Container, LuksUuid};
+use mount_by_uuid::{BlockDevice, System};
 use serde::Serialize;
 
 use crate::cli::{Doctor, Filesystem};
 use crate::conf;
 use crate::control::{self, Verb};
 use crate::failure::{Exit, Failure};
+use crate::keyring::check_fingerprint;
 use crate::paths::Root;
 use crate::program::locate;
-use crate::site::Site;
-use crate::{key, report, status};
+use crate::site::{Magazine, Site};
+use crate::{headers, key, report, status};
 
 /// How serious a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -86,7 +89,8 @@ fn examine(root: &Root) -> Vec<Finding> {
     let site = Site::load(root);
     if let Some(site) = findings.check("site.toml is sound", site) {
         let key_file = root.join(&site.key_file);
-        findings.check("the key file can be used, by root alone", key::load(&key_file).map(drop));
+        let key = key::load(&key_file).and_then(|key| check_fingerprint(&site, key.fingerprint()));
+        findings.check("the key file can be used, by root alone", key);
         generated(root, &site, &mut findings);
         drives(root, &site, &mut findings);
     }
@@ -135,21 +139,17 @@ fn generated(root: &Root, site: &Site, findings: &mut Findings) {
 
 /// Drives: each with a copy of its header, none torn, none refused.
 fn drives(root: &Root, site: &Site, findings: &mut Findings) {
+    let devices = System::new(root.kernel()).scan().unwrap_or_default();
     for magazine in &site.magazines {
         let Some(luks) = magazine.luks_uuid else {
             let remedy = "offsite prepare makes an encrypted one";
             findings.bad(Grade::Warning, format!("magazine {magazine} is not encrypted"), remedy);
             continue;
         };
-        let copy = root.headers_dir().join(format!("{luks}.img"));
-        if copy.exists() {
-            findings.ok(format!("magazine {magazine}: its LUKS header is backed up"));
-        } else {
-            let remedy = format!(
-                "plug it in, then: cryptsetup luksHeaderBackup DEVICE --header-backup-file {}",
-                copy.display()
-            );
-            findings.bad(Grade::Error, format!("magazine {magazine}: no backup of its LUKS header"), remedy);
+        let device = devices.iter().find(|device| device.tag.as_ref() == Some(&magazine.tag()));
+        header(root, magazine, luks, device, findings);
+        if device.is_none() {
+            lost_header(magazine, &devices, findings);
         }
     }
     if site.magazines.is_empty() {
@@ -169,6 +169,59 @@ fn drives(root: &Root, site: &Site, findings: &mut Findings) {
             }
         }
         Err(failure) => findings.bad(Grade::Error, failure.message(), failure.remedy().unwrap_or_default()),
+    }
+}
+
+/// The header's backup: there, sound, of the header that the drive has now, and opened by the site's key.
+fn header(
+    root: &Root,
+    magazine: &Magazine,
+    luks: LuksUuid,
+    device: Option<&BlockDevice>,
+    findings: &mut Findings,
+) {
+    let plugged = device.and_then(|device| Container::load(&device.path).ok());
+    let renew = format!("plug it in and unlock it while offsited runs: offsite unlock {magazine}");
+    let (grade, message) = match headers::state(root, luks, plugged.as_ref()) {
+        headers::State::Good => {
+            findings.ok(format!("magazine {magazine}: its LUKS header is backed up"));
+            return mended(root, magazine, luks, findings);
+        }
+        headers::State::Missing => {
+            (Grade::Error, format!("magazine {magazine}: no backup of its LUKS header"))
+        }
+        headers::State::Stale => (
+            Grade::Warning,
+            format!("magazine {magazine}: the backup of its LUKS header is older than the header"),
+        ),
+        headers::State::Bad(what) => (
+            Grade::Error,
+            format!("magazine {magazine}: the backup of its LUKS header can't be used: {what}"),
+        ),
+    };
+    findings.bad(grade, message, renew);
+    mended(root, magazine, luks, findings);
+}
+
+fn mended(root: &Root, magazine: &Magazine, luks: LuksUuid, findings: &mut Findings) {
+    if let Some(said) = headers::mended(root, luks) {
+        let remedy = format!(
+            "look after the drive (smartctl -a DEVICE); when all is well: rm {}",
+            headers::mended_mark(root, luks).display()
+        );
+        findings.bad(Grade::Warning, format!("magazine {magazine}: {said}"), remedy);
+    }
+}
+
+/// A drive that is plugged, by its serial number, but shows no container.
+fn lost_header(magazine: &Magazine, devices: &[BlockDevice], findings: &mut Findings) {
+    let same = |device: &&BlockDevice| device.serial.is_some() && device.serial == magazine.serial;
+    if let Some(device) = devices.iter().find(same) {
+        findings.bad(
+            Grade::Error,
+            format!("magazine {magazine} is plugged as {} but shows no LUKS header", device.path.display()),
+            format!("bring it back from its backup: offsite luks restore {}", device.path.display()),
+        );
     }
 }
 

@@ -9,6 +9,7 @@ use crate::durable;
 use crate::failure::{Failure, OrFail as _};
 use crate::passwords;
 use crate::paths::Root;
+use crate::register;
 use crate::site::Site;
 
 /// Length of the site's key file in bytes, as in the tutorial.
@@ -50,6 +51,7 @@ pub fn run(root: &Root, options: &Init) -> Result<(), Failure> {
     let key_file = root.join(&site.key_file);
     steps.file(&key_file, || {
         let print = luks_core::generate_key_file(&key_file, KEY_BYTES).or_fail("no key file was made")?;
+        register::set_keys(root, &Site { key_fingerprint: Some(print), ..Site::load(root)? })?;
         println!("      its fingerprint: {print}");
         println!(
             "      KEEP A COPY IN A SAFE PLACE: without this key nothing on the drives can ever be read."

@@ -1,6 +1,13 @@
-//! `offsite key`: making key files and telling them apart.
+//! `offsite key`: the custody of the key that opens every drive.
 
-use luks_core::{generate_key_file, load_key_file};
+mod escrow;
+mod proof;
+mod rotate;
+mod status;
+
+use std::path::Path;
+
+use luks_core::{Secret, generate_key_file, load_key_file};
 
 use crate::cli::{Key, KeyCommand};
 use crate::failure::{Exit, Failure, OrFail as _};
@@ -9,11 +16,13 @@ use crate::site::Site;
 
 /// Runs `offsite key`.
 pub fn run(root: &Root, options: &Key) -> Result<(), Failure> {
+    keep_out_of_core_dumps()?;
     match &options.command {
         KeyCommand::Generate { path, size } => {
             let print = generate_key_file(path, *size).or_fail("no key file was made")?;
             println!("{}: {size} random bytes, fingerprint {print}", path.display());
             println!("Keep a copy of it in a safe place: without it nothing on the drives can be read.");
+            Ok(())
         }
         KeyCommand::Fingerprint { path } => {
             let path = match path {
@@ -21,13 +30,37 @@ pub fn run(root: &Root, options: &Key) -> Result<(), Failure> {
                 None => root.join(Site::load(root)?.key_file),
             };
             println!("{}", load(&path)?.fingerprint());
+            Ok(())
+        }
+        KeyCommand::Test { copy, json, .. } => proof::run(root, copy.as_deref(), *json),
+        KeyCommand::Status { json } => status::run(root, *json),
+        KeyCommand::Rotate { copy, without_copy, dry_run } => {
+            rotate::run(root, copy.as_deref(), *without_copy, *dry_run)
+        }
+        KeyCommand::Export { to, key_file, recipient, passphrase, split } => {
+            let key_file = match key_file {
+                Some(path) => path.clone(),
+                None => root.join(Site::load(root)?.key_file),
+            };
+            let key = load(&key_file)?;
+            match split {
+                Some(split) => escrow::split(&key, to, split),
+                None => escrow::export(&key, to, recipient, *passphrase),
+            }
+        }
+        KeyCommand::Import { from, identity, to, fingerprint } => {
+            escrow::import(root, from, identity.as_deref(), to.as_deref(), fingerprint.as_deref())
         }
     }
-    Ok(())
+}
+
+/// The libraries that seal and split a key keep their own buffers.
+fn keep_out_of_core_dumps() -> Result<(), Failure> {
+    nix::sys::prctl::set_dumpable(false).or_fail("cannot forbid core dumps of this program")
 }
 
 /// Loads a key file, or says what is wrong with it.
-pub fn load(path: &std::path::Path) -> Result<luks_core::Secret, Failure> {
+pub fn load(path: &Path) -> Result<Secret, Failure> {
     load_key_file(path).map_err(|error| {
         let missing = !path.exists();
         let failure = Failure::because(Exit::Usage, "the key file can't be used", &error);

@@ -1,20 +1,23 @@
 //! `offsite luks`: the operations of `luks-core` on block devices and header files alike.
 
-use std::path::Path;
+mod add;
+mod restore;
 
-use luks_core::{Container, FormatOptions, KeySlot, LuksVersion, SecretKind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
-use crate::cli::{Luks, LuksCommand};
+use luks_core::{Container, FormatOptions, KeySlot, LuksVersion, Secret, SecretKind};
+use media_wipe::Identity;
+
+use crate::cli::{AuthKey, Luks, LuksCommand};
 use crate::failure::{Exit, Failure, OrFail as _};
-use crate::identify;
-use crate::key;
 use crate::paths::Root;
-use crate::{confirm, report};
+use crate::{confirm, headers, identify, interrupt, key, report, secret_input};
 
 /// Runs `offsite luks`.
 pub fn run(root: &Root, options: &Luks) -> Result<(), Failure> {
     match &options.command {
-        LuksCommand::Format { device, key_file, luks1, slot, yes_destroy, dry_run } => {
+        LuksCommand::Format { device, key_file, luks1, authenticated, gpt, slot, yes_destroy, dry_run } => {
             let slot = key_slot(*slot)?;
             let secret = key::load(key_file)?;
             let identity = identify::one(root, device)?;
@@ -24,10 +27,11 @@ pub fn run(root: &Root, options: &Luks) -> Result<(), Failure> {
             }
             confirm::destroy(&identity, yes_destroy.as_deref())?;
             let version = if *luks1 { LuksVersion::Luks1 } else { LuksVersion::Luks2 };
-            let options = FormatOptions { version, ..FormatOptions::default() };
-            let container = Container::format(device, &options, &secret, SecretKind::KeyFile, slot)
-                .or_fail(format!("cannot make a LUKS container on {}", device.display()))?;
-            println!("{}: {} container {}, key in slot {slot}", device.display(), version, container.uuid());
+            let options =
+                FormatOptions { version, authenticated: *authenticated, ..FormatOptions::default() };
+            let place = if *gpt { make_partition(root, &identity, "LUKS")? } else { device.clone() };
+            let container = format(root, &place, &options, &secret, slot)?;
+            println!("{}: {} container {}, key in slot {slot}", place.display(), version, container.uuid());
         }
         LuksCommand::Slots { device, json } => {
             let slots = load(device)?
@@ -40,36 +44,122 @@ pub fn run(root: &Root, options: &Luks) -> Result<(), Failure> {
                 println!("{slot}");
             }
         }
-        LuksCommand::Add { device, key_file, new_key_file, slot } => {
+        LuksCommand::Add { device, auth, new_key_file, new_recovery_key, picture, slot, .. } => {
             let slot = slot.map(key_slot).transpose()?;
-            let (old, new) = (key::load(key_file)?, key::load(new_key_file)?);
-            let slot = load(device)?
-                .add_key(&old, &new, SecretKind::KeyFile, slot)
-                .or_fail(format!("no key was added to {}", device.display()))?;
-            println!("{}: key added to slot {slot}", device.display());
-        }
-        LuksCommand::Kill { device, slot, key_file, dry_run } => {
-            let slot = key_slot(*slot)?;
-            let secret = key::load(key_file)?;
             let container = load(device)?;
+            let auth = auth_key(auth)?;
+            let new = match (new_key_file, new_recovery_key) {
+                (Some(path), _) => add::NewKey::File(key::load(path)?),
+                (None, true) => add::NewKey::recovery(picture.as_deref())?,
+                (None, false) => add::NewKey::Passphrase(secret_input::passphrase("New passphrase", true)?),
+            };
+            add::run(root, &container, &auth, &new, slot)?;
+        }
+        LuksCommand::Change { device, key_file, new_key_file } => {
+            let (old, new) = (key::load(key_file)?, key::load(new_key_file)?);
+            let container = load(device)?;
+            let rotated = headers::guarded(root, &container, || {
+                container
+                    .rotate_key(&old, &new, SecretKind::KeyFile)
+                    .or_fail(format!("the key of {} was not changed", device.display()))
+            })?;
+            let gone: Vec<_> = rotated.removed.iter().map(ToString::to_string).collect();
+            println!(
+                "{}: the new key opens slot {}; emptied: {}",
+                device.display(),
+                rotated.slot,
+                gone.join(", ")
+            );
+        }
+        LuksCommand::Kill { device, slot, auth, dry_run } => {
+            let slot = key_slot(*slot)?;
+            let container = load(device)?;
+            let secret = auth_key(auth)?;
             if *dry_run {
-                let opens = container.test_key(&secret).or_fail("the key file opens nothing here")?;
-                println!("would empty slot {slot} of {}; the key file opens slot {opens}", device.display());
+                let opens = container.test_key(&secret).or_fail("the key opens nothing here")?;
+                println!("would empty slot {slot} of {}; the key opens slot {opens}", device.display());
                 return Ok(());
             }
-            container
-                .kill_slot(slot, &secret)
-                .or_exit(Exit::Refused, format!("slot {slot} was not emptied"))?;
+            headers::guarded(root, &container, || {
+                container
+                    .kill_slot(slot, &secret)
+                    .or_exit(Exit::Refused, format!("slot {slot} was not emptied"))
+            })?;
             println!("{}: slot {slot} is empty", device.display());
         }
-        LuksCommand::Test { device, key_file } => {
-            let secret = key::load(key_file)?;
+        LuksCommand::Test { device, auth } => {
+            let container = load(device)?;
             let slot =
-                load(device)?.test_key(&secret).or_fail(format!("{} stays closed", device.display()))?;
-            println!("{}: the key file opens slot {slot}", device.display());
+                container.test_key(&auth_key(auth)?).or_fail(format!("{} stays closed", device.display()))?;
+            println!("{}: the key opens slot {slot}", device.display());
+        }
+        LuksCommand::Repair { device } => repair(root, device)?,
+        LuksCommand::Restore { device, name, yes_overwrite, unproven, dry_run } => {
+            let wish = restore::Wish {
+                name: name.as_deref(),
+                confirmed: yes_overwrite.as_deref(),
+                unproven: *unproven,
+                dry_run: *dry_run,
+            };
+            restore::run(root, device, &wish)?;
         }
     }
     Ok(())
+}
+
+/// Makes the container and, where each sector is authenticated, writes all tags.
+pub fn format(
+    root: &Root,
+    place: &Path,
+    options: &FormatOptions,
+    key: &Secret,
+    slot: KeySlot,
+) -> Result<Container, Failure> {
+    let container = Container::format(place, options, key, SecretKind::KeyFile, slot)
+        .or_fail(format!("cannot make a LUKS container on {}", place.display()))?;
+    if options.authenticated {
+        let stop = interrupt::flag()?;
+        let mut shown = 0;
+        let mut progress = |done: u64, total: u64| {
+            let tenth = u128::from(done) * 10 / u128::from(total.max(1));
+            if tenth > shown {
+                shown = tenth;
+                eprintln!("{}: {}% of the tags are written", place.display(), tenth * 10);
+            }
+            !stop.load(Ordering::Relaxed)
+        };
+        container.write_tags(root.path(), key, &mut progress).or_fail("the container can't be used yet")?;
+    }
+    Ok(container)
+}
+
+/// Gives a drive one partition; returns its device.
+pub fn make_partition(root: &Root, identity: &Identity, name: &str) -> Result<PathBuf, Failure> {
+    luks_core::make_partition(root.kernel(), &identity.device, name)
+        .or_fail(format!("{} was not partitioned", identity.device.display()))
+}
+
+fn repair(root: &Root, device: &Path) -> Result<(), Failure> {
+    let (container, mended) = Container::load_repairing(device)
+        .or_fail(format!("the header of {} can't be mended", device.display()))?;
+    match mended {
+        Some(repair) => {
+            println!("{}: the {} header copy {}; written anew", device.display(), repair.copy, repair.reason);
+        }
+        None => println!("{}: nothing to mend", device.display()),
+    }
+    if headers::path(root, container.uuid()).exists() {
+        headers::keep(root, &container)?;
+    }
+    Ok(())
+}
+
+fn auth_key(auth: &AuthKey) -> Result<Secret, Failure> {
+    match (&auth.key_file, auth.recovery_key) {
+        (Some(path), _) => key::load(path),
+        (None, true) => Ok(secret_input::recovery_key()?.into_secret()),
+        (None, false) => secret_input::passphrase("Passphrase", false),
+    }
 }
 
 fn load(device: &Path) -> Result<Container, Failure> {

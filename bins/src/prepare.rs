@@ -9,7 +9,7 @@ mod journal;
 
 use std::path::Path;
 
-use luks_core::{Container, FormatOptions, KeySlot, LuksVersion, Secret, SecretKind};
+use luks_core::{Container, FormatOptions, KeySlot, LuksVersion, Secret};
 use media_wipe::Identity;
 use nix::unistd::{Gid, Uid, User};
 use serde::Serialize;
@@ -20,7 +20,10 @@ use crate::mapped::{Mounted, Unlocked, put_to_rest, require_device_mapper};
 use crate::paths::Root;
 use crate::progress::Screen;
 use crate::site::{Magazine, Site, check_name, mapping_name};
-use crate::{conf, confirm, control, durable, identify, interrupt, key, register, report, wipe};
+use crate::{
+    conf, confirm, control, durable, headers, identify, interrupt, key, luks, partition, register, report,
+    wipe,
+};
 
 use journal::{Journal, Step};
 
@@ -86,12 +89,13 @@ pub fn run(root: &Root, options: &Prepare) -> Result<(), Failure> {
     filesystem::Maker::find(options.fs)?;
     let _lock = journal::lock(root, &identity)?;
     let identity = if resumed {
-        put_to_rest(root, &mapping_name(journal.luks_uuid), &options.device)?;
+        let place = partition::container_device(root, &options.device)?;
+        put_to_rest(root, &mapping_name(journal.luks_uuid), &place)?;
         identify::one(root, &options.device)?
     } else {
         identity
     };
-    refuse_enrolled(&site, &options.device)?;
+    refuse_enrolled(root, &site, &options.device)?;
     let id = confirm::destroy(&identity, options.yes_destroy.as_deref())?;
     require_device_mapper(root)?;
 
@@ -109,7 +113,7 @@ pub fn run(root: &Root, options: &Prepare) -> Result<(), Failure> {
         say(options, "filled with random data");
     }
 
-    let container = container(root, options, &mut journal, &journal_path, &key)?;
+    let container = container(root, options, &identity, &mut journal, &journal_path, &key)?;
     let unlocked = Unlocked::open(&container, &mapping_name(container.uuid()), &key, false)?;
     if !journal.done(Step::Filesystem) {
         filesystem::Maker::find(options.fs)?.make(unlocked.path(), &journal.fs_uuid, &options.name)?;
@@ -166,23 +170,32 @@ fn again(failure: &Failure) -> Failure {
 fn container(
     root: &Root,
     options: &Prepare,
+    identity: &Identity,
     journal: &mut Journal,
     journal_path: &Path,
     key: &Secret,
 ) -> Result<Container, Failure> {
-    let device = &options.device;
+    let device = if options.gpt && !journal.done(Step::Container) {
+        luks::make_partition(root, identity, &options.name)?
+    } else {
+        partition::container_device(root, &options.device)?
+    };
     if !journal.done(Step::Container) {
         let version = if options.luks1 { LuksVersion::Luks1 } else { LuksVersion::Luks2 };
         let label = (!options.luks1).then(|| options.name.clone());
-        let format =
-            FormatOptions { version, label, uuid: Some(journal.luks_uuid), ..FormatOptions::default() };
+        let format = FormatOptions {
+            version,
+            label,
+            uuid: Some(journal.luks_uuid),
+            authenticated: options.authenticated,
+            ..FormatOptions::default()
+        };
         let slot = KeySlot::new(KEY_SLOT).ok_or_else(|| Failure::new(Exit::Failed, "no such key slot"))?;
-        Container::format(device, &format, key, SecretKind::KeyFile, slot)
-            .or_fail(format!("cannot make the LUKS container on {}", device.display()))?;
+        luks::format(root, &device, &format, key, slot)?;
         journal.finish(Step::Container, journal_path)?;
         say(options, &format!("{version} container {}, key file in slot {slot}", journal.luks_uuid));
     }
-    let container = Container::load(device).or_fail(format!("cannot read {}", device.display()))?;
+    let container = Container::load(&device).or_fail(format!("cannot read {}", device.display()))?;
     if container.uuid() != journal.luks_uuid {
         return Err(Failure::new(
             Exit::Refused,
@@ -195,19 +208,8 @@ fn container(
         )
         .hint(format!("if another drive is meant, remove {} and begin anew", journal_path.display())));
     }
-    back_up_header(root, &container)?;
+    headers::keep(root, &container)?;
     Ok(container)
-}
-
-/// Keeps a copy of the header: an overwritten header is the most common cause of losing everything.
-pub fn back_up_header(root: &Root, container: &Container) -> Result<(), Failure> {
-    let directory = root.headers_dir();
-    std::fs::create_dir_all(&directory).or_fail(format!("cannot make {}", directory.display()))?;
-    let copy = directory.join(format!("{}.img", container.uuid()));
-    if copy.exists() {
-        return Ok(());
-    }
-    container.backup_header(&copy).or_fail("the LUKS header could not be copied")
 }
 
 /// Gives the magazine to Bacula and lays empty volumes on it; returns their number.
@@ -248,13 +250,14 @@ fn owner(site: &Site) -> Result<(Uid, Gid), Failure> {
     })
 }
 
-fn refuse_enrolled(site: &Site, device: &Path) -> Result<(), Failure> {
-    if !luks_core::is_luks(device).or_fail(format!("cannot read {}", device.display()))? {
-        return Ok(());
-    }
+fn refuse_enrolled(root: &Root, site: &Site, device: &Path) -> Result<(), Failure> {
+    let mut places = luks_core::partitions(root.kernel(), device)
+        .or_fail(format!("cannot see the partitions of {}", device.display()))?;
+    places.push(device.to_owned());
     // A header that can't be read belongs to no enrolled drive that could still be opened.
-    let Ok(container) = Container::load(device) else { return Ok(()) };
-    match site.magazines.iter().find(|m| m.luks_uuid == Some(container.uuid())) {
+    let found: Vec<_> = places.iter().filter_map(|place| Container::load(place).ok()).collect();
+    let enrolled = |m: &&Magazine| found.iter().any(|container| m.luks_uuid == Some(container.uuid()));
+    match site.magazines.iter().find(enrolled) {
         None => Ok(()),
         Some(magazine) => Err(Failure::new(
             Exit::Refused,

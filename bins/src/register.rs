@@ -1,8 +1,9 @@
-//! Enrolling a drive: adding its `[[magazine]]` table to site.toml, comments and order kept.
+//! Changing site.toml by program, comments and order kept: a `[[magazine]]` table for a drive that is enrolled, and the
+//! keys while one takes the place of another.
 
 use std::path::Path;
 
-use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
+use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, value};
 
 use crate::durable;
 use crate::failure::{Exit, Failure, OrFail as _};
@@ -11,13 +12,46 @@ use crate::site::{Magazine, Site};
 
 /// Adds a magazine to site.toml; the result is checked before it replaces the file.
 pub fn add(root: &Root, magazine: &Magazine) -> Result<Site, Failure> {
+    change(root, |text, path| with_magazine(text, magazine, path))
+}
+
+/// Writes the site's keys as they are in `site`.
+pub fn set_keys(root: &Root, site: &Site) -> Result<Site, Failure> {
+    change(root, |text, path| {
+        let mut document = parsed(text, path)?;
+        set_key_settings(&mut document, site);
+        Ok(document.to_string())
+    })
+}
+
+fn change(root: &Root, edit: impl FnOnce(&str, &Path) -> Result<String, Failure>) -> Result<Site, Failure> {
     let path = root.site_toml();
     let text =
         std::fs::read_to_string(&path).or_exit(Exit::Usage, format!("cannot read {}", path.display()))?;
-    let text = with_magazine(&text, magazine, &path)?;
+    let text = edit(&text, &path)?;
     let site = Site::parse(&text, &path)?;
     durable::replace(&path, 0o644, text.as_bytes())?;
     Ok(site)
+}
+
+fn set_key_settings(document: &mut DocumentMut, site: &Site) {
+    let shown = |path: &Path| path.to_string_lossy().into_owned();
+    let mut set = |name: &str, item: Option<Item>| match item {
+        Some(item) => {
+            // In place, so that a comment behind the old value stays.
+            let old = document.get(name).and_then(Item::as_value).map(|value| value.decor().clone());
+            document.insert(name, item);
+            if let (Some(decor), Some(value)) = (old, document.get_mut(name).and_then(Item::as_value_mut)) {
+                *value.decor_mut() = decor;
+            }
+        }
+        None => drop(document.remove(name)),
+    };
+    set("key_file", Some(value(shown(&site.key_file))));
+    set("key_fingerprint", site.key_fingerprint.map(|print| value(print.to_string())));
+    set("next_key_file", site.next_key_file.as_deref().map(|path| value(shown(path))));
+    let old: Array = site.old_key_files.iter().map(|path| shown(path)).collect();
+    set("old_key_files", (!old.is_empty()).then(|| value(old)));
 }
 
 /// The text of a site.toml with what a running site brings: its settings, by table and key, and its drives. What is
@@ -140,5 +174,26 @@ mod tests {
         let refused = merged("[changer]\nname = \"x\"\n", &settings, &[], path).unwrap_err();
         assert_eq!(refused.exit(), Exit::Refused);
         assert!(refused.message().contains("changer.name = \"x\""), "{refused}");
+    }
+    #[test]
+    fn keys_are_exchanged_between_the_administrators_own_lines() {
+        let path = Path::new("site.toml");
+        let before = "# ours\nkey_file = \"/etc/offsite/key\" # in the safe: twice\nidle_seconds = 60\n\n\
+                      [changer] # one\nname = \"c0\"\n";
+        let mut site = Site::parse(before, path).unwrap();
+        let mut document = parsed(before, path).unwrap();
+        site.next_key_file = Some("/etc/offsite/key-2".into());
+        set_key_settings(&mut document, &site);
+        let between = document.to_string();
+        assert_eq!(Site::parse(&between, path).unwrap().next_key_file, site.next_key_file);
+        site.old_key_files = vec![std::mem::replace(&mut site.key_file, site.next_key_file.take().unwrap())];
+        set_key_settings(&mut document, &site);
+        let after = document.to_string();
+        let read = Site::parse(&after, path).unwrap();
+        assert_eq!((read.key_file, read.next_key_file), ("/etc/offsite/key-2".into(), None));
+        assert_eq!(read.old_key_files, [Path::new("/etc/offsite/key")]);
+        site.key_file = site.old_key_files.remove(0);
+        set_key_settings(&mut document, &site);
+        assert_eq!(document.to_string(), before);
     }
 }

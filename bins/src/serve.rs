@@ -7,6 +7,7 @@
 
 mod catalog;
 mod control;
+mod custody;
 mod drive;
 mod eject;
 mod fleet;
@@ -52,7 +53,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     lead_a_group()?;
     let site = Site::load(&root)?;
     if site.magazines.iter().any(|m| m.luks_uuid.is_some()) {
-        crate::key::load(&root.join(&site.key_file)).map(drop)?;
+        crate::keyring::Keyring::load(&root, &site).map(drop)?;
     }
     let system = System::new(root.kernel());
     let mount_root = root.join(&site.mount_root);

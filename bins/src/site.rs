@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bacula_conf::Bacula;
-use luks_core::LuksUuid;
+use luks_core::{Fingerprint, LuksUuid};
 use mount_by_uuid::{FsUuid, Tag};
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,15 @@ pub struct Site {
     /// The key file that opens every drive.
     #[serde(default = "default_key_file")]
     pub key_file: PathBuf,
+    /// The fingerprint of that key, by which a copy of it is recognised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_fingerprint: Option<Fingerprint>,
+    /// A key file that is added to each drive when it is plugged; see `offsite key rotate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_key_file: Option<PathBuf>,
+    /// Key files that are removed from each drive when it is plugged, once `key_file` opens it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub old_key_files: Vec<PathBuf>,
     /// The directory below which drives appear, each under its filesystem's UUID.
     #[serde(default = "default_mount_root")]
     pub mount_root: PathBuf,
@@ -168,11 +177,12 @@ impl Site {
             check_name("fs_type of magazine", &magazine.fs_type)?;
         }
         check_name("changer", &self.changer.name)?;
-        for (key, path) in [
-            ("key_file", &self.key_file),
-            ("mount_root", &self.mount_root),
-            ("changer.work_dir", &self.changer.work_dir()),
-        ] {
+        let work_dir = self.changer.work_dir();
+        let paths =
+            [("key_file", &self.key_file), ("mount_root", &self.mount_root), ("changer.work_dir", &work_dir)];
+        let next = self.next_key_file.iter().map(|path| ("next_key_file", path));
+        let old = self.old_key_files.iter().map(|path| ("old_key_files", path));
+        for (key, path) in paths.into_iter().chain(next).chain(old) {
             if !path.is_absolute() {
                 let hint = format!("write {key} from the root directory on, such as /srv/offsite");
                 return Err((format!("{key} = {:?} is not an absolute path", path.display()), hint));

@@ -12,6 +12,7 @@ use crate::cli::Status;
 use crate::confirm::size;
 use crate::control::{self, Verb};
 use crate::failure::{Failure, OrFail as _};
+use crate::headers;
 use crate::paths::Root;
 use crate::report;
 use crate::site::{Magazine, Site};
@@ -75,6 +76,9 @@ pub struct MagazineStatus {
     pub volumes: Option<usize>,
     /// What is wrong, and what to do.
     pub problem: Option<Problem>,
+    /// What a person should know although the drive works.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
 }
 
 impl MagazineStatus {
@@ -98,6 +102,7 @@ impl MagazineStatus {
             free_bytes: (state == DriveState::Mounted).then(|| free_bytes(at)).flatten(),
             volumes: volumes(changer, at),
             problem: None,
+            warning: magazine.luks_uuid.and_then(|luks| headers::mended(root, luks)),
         }
     }
 }
@@ -233,6 +238,9 @@ fn text(status: &SiteStatus) -> String {
             line.push_str(", was pulled while in use: it will be checked");
         }
         lines.push(line);
+        if let Some(warning) = &magazine.warning {
+            lines.push(format!("{:width$}    warning: {warning}", ""));
+        }
         if let Some(problem) = &magazine.problem {
             lines.push(format!("{:width$}    problem: {}", "", problem.message));
             lines.push(format!("{:width$}    do:      {}", "", problem.remedy));

@@ -2,66 +2,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod world;
+
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
-use tempfile::TempDir;
-
-/// A system of its own below a temporary root.
-struct World {
-    root: TempDir,
-}
+use world::{World, shown, text};
 
 impl World {
-    fn new() -> Self {
-        Self { root: tempfile::tempdir().unwrap() }
-    }
-
-    /// A world in which `offsite init` has run.
-    fn initialised() -> Self {
-        let world = Self::new();
-        let output = world.offsite(&["init"]);
-        assert!(output.status.success(), "{}", text(&output));
-        world
-    }
-
-    fn offsite(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_offsite"))
-            .arg("--root")
-            .arg(self.root.path())
-            .args(arguments)
-            .output()
-            .unwrap()
-    }
-
-    fn path(&self, path: &str) -> PathBuf {
-        self.root.path().join(path)
-    }
-
     fn file(&self, name: &str, bytes: usize) -> PathBuf {
         let path = self.path(name);
         std::fs::write(&path, vec![0; bytes]).unwrap();
         path
     }
-
-    /// Runs, and expects the exit code and both texts in what is said on stderr.
-    fn fails(&self, arguments: &[&str], code: i32, error: &str, hint: &str) {
-        let output = self.offsite(arguments);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
-        let (first, rest) = said.split_once("\nhint: ").unwrap_or((&said, ""));
-        assert!(first.starts_with("error: ") && first.contains(error), "{arguments:?}: {said}");
-        assert!(rest.contains(hint), "{arguments:?}: {said}");
-    }
-}
-
-fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
-
-fn shown(path: &Path) -> &str {
-    path.to_str().unwrap()
 }
 
 #[test]

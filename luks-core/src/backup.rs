@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use libcryptsetup_rs::consts::vals::EncryptionFormat;
 
-use crate::container::{Container, LoadError};
+use crate::container::{Container, LoadError, read_header};
 use crate::luks_uuid::LuksUuid;
 use crate::new_file::Draft;
 use crate::session::CryptsetupError;
@@ -22,6 +22,14 @@ pub enum BackupError {
     Exists {
         /// The taken path.
         path: PathBuf,
+    },
+    /// The backup that would be replaced is another container's.
+    #[error("{} is the header of container {found} and is not overwritten; choose another path", path.display())]
+    OtherBackup {
+        /// The backup.
+        path: PathBuf,
+        /// The container that it is of.
+        found: LuksUuid,
     },
     /// libcryptsetup failed.
     #[error("cannot back up the header of {}: {source}", device.display())]
@@ -70,14 +78,28 @@ impl Container {
     /// # Errors
     /// [`BackupError::Exists`] when `dest` is taken.
     pub fn backup_header(&self, dest: &Path) -> Result<(), BackupError> {
-        let save = |source: io::Error| match source.kind() {
-            io::ErrorKind::AlreadyExists => BackupError::Exists { path: dest.to_owned() },
-            _ => BackupError::Save { path: dest.to_owned(), source },
-        };
         if dest.symlink_metadata().is_ok() {
             return Err(BackupError::Exists { path: dest.to_owned() });
         }
-        let draft = Draft::beside(dest).map_err(save)?;
+        self.draft_backup(dest)?.publish().map_err(|source| save_error(dest, source))
+    }
+
+    /// As [`Container::backup_header`], but replaces the backup of the same container that is at `dest`; at every
+    /// moment the old one or the new one is there.
+    ///
+    /// # Errors
+    /// [`BackupError::OtherBackup`] when `dest` is the sound header of another container.
+    pub fn renew_backup(&self, dest: &Path) -> Result<(), BackupError> {
+        if let Ok(there) = Self::load(dest)
+            && there.uuid != self.uuid
+        {
+            return Err(BackupError::OtherBackup { path: dest.to_owned(), found: there.uuid });
+        }
+        self.draft_backup(dest)?.replace().map_err(|source| save_error(dest, source))
+    }
+
+    fn draft_backup(&self, dest: &Path) -> Result<Draft, BackupError> {
+        let draft = Draft::beside(dest).map_err(|source| save_error(dest, source))?;
         let (_, mut session) = self.reopen()?;
         session
             .call(|device| device.backup_handle().header_backup(None::<EncryptionFormat>, draft.path()))
@@ -88,6 +110,26 @@ impl Container {
         if copy.uuid != self.uuid {
             return Err(BackupError::WrongContainer { device: self.device.clone(), found: copy.uuid });
         }
-        draft.publish().map_err(save)
+        Ok(draft)
+    }
+
+    /// Whether a backup says the same as the header on the device now.
+    ///
+    /// Compared is what describes the container and its key slots, which every change of a slot changes; the key
+    /// material itself (megabytes) isn't read.
+    ///
+    /// # Errors
+    /// As [`Container::load`], for the device and for the backup.
+    pub fn is_backed_up_by(&self, backup: &Path) -> Result<bool, LoadError> {
+        let copy = Self::load(backup)?;
+        let (now, _session) = self.reopen()?;
+        Ok(copy.uuid == self.uuid && read_header(backup)? == now)
+    }
+}
+
+fn save_error(dest: &Path, source: io::Error) -> BackupError {
+    match source.kind() {
+        io::ErrorKind::AlreadyExists => BackupError::Exists { path: dest.to_owned() },
+        _ => BackupError::Save { path: dest.to_owned(), source },
     }
 }

@@ -31,6 +31,7 @@ pub struct Container {
     label: Option<String>,
     subsystem: Option<String>,
     cipher: String,
+    integrity: Option<String>,
     sector_size: u32,
     data_offset_bytes: u64,
 }
@@ -167,6 +168,7 @@ impl Container {
             label: known.label,
             subsystem: known.subsystem,
             cipher: known.cipher,
+            integrity: known.integrity,
             sector_size: u32::try_from(sector_size).map_err(|_| nonsense("it has no sector size"))?,
             data_offset_bytes: data_offset
                 .checked_mul(OFFSET_UNIT)
@@ -202,6 +204,11 @@ impl Container {
     /// Cipher, mode and initialisation vector, such as `aes-xts-plain64`.
     pub fn cipher(&self) -> &str {
         &self.cipher
+    }
+
+    /// Whether each sector is authenticated (dm-integrity), so that changed data are read errors.
+    pub fn is_authenticated(&self) -> bool {
+        self.integrity.is_some()
     }
 
     /// Size of an encrypted sector in bytes, 512 to 4096.
@@ -245,22 +252,42 @@ impl Container {
 
     /// Loads again from the disk and makes sure that it is still the same container.
     pub(crate) fn reopen(&self) -> Result<(DiskHeader, Session), LoadError> {
+        Ok((self.reread()?, session(&self.device)?))
+    }
+
+    /// As [`Container::reopen`], for data that lie on another device than the header.
+    pub(crate) fn reopen_on(&self, data: &Path) -> Result<Session, LoadError> {
+        self.reread()?;
+        loaded(&self.device, data, || Session::init_detached(&self.device, data))
+    }
+
+    fn reread(&self) -> Result<DiskHeader, LoadError> {
         let header = read_header(&self.device)?;
         let found = Known::from_header(&self.device, header.clone())?.uuid;
         if found != self.uuid {
             return Err(LoadError::Exchanged { device: self.device.clone(), expected: self.uuid, found });
         }
-        Ok((header, session(&self.device)?))
+        Ok(header)
     }
 }
 
 /// A handle on a device whose header has been checked.
 pub(crate) fn session(device: &Path) -> Result<Session, LoadError> {
-    if device.to_str().is_none() {
-        return Err(LoadError::PathNotUtf8 { device: device.to_owned() });
+    loaded(device, device, || Session::init(device))
+}
+
+fn loaded(
+    device: &Path,
+    data: &Path,
+    init: impl FnOnce() -> Result<Session, CryptsetupError>,
+) -> Result<Session, LoadError> {
+    for path in [device, data] {
+        if path.to_str().is_none() {
+            return Err(LoadError::PathNotUtf8 { device: path.to_owned() });
+        }
     }
     let refused = |source| LoadError::Refused { device: device.to_owned(), source };
-    let mut session = Session::init(device).map_err(refused)?;
+    let mut session = init().map_err(refused)?;
     session
         .call(|handle| handle.context_handle().load::<()>(None::<EncryptionFormat>, None))
         .map_err(refused)?;
@@ -274,6 +301,7 @@ struct Known {
     label: Option<String>,
     subsystem: Option<String>,
     cipher: String,
+    integrity: Option<String>,
 }
 
 impl Known {
@@ -300,6 +328,7 @@ impl Known {
                 label: None,
                 subsystem: None,
                 cipher: header.cipher,
+                integrity: None,
             }),
             DiskHeader::Sound(copy) => Ok(Self {
                 uuid: uuid(&copy.uuid)?,
@@ -310,6 +339,11 @@ impl Known {
                     .and_then(Value::as_str)
                     .ok_or_else(|| ruined("it names no cipher"))?
                     .to_owned(),
+                integrity: copy
+                    .metadata
+                    .pointer("/segments/0/integrity/type")
+                    .and_then(Value::as_str)
+                    .map(str::to_owned),
                 label: named(copy.label),
                 subsystem: named(copy.subsystem),
             }),

@@ -20,7 +20,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(20);
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum DiskHeader {
     NotLuks,
-    Luks1(Luks1Header),
+    Luks1(Box<Luks1Header>),
     /// Both copies are right and agree.
     Sound(Copy),
     /// One copy is right; the other one isn't, or is older.
@@ -64,7 +64,7 @@ fn read_once(file: &File) -> io::Result<DiskHeader> {
     let start = read_at(file, 0, BINARY_LEN)?;
     if luks1_header::has_magic(&start) {
         return Ok(match luks1_header::parse(&start) {
-            Some(header) => DiskHeader::Luks1(header),
+            Some(header) => DiskHeader::Luks1(Box::new(header)),
             None => DiskHeader::Ruined { reason: "the LUKS1 header is cut off".to_owned() },
         });
     }

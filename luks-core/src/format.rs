@@ -21,6 +21,9 @@ use crate::version::LuksVersion;
 
 const CIPHER: (&str, &str) = ("aes", "xts-plain64");
 const VOLUME_KEY_BYTES: usize = 512 / 8;
+/// Authenticates each sector; libcryptsetup's own default for ciphers that don't do it themselves.
+const INTEGRITY: &str = "hmac(sha256)";
+const INTEGRITY_KEY_BYTES: usize = 256 / 8;
 /// LUKS2's default header: two copies and the area of the key slots (`LUKS2_DEFAULT_HDR_SIZE` of cryptsetup).
 const LUKS2_HEADER_BYTES: u64 = 16 << 20;
 /// LUKS1's header with a 512-bit key: eight slots of 4000 stripes, aligned to 1 MiB.
@@ -45,6 +48,10 @@ pub struct FormatOptions {
     /// LUKS2: bytes in an encrypted sector (512, 1024, 2048, 4096); `None` chooses 4096 when the device's size and
     /// logical block size allow it, else 512.
     pub sector_size: Option<u32>,
+    /// LUKS2: authenticates each sector (dm-integrity, HMAC-SHA-256), so that damage and tampering are read errors in
+    /// place of wrong data. Takes a tenth of the room and halves the speed of writing. Formatting needs root and
+    /// dm-integrity, and [`Container::write_tags`] must follow.
+    pub authenticated: bool,
     /// The UUID; `None` makes a random one.
     pub uuid: Option<LuksUuid>,
     /// LUKS2: bytes for the key slots, a multiple of 4096 up to 128 MiB; `None` makes the usual header of 16 MiB.
@@ -61,6 +68,7 @@ impl Default for FormatOptions {
             label: None,
             subsystem: None,
             sector_size: None,
+            authenticated: false,
             uuid: None,
             keyslots_area_bytes: None,
             root: PathBuf::from("/"),
@@ -88,6 +96,7 @@ impl FormatOptions {
                 ("subsystem", self.subsystem.is_some()),
                 ("sector size", self.sector_size.is_some_and(|size| size != 512)),
                 ("key slots area", self.keyslots_area_bytes.is_some()),
+                ("authenticated encryption", self.authenticated),
             ];
             if let Some((name, _)) = luks2_only.into_iter().find(|(_, given)| *given) {
                 return option(name, "LUKS1 has none; leave it out or choose LUKS2");
@@ -286,7 +295,8 @@ fn write_header(
     sector_size: u32,
 ) -> Result<(), LibcryptErr> {
     let uuid = options.uuid.map(LuksUuid::as_uuid);
-    let volume_key = Either::Right(VOLUME_KEY_BYTES);
+    let integrity_key = if options.authenticated { INTEGRITY_KEY_BYTES } else { 0 };
+    let volume_key = Either::Right(VOLUME_KEY_BYTES + integrity_key);
     match options.version {
         LuksVersion::Luks1 => {
             let params = CryptParamsLuks1 { hash: "sha256".to_owned(), data_alignment: 0, data_device: None };
@@ -301,7 +311,7 @@ fn write_header(
             }
             let params = CryptParamsLuks2 {
                 pbkdf: None,
-                integrity: None,
+                integrity: options.authenticated.then(|| INTEGRITY.to_owned()),
                 integrity_params: None,
                 data_alignment: 0,
                 data_device: None,

@@ -1,6 +1,6 @@
 //! Key files on disk.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -126,6 +126,17 @@ pub fn generate_key_file(path: &Path, len: usize) -> Result<Fingerprint, KeyFile
     Ok(secret.fingerprint())
 }
 
+/// Writes a secret that is there already (imported, say) as a key file; otherwise as [`generate_key_file`].
+///
+/// # Errors
+/// [`KeyFileError::AskedSize`] when the secret is no key file's size, and as [`generate_key_file`].
+pub fn save_key_file(path: &Path, secret: &Secret) -> Result<(), KeyFileError> {
+    if !(MIN_LEN..=MAX_LEN).contains(&secret.len()) {
+        return Err(KeyFileError::AskedSize { len: secret.len() });
+    }
+    write_key_file(path, secret)
+}
+
 fn write_key_file(path: &Path, secret: &Secret) -> Result<(), KeyFileError> {
     let taken = || KeyFileError::Exists { path: path.to_owned() };
     if path.symlink_metadata().is_ok() {
@@ -150,6 +161,22 @@ fn write_key_file(path: &Path, secret: &Secret) -> Result<(), KeyFileError> {
 /// # Errors
 /// One variant for each rule, whose text names the remedy.
 pub fn load_key_file(path: &Path) -> Result<Secret, KeyFileError> {
+    read(path, check)
+}
+
+/// Reads a copy of a key file from where nothing can be said about owner and mode, such as a memory stick; otherwise as
+/// [`load_key_file`]. Meant for proving the copy, not for opening drives with it every day.
+///
+/// # Errors
+/// As [`load_key_file`], but never [`KeyFileError::Owner`] or [`KeyFileError::Permissions`].
+pub fn load_key_copy(path: &Path) -> Result<Secret, KeyFileError> {
+    read(path, check_kind_and_size)
+}
+
+fn read(
+    path: &Path,
+    check: fn(&std::fs::Metadata, &Path) -> Result<usize, KeyFileError>,
+) -> Result<Secret, KeyFileError> {
     let io_error = |action| move |source| KeyFileError::Io { action, path: path.to_owned(), source };
     // O_NONBLOCK: a pipe in place of the file must not block the caller before the type is known.
     let mut file = OpenOptions::new()
@@ -162,7 +189,7 @@ pub fn load_key_file(path: &Path) -> Result<Secret, KeyFileError> {
             Some(libc::ENXIO) => KeyFileError::NotRegular { path: path.to_owned() },
             _ => KeyFileError::Io { action: "open", path: path.to_owned(), source },
         })?;
-    let len = check(&file, path)?;
+    let len = check(&file.metadata().map_err(io_error("examine"))?, path)?;
     let secret = Secret::fill(len, |bytes| file.read_exact(bytes)).map_err(|source| match source.kind() {
         io::ErrorKind::UnexpectedEof => KeyFileError::Changed { path: path.to_owned() },
         _ => KeyFileError::Io { action: "read", path: path.to_owned(), source },
@@ -174,12 +201,11 @@ pub fn load_key_file(path: &Path) -> Result<Secret, KeyFileError> {
 }
 
 /// Checks the opened file against the rules and returns its size.
-fn check(file: &File, path: &Path) -> Result<usize, KeyFileError> {
+fn check(metadata: &std::fs::Metadata, path: &Path) -> Result<usize, KeyFileError> {
     let path = || path.to_owned();
-    let metadata =
-        file.metadata().map_err(|source| KeyFileError::Io { action: "examine", path: path(), source })?;
-    if !metadata.is_file() {
-        return Err(KeyFileError::NotRegular { path: path() });
+    let len = check_kind_and_size(metadata, &path());
+    if matches!(len, Err(KeyFileError::NotRegular { .. })) {
+        return len;
     }
     let owner = metadata.uid();
     if !is_trusted(owner, Uid::effective().as_raw()) {
@@ -189,10 +215,17 @@ fn check(file: &File, path: &Path) -> Result<usize, KeyFileError> {
     if mode & 0o077 != 0 {
         return Err(KeyFileError::Permissions { path: path(), mode });
     }
+    len
+}
+
+fn check_kind_and_size(metadata: &std::fs::Metadata, path: &Path) -> Result<usize, KeyFileError> {
+    if !metadata.is_file() {
+        return Err(KeyFileError::NotRegular { path: path.to_owned() });
+    }
     usize::try_from(metadata.len())
         .ok()
         .filter(|len| (MIN_LEN..=MAX_LEN).contains(len))
-        .ok_or_else(|| KeyFileError::Size { path: path(), len: metadata.len() })
+        .ok_or_else(|| KeyFileError::Size { path: path.to_owned(), len: metadata.len() })
 }
 
 /// Root and the user who runs the program could not gain anything by exchanging the key.
@@ -202,7 +235,7 @@ fn is_trusted(owner: u32, effective: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, Permissions};
+    use std::fs::{self, File, Permissions};
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
@@ -289,6 +322,27 @@ mod tests {
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).unwrap();
         assert!(matches!(load_key_file(&pipe), Err(KeyFileError::NotRegular { .. })));
         assert!(matches!(load_key_file(Path::new("/nonexistent/key")), Err(KeyFileError::Missing { .. })));
+    }
+
+    #[test]
+    fn a_copy_may_have_any_mode_but_must_be_a_plain_file() {
+        let directory = directory();
+        let path = file_with(&directory, 0o755, &[1; 64]);
+        assert!(load_key_copy(&path).is_ok());
+        let link = directory.path().join("link");
+        symlink(&path, &link).unwrap();
+        assert!(matches!(load_key_copy(&link), Err(KeyFileError::SymbolicLink { .. })));
+        assert!(matches!(load_key_copy(directory.path()), Err(KeyFileError::NotRegular { .. })));
+    }
+
+    #[test]
+    fn a_file_that_shrinks_or_grows_while_it_is_read_is_refused() {
+        let directory = directory();
+        let path = file_with(&directory, 0o600, &[1; 64]);
+        // What the size was when it was looked at: the file has another one when it is read.
+        for look in [|_: &fs::Metadata, _: &Path| Ok(63), |_: &fs::Metadata, _: &Path| Ok(65)] {
+            assert!(matches!(read(&path, look), Err(KeyFileError::Changed { .. })));
+        }
     }
 
     #[test]

@@ -32,6 +32,9 @@
 //! All types are `Send` and `Sync`. libcryptsetup is not made for threads, so calls into it take turns in a process; one
 //! that measures Argon2id holds the others up for seconds.
 //!
+//! # Features
+//! `escrow`: key files sealed in the format of age, and split among several people. `gpt`: a drive with one partition.
+//!
 //! # Needs
 //! libcryptsetup 2.4 or later (with libdevmapper). Formatting, key slots and backups need write access to the device or
 //! file and no device-mapper; [`Container::open`] and [`close`] need root and dm-crypt (kernel 4.19; 5.9 for the work
@@ -43,9 +46,14 @@ mod container;
 mod cost;
 mod device_mapper;
 mod disk_header;
+#[cfg(feature = "escrow")]
+mod escrow;
 mod fingerprint;
 mod format;
+mod integrity;
 mod key_file;
+#[cfg(feature = "escrow")]
+mod key_share;
 mod key_slot;
 mod locked_pages;
 mod log_capture;
@@ -55,6 +63,8 @@ mod luks_uuid;
 mod mapping;
 mod mapping_status;
 mod new_file;
+#[cfg(feature = "gpt")]
+mod partition_table;
 mod pbkdf;
 mod qr_code;
 mod recovery_key;
@@ -72,9 +82,19 @@ mod version;
 
 pub use backup::BackupError;
 pub use container::{Container, LoadError, is_luks};
+#[cfg(feature = "escrow")]
+pub use escrow::{
+    EscrowError, is_sealed, is_sealed_to_passphrase, seal_to_passphrase, seal_to_recipients,
+    unseal_by_identities, unseal_by_passphrase,
+};
 pub use fingerprint::{Fingerprint, ParseFingerprintError};
 pub use format::{FormatError, FormatOptions};
-pub use key_file::{DEFAULT_KEY_FILE_LEN, KeyFileError, generate_key_file, load_key_file};
+pub use integrity::{TagError, TagProgress};
+pub use key_file::{
+    DEFAULT_KEY_FILE_LEN, KeyFileError, generate_key_file, load_key_copy, load_key_file, save_key_file,
+};
+#[cfg(feature = "escrow")]
+pub use key_share::{KeyShare, KeyShareError, join_key, split_key};
 pub use key_slot::{KeySlot, KeySlotError};
 pub use luks_uuid::{LuksUuid, ParseLuksUuidError};
 pub use luks2_copy::HeaderCopy;
@@ -83,6 +103,8 @@ pub use mapping_status::{
     DeviceNumber, MappingStatus, StatusError, has_device_mapper, mapping_status, mapping_status_in,
     mappings_of,
 };
+#[cfg(feature = "gpt")]
+pub use partition_table::{PartitionError, make_partition, partitions};
 pub use pbkdf::SecretKind;
 pub use qr_code::RecoveryKeyPicture;
 pub use recovery_key::{RecoveryKey, RecoveryKeyError};

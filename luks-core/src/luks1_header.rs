@@ -11,6 +11,7 @@ pub(crate) const LEN: usize = 592;
 const MAGIC: &[u8] = b"LUKS\xba\xbe";
 const FIRST_SLOT: usize = 208;
 const SLOT_LEN: usize = 48;
+const SALT_LEN: usize = 32;
 /// `LUKS_KEY_ENABLED`.
 const ENABLED: u32 = 0x00ac_71f3;
 
@@ -29,6 +30,8 @@ pub(crate) struct Luks1Header {
 struct Slot {
     active: bool,
     iterations: u32,
+    /// Random with every key that is put into the slot.
+    salt: [u8; SALT_LEN],
 }
 
 impl Luks1Header {
@@ -55,6 +58,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Option<Luks1Header> {
         let start = FIRST_SLOT + number * SLOT_LEN;
         slot.active = number32(whole, start)? == ENABLED;
         slot.iterations = number32(whole, start + 4)?;
+        slot.salt = *whole.get(start + 8..)?.first_chunk()?;
     }
     Some(Luks1Header {
         uuid: text(168..208),

@@ -13,6 +13,7 @@ use crate::container::{Container, LoadError};
 use crate::device_mapper;
 use crate::mapping_status::{
     DeviceNumber, MappingStatus, StatusError, has_device_mapper, mapping_status, mapping_status_in, sectors,
+    tags_name,
 };
 use crate::secret::Secret;
 use crate::session::{CryptsetupError, Session};
@@ -225,7 +226,24 @@ impl Container {
     /// # Errors
     /// [`OpenError::AlreadyOpen`] when it is open under this name, [`OpenError::Stale`] when the name leads elsewhere.
     pub fn open(&self, name: &str, key: &Secret, options: &OpenOptions) -> Result<Mapping, OpenError> {
-        let device = || self.device.clone();
+        self.open_on(&self.device, name, key, options)
+    }
+
+    /// Opens what lies on the device `data` by this container's header, which may be a backup in a file.
+    ///
+    /// That shows whether a header belongs to a drive before anything is written to it: with another drive's header the
+    /// mapping shows noise.
+    ///
+    /// # Errors
+    /// As [`Container::open`].
+    pub fn open_on(
+        &self,
+        data: &Path,
+        name: &str,
+        key: &Secret,
+        options: &OpenOptions,
+    ) -> Result<Mapping, OpenError> {
+        let device = || data.to_owned();
         if !is_name(name) {
             return Err(OpenError::Name { name: name.to_owned() });
         }
@@ -234,24 +252,30 @@ impl Container {
         }
         if let status @ MappingStatus::Active { .. } = mapping_status_in(&options.root, name)? {
             let name = name.to_owned();
-            return Err(if self.is_behind(&status) {
+            return Err(if self.is_behind(&status, data) {
                 OpenError::AlreadyOpen { device: device(), name }
             } else {
                 OpenError::Stale { device: device(), name }
             });
         }
-        self.activate(name, key, options)?;
+        self.activate(data, name, key, options)?;
         let path = options.root.join("dev/mapper").join(name);
-        if wait_for_node(&path) && self.is_behind(&mapping_status_in(&options.root, name)?) {
+        if wait_for_node(&path) && self.is_behind(&mapping_status_in(&options.root, name)?, data) {
             return Ok(Mapping { name: name.to_owned(), path });
         }
         let _reported_below = close(name, CloseMode::Deferred);
         Err(OpenError::NotConfirmed { device: device(), name: name.to_owned() })
     }
 
-    fn activate(&self, name: &str, key: &Secret, options: &OpenOptions) -> Result<(), OpenError> {
-        let device = || self.device.clone();
-        let (_, mut session) = self.reopen()?;
+    fn activate(
+        &self,
+        data: &Path,
+        name: &str,
+        key: &Secret,
+        options: &OpenOptions,
+    ) -> Result<(), OpenError> {
+        let device = || data.to_owned();
+        let mut session = if data == self.device { self.reopen()?.1 } else { self.reopen_on(data)? };
         udev_sync::set(options.wait_for_udev);
         let opened = session.call(|device| {
             device.activate_handle().activate_by_passphrase(Some(name), None, key.expose(), options.flags())
@@ -270,10 +294,10 @@ impl Container {
         }
     }
 
-    /// Whether an active mapping was opened from this container and reads from its device.
-    fn is_behind(&self, status: &MappingStatus) -> bool {
+    /// Whether an active mapping was opened from this container and reads from that device.
+    fn is_behind(&self, status: &MappingStatus, data: &Path) -> bool {
         let MappingStatus::Active { luks_uuid, .. } = status else { return false };
-        let same_device = match device_number(&self.device) {
+        let same_device = match device_number(data) {
             Ok(Some(number)) => status.is_backed_by(number.major, number.minor),
             // libcryptsetup puts a loop device of its own below a file's mapping.
             Ok(None) => true,
@@ -297,11 +321,15 @@ pub fn close(name: &str, mode: CloseMode) -> Result<Closed, CloseError> {
         CloseMode::Now => deactivate(name, CryptDeactivate::empty()),
         CloseMode::Deferred => deactivate(name, CryptDeactivate::DEFERRED),
         CloseMode::Force => {
-            if let Some(sectors) = sectors(Path::new("/"), name)? {
-                device_mapper::make_fail(name, sectors)
-                    .map_err(|source| CloseError::Force { name: name.to_owned(), source })?;
+            make_fail(name)?;
+            let closed = deactivate(name, CryptDeactivate::DEFERRED);
+            // The mapping that keeps the tags of a container with authenticated encryption: nothing is on it any more.
+            let tags = tags_name(name);
+            if mapping_status(&tags)? != MappingStatus::Absent {
+                make_fail(&tags)?;
+                let _reported_by_its_status = deactivate(&tags, CryptDeactivate::DEFERRED);
             }
-            deactivate(name, CryptDeactivate::DEFERRED)
+            closed
         }
     };
     match closed {
@@ -315,6 +343,12 @@ pub fn close(name: &str, mode: CloseMode) -> Result<Closed, CloseError> {
         MappingStatus::Absent => Closed::Gone,
         MappingStatus::Active { .. } => Closed::WhenReleased,
     })
+}
+
+fn make_fail(name: &str) -> Result<(), CloseError> {
+    let Some(sectors) = sectors(Path::new("/"), name)? else { return Ok(()) };
+    device_mapper::make_fail(name, sectors)
+        .map_err(|source| CloseError::Force { name: name.to_owned(), source })
 }
 
 fn deactivate(name: &str, flags: CryptDeactivate) -> Result<(), CryptsetupError> {

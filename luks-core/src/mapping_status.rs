@@ -151,12 +151,23 @@ fn all(root: &Path) -> Result<Vec<(String, PathBuf)>, (PathBuf, io::Error)> {
 
 /// The single device below a mapping, when it is still there.
 fn backing(block: &Path) -> Option<DeviceNumber> {
+    let slave = only_slave(block)?;
+    let name = |block: &Path| fs::read_to_string(block.join("dm/name")).unwrap_or_default();
+    // With authenticated encryption another mapping lies between the two.
+    let keeps_tags = name(&slave).trim_end() == tags_name(name(block).trim_end());
+    let device = if keeps_tags { only_slave(&slave)? } else { slave };
+    DeviceNumber::parse(&fs::read_to_string(device.join("dev")).ok()?)
+}
+
+fn only_slave(block: &Path) -> Option<PathBuf> {
     let mut slaves = fs::read_dir(block.join("slaves")).ok()?;
     let slave = slaves.next()?.ok()?;
-    if slaves.next().is_some() {
-        return None;
-    }
-    DeviceNumber::parse(&fs::read_to_string(slave.path().join("dev")).ok()?)
+    slaves.next().is_none().then(|| slave.path())
+}
+
+/// What libcryptsetup calls the dm-integrity mapping below a mapping (`LUKS2_activate` in its source).
+pub(crate) fn tags_name(name: &str) -> String {
+    format!("{name}_dif")
 }
 
 /// The container's UUID in a device-mapper UUID.
@@ -227,6 +238,23 @@ mod tests {
         let status = mapping_status_in(root.path(), "blue").unwrap();
         assert!(matches!(status, MappingStatus::Active { backing: None, luks_uuid: Some(_), .. }));
         assert!(!status.is_backed_by(8, 16));
+    }
+
+    #[test]
+    fn the_mapping_that_keeps_tags_is_looked_through() {
+        for (below, expected) in [("blue_dif", "8:16"), ("mpatha", "253:1")] {
+            let root = tree("blue", &dm_uuid(2), &[("dm-1", Some("253:1"))]);
+            let between = root.path().join("sys/devices/dm-1");
+            fs::create_dir_all(between.join("dm")).unwrap();
+            fs::create_dir_all(between.join("slaves/sdb")).unwrap();
+            fs::write(between.join("dm/name"), format!("{below}\n")).unwrap();
+            fs::write(between.join("slaves/sdb/dev"), "8:16\n").unwrap();
+            let MappingStatus::Active { backing, .. } = mapping_status_in(root.path(), "blue").unwrap()
+            else {
+                panic!("not found")
+            };
+            assert_eq!(backing.unwrap().to_string(), expected);
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Files that appear whole or not at all, and never take another one's place.
+//! Files that appear whole or not at all.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -52,6 +52,17 @@ impl Draft {
         File::open(&self.temporary)?.sync_all()?;
         fs::hard_link(&self.temporary, &self.target)?;
         fs::remove_file(&self.temporary)?;
+        self.sync_directory()
+    }
+
+    /// As [`Draft::publish`], but takes the place of what has the name.
+    pub(crate) fn replace(self) -> io::Result<()> {
+        File::open(&self.temporary)?.sync_all()?;
+        fs::rename(&self.temporary, &self.target)?;
+        self.sync_directory()
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
         let directory = match self.target.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),

@@ -9,6 +9,8 @@ use crate::recovery_key::RecoveryKey;
 
 /// Light modules that must surround the code (ISO/IEC 18004, 9.1).
 const QUIET: i32 = 4;
+/// Pixels of a module in a PNG.
+const PIXELS: u32 = 8;
 
 /// The QR code of a [`RecoveryKey`]: its text in capitals with hyphens, readable with a quarter of it damaged.
 ///
@@ -63,6 +65,30 @@ impl RecoveryKeyPicture {
         }
         svg.push_str("\"/>\n</svg>\n");
         svg
+    }
+
+    /// A PNG picture, black on white, eight pixels for each module; `None` can't happen and stands for an encoder that
+    /// refuses.
+    pub fn png(&self) -> Option<Zeroizing<Vec<u8>>> {
+        let modules = u32::try_from(self.places().len()).ok()?;
+        let side = modules * PIXELS;
+        let row_bytes = usize::try_from(side.div_ceil(8)).ok()?;
+        let mut pixels = Zeroizing::new(Vec::with_capacity(row_bytes * usize::try_from(side).ok()?));
+        for row in self.places() {
+            // A module is as wide as a byte has bits.
+            let line: Zeroizing<Vec<u8>> = Zeroizing::new(
+                self.places().map(|column| if self.is_light(column, row) { 0xff } else { 0 }).collect(),
+            );
+            (0..PIXELS).for_each(|_| pixels.extend_from_slice(&line));
+        }
+        let mut picture = Zeroizing::new(Vec::with_capacity(pixels.len() + 4096));
+        let mut encoder = png::Encoder::new(&mut *picture, side, side);
+        encoder.set_color(png::ColorType::Grayscale);
+        encoder.set_depth(png::BitDepth::One);
+        let mut writer = encoder.write_header().ok()?;
+        writer.write_image_data(&pixels).ok()?;
+        writer.finish().ok()?;
+        Some(picture)
     }
 
     /// Coordinates from the quiet zone before the code to the one behind it.
@@ -125,6 +151,20 @@ mod tests {
         }
         assert_eq!(decode(&rows), key.expose_text());
         assert!(svg.contains(&format!("viewBox=\"0 0 {side} {side}\"")));
+    }
+
+    #[test]
+    fn a_reader_reads_the_png_picture() {
+        let key = RecoveryKey::generate().unwrap();
+        let bytes = key.picture().unwrap().png().unwrap();
+        let mut reader = png::Decoder::new(std::io::Cursor::new(bytes.as_slice())).read_info().unwrap();
+        let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+        let info = reader.next_frame(&mut pixels).unwrap();
+        let (side, row) = (usize::try_from(info.width).unwrap(), usize::try_from(info.width).unwrap() / 8);
+        let dark = |x: usize, y: usize| pixels[y * row + x / 8] >> (7 - x % 8) & 1 == 0;
+        let rows: Vec<Vec<bool>> =
+            (0..side).step_by(8).map(|y| (0..side).step_by(8).map(|x| dark(x, y)).collect()).collect();
+        assert_eq!(decode(&rows), key.expose_text());
     }
 
     #[test]

@@ -144,6 +144,11 @@ impl RecoveryKey {
         &self.text
     }
 
+    /// As [`RecoveryKey::secret`], for those who need nothing else of it.
+    pub fn into_secret(self) -> Secret {
+        self.text
+    }
+
     /// The text to be shown once and written down: 13 groups of five characters with hyphens.
     pub fn expose_text(&self) -> &str {
         std::str::from_utf8(self.text.expose()).unwrap_or_default()

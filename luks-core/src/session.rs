@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use libcryptsetup_rs::{CryptDevice, CryptInit, LibcryptErr};
+use libcryptsetup_rs::{CryptDevice, CryptInit, Either, LibcryptErr};
 
 use crate::log_capture;
 
@@ -22,6 +22,11 @@ impl Session {
     /// A handle for a device or file; waits until no other handle lives.
     pub(crate) fn init(path: &Path) -> Result<Self, CryptsetupError> {
         Self::new(|| CryptInit::init(path))
+    }
+
+    /// A handle for data whose header is in another place, such as a backup.
+    pub(crate) fn init_detached(header: &Path, data: &Path) -> Result<Self, CryptsetupError> {
+        Self::new(|| CryptInit::init_with_data_device(Either::Right((header, data))))
     }
 
     /// A handle for an active mapping, also when the device behind it has disappeared.

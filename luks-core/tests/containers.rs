@@ -272,6 +272,49 @@ fn a_backup_is_private_whole_and_never_overwrites() {
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "a draft was left behind");
 }
 
+fn add(container: &Container, auth: u8, new: u8, slot: KeySlot) {
+    container.add_key(&key(auth), &key(new), SecretKind::KeyFile, Some(slot)).unwrap();
+}
+
+#[test]
+fn a_backup_that_is_behind_is_seen_and_renewed() {
+    for (mib, options) in [(4, small()), (5, luks1())] {
+        let directory = tempfile::tempdir().unwrap();
+        let container = format(&image(&directory, mib), &options, KeySlot::ONE);
+        let backup = directory.path().join("backup");
+        container.renew_backup(&backup).unwrap();
+        assert!(container.is_backed_up_by(&backup).unwrap());
+        let changes: [&dyn Fn(); 3] = [
+            &|| add(&container, 1, 2, KeySlot::TWO),
+            &|| container.kill_slot(KeySlot::ONE, &key(2)).unwrap(),
+            // Back in the slot that it was in: only the salts tell.
+            &|| add(&container, 2, 1, KeySlot::ONE),
+        ];
+        for change in changes {
+            change();
+            assert!(!container.is_backed_up_by(&backup).unwrap(), "a change was not seen");
+            container.renew_backup(&backup).unwrap();
+            assert!(container.is_backed_up_by(&backup).unwrap());
+        }
+        assert_eq!(fs::metadata(&backup).unwrap().mode() & 0o7777, 0o400);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "a draft was left behind");
+    }
+}
+
+#[test]
+fn a_backup_of_another_container_is_not_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let (one, two) = (
+        format(&image(&directory, 4), &small(), KeySlot::ONE),
+        format(&image(&directory, 5), &small(), KeySlot::ONE),
+    );
+    let backup = directory.path().join("backup");
+    one.backup_header(&backup).unwrap();
+    assert!(!two.is_backed_up_by(&backup).unwrap());
+    assert!(matches!(two.renew_backup(&backup), Err(BackupError::OtherBackup { .. })));
+    assert!(one.is_backed_up_by(&backup).unwrap());
+}
+
 #[test]
 fn another_container_in_the_same_place_is_noticed() {
     let directory = tempfile::tempdir().unwrap();

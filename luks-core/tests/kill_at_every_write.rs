@@ -44,6 +44,9 @@ fn main() -> ExitCode {
         trial("exchanging_a_key", || matrix("rotate", &luks2(), rotation_goes_on)),
         trial("mending_a_header", || matrix("repair", &luks2(), |directory| opens(directory, 1))),
         trial("backing_a_header_up", || matrix("backup", &luks2(), backup_is_whole_or_absent)),
+        trial("renewing_a_backup", || matrix("renew", &luks2(), backup_is_the_old_or_the_new_one)),
+        trial("restoring_a_header", || matrix("restore", &luks2(), restoring_goes_on)),
+        trial("restoring_a_header_luks1", || matrix("restore", &luks1(), restoring_goes_on)),
         trial("generating_a_key_file", || matrix("generate", &luks2(), key_file_is_whole_or_absent)),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
@@ -78,6 +81,8 @@ fn operate(operation: &str, directory: &Path) {
             Container::load_repairing(&drive).unwrap();
         }
         "backup" => Container::load(&drive).unwrap().backup_header(&directory.join("backup")).unwrap(),
+        "renew" => Container::load(&drive).unwrap().renew_backup(&directory.join("backup")).unwrap(),
+        "restore" => restore(directory).unwrap(),
         "generate" => {
             generate_key_file(&directory.join("key"), 4096).unwrap();
         }
@@ -85,25 +90,52 @@ fn operate(operation: &str, directory: &Path) {
     }
 }
 
-/// A container with keys 1 and 2 in slots 1 and 2; damaged when it is to be mended.
-fn image(operation: &str, options: &FormatOptions) -> Vec<u8> {
+fn restore(directory: &Path) -> Result<(), String> {
+    let backup = directory.join("backup");
+    let uuid = Container::load(&backup).map_err(|error| error.to_string())?.uuid();
+    Container::restore_header(Path::new("/"), &directory.join("drive"), &backup, uuid, &key(1))
+        .map(drop)
+        .map_err(|error| error.to_string())
+}
+
+/// A drive with keys 1 and 2 in slots 1 and 2, damaged when it is to be mended, and a backup of its header where one is
+/// to be used.
+fn image(operation: &str, options: &FormatOptions) -> Image {
     let directory = tempfile::tempdir().unwrap();
     let drive = directory.path().join("drive");
     File::create(&drive).unwrap().set_len(3 << 20).unwrap();
     let container = Container::format(&drive, options, &key(1), SecretKind::KeyFile, KeySlot::ONE).unwrap();
-    container.add_key(&key(1), &key(2), SecretKind::KeyFile, Some(KeySlot::TWO)).unwrap();
-    let mut bytes = fs::read(&drive).unwrap();
-    if operation == "repair" {
-        bytes.iter_mut().take(8192).for_each(|byte| *byte = 0xa5);
+    let backup = directory.path().join("backup");
+    if operation == "renew" {
+        container.backup_header(&backup).unwrap();
     }
-    bytes
+    container.add_key(&key(1), &key(2), SecretKind::KeyFile, Some(KeySlot::TWO)).unwrap();
+    if operation == "restore" {
+        container.backup_header(&backup).unwrap();
+    }
+    let mut drive = fs::read(&drive).unwrap();
+    let damaged = match operation {
+        "repair" => 8192,
+        "restore" => 65536,
+        _ => 0,
+    };
+    drive.iter_mut().take(damaged).for_each(|byte| *byte = 0xa5);
+    Image { drive, backup: fs::read(backup).ok() }
+}
+
+struct Image {
+    drive: Vec<u8>,
+    backup: Option<Vec<u8>>,
 }
 
 fn matrix(operation: &str, options: &FormatOptions, good: fn(&Path) -> Result<(), String>) {
     let image = image(operation, options);
     for n in 1..MOST_CALLS {
         let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join("drive"), &image).unwrap();
+        fs::write(directory.path().join("drive"), &image.drive).unwrap();
+        if let Some(backup) = &image.backup {
+            fs::write(directory.path().join("backup"), backup).unwrap();
+        }
         let mut command = Command::new("/proc/self/exe");
         command.arg(CHILD).arg(operation).arg(directory.path());
         let end = kill_before(command, n).unwrap();
@@ -148,6 +180,19 @@ fn backup_is_whole_or_absent(directory: &Path) -> Result<(), String> {
     }
     let copy = Container::load(&backup).map_err(|error| error.to_string())?;
     copy.test_key(&key(1)).map(|_slot| ()).map_err(|error| error.to_string())
+}
+
+fn backup_is_the_old_or_the_new_one(directory: &Path) -> Result<(), String> {
+    let copy = Container::load(&directory.join("backup")).map_err(|error| error.to_string())?;
+    copy.test_key(&key(1)).map(|_slot| ()).map_err(|error| error.to_string())?;
+    opens(directory, 2)
+}
+
+/// The header is ruined before; the backup must stay usable, and restoring again must succeed.
+fn restoring_goes_on(directory: &Path) -> Result<(), String> {
+    restore(directory)?;
+    opens(directory, 1)?;
+    opens(directory, 2)
 }
 
 fn key_file_is_whole_or_absent(directory: &Path) -> Result<(), String> {

@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 use devices::{Loop, ScsiDisk};
 use libtest_mimic::{Arguments, Failed, Trial};
 use luks_core::{
-    CloseError, CloseMode, Closed, Container, FormatError, FormatOptions, KeySlot, MappingStatus, OpenError,
-    OpenOptions, Secret, SecretKind, close, has_device_mapper, mapping_status, mappings_of,
+    BackupError, CloseError, CloseMode, Closed, Container, FormatError, FormatOptions, KeySlot,
+    MappingStatus, OpenError, OpenOptions, Secret, SecretKind, close, has_device_mapper, mapping_status,
+    mappings_of,
 };
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -40,6 +41,11 @@ fn main() -> ExitCode {
         None
     };
     let mapping = block.or((!has_device_mapper(Path::new("/"))).then_some("no-device-mapper"));
+    let integrity = mapping.or((!has_target("dm-integrity")).then_some("no-dm-integrity"));
+    let devtmpfs = fs::read_to_string("/proc/mounts").is_ok_and(|mounts| mounts.contains(" /dev devtmpfs "));
+    let gpt = block
+        .or((!cfg!(feature = "gpt")).then_some("no-gpt-feature"))
+        .or((!devtmpfs).then_some("no-devtmpfs"));
     let scsi = mapping.or((!ScsiDisk::possible()).then_some("no-scsi-debug"));
     let udevd = mapping.or((!Path::new("/run/udev/control").exists()).then_some("no-udevd"));
     let trial = |name: &str, missing: Option<&str>, test: fn()| {
@@ -52,6 +58,11 @@ fn main() -> ExitCode {
     let trials = vec![
         trial("a_block_device_becomes_a_container", block, a_block_device_becomes_a_container),
         trial("the_devices_own_blocks_decide_the_sector_size", block, own_blocks_decide_the_sector_size),
+        trial("a_full_disk_leaves_the_old_backup", if root { None } else { Some("no-root") }, full_disk),
+        trial("a_drive_gets_one_partition_for_its_container", gpt, one_partition),
+        trial("a_backup_shows_what_lies_on_its_drive", mapping, a_backup_shows_what_lies_on_its_drive),
+        trial("changed_data_of_an_authenticated_container_are_errors", integrity, authenticated),
+        trial("a_held_authenticated_mapping_closes_by_force", integrity, authenticated_by_force),
         trial("a_mounted_device_is_not_formatted", block, a_mounted_device_is_not_formatted),
         trial("data_goes_through_the_mapping_encrypted", mapping, data_goes_through_the_mapping_encrypted),
         trial("a_luks1_container_opens", mapping, a_luks1_container_opens),
@@ -72,6 +83,11 @@ fn main() -> ExitCode {
         ),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// Whether the kernel has a module, loaded now if it can be.
+fn has_target(module: &str) -> bool {
+    Command::new("/sbin/modprobe").args(["-q", module]).status().is_ok_and(|status| status.success())
 }
 
 const NAME: &str = "luks-core-test";
@@ -147,6 +163,132 @@ fn a_block_device_becomes_a_container() {
     let tiny = Loop::new(1, 512);
     let result = Container::format(tiny.path(), &small(), &key(1), SecretKind::KeyFile, KeySlot::ONE);
     assert!(matches!(result, Err(FormatError::TooSmall { .. })), "{result:?}");
+}
+
+/// The backup that is there stays, and nothing half-written beside it.
+fn full_disk() {
+    let (drives, place) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let size = Some("size=6m");
+    mount(Some("tmpfs"), place.path(), Some("tmpfs"), MsFlags::MS_NOSUID, size).unwrap();
+    let full = || {
+        let drive = drives.path().join("drive");
+        File::create(&drive).unwrap().set_len(8 << 20).unwrap();
+        let options = FormatOptions { keyslots_area_bytes: Some(4 << 20), ..FormatOptions::default() };
+        let container =
+            Container::format(&drive, &options, &key(1), SecretKind::KeyFile, KeySlot::ONE).unwrap();
+        let backup = place.path().join("backup");
+        container.renew_backup(&backup).unwrap();
+        container.add_key(&key(1), &key(2), SecretKind::KeyFile, None).unwrap();
+        let error = container.renew_backup(&backup).unwrap_err();
+        assert!(matches!(error, BackupError::Failed { .. } | BackupError::Save { .. }), "{error}");
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1, "something was left behind");
+        assert!(!container.is_backed_up_by(&backup).unwrap());
+        assert_eq!(Container::load(&backup).unwrap().test_key(&key(1)).unwrap(), KeySlot::ONE);
+    };
+    let result = std::panic::catch_unwind(full);
+    nix::mount::umount(place.path()).unwrap();
+    if let Err(panic) = result {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+#[cfg(not(feature = "gpt"))]
+fn one_partition() {}
+
+#[cfg(feature = "gpt")]
+fn one_partition() {
+    let device = Loop::with_partitions(32);
+    let place = luks_core::make_partition(Path::new("/"), device.path(), "A").unwrap();
+    let shown = luks_core::partitions(Path::new("/"), device.path()).unwrap();
+    assert_eq!(shown, std::slice::from_ref(&place));
+    let container = format(&place);
+    assert_eq!(container.test_key(&key(1)).unwrap(), KeySlot::ONE);
+    assert!(!luks_core::is_luks(device.path()).unwrap());
+    let table = Command::new("/sbin/sfdisk").arg("--dump").arg(device.path()).output().unwrap();
+    let table = String::from_utf8_lossy(&table.stdout).into_owned();
+    assert!(table.contains("type=CA7D7CCB-63ED-4C53-861C-1742536059CC"), "{table}");
+    assert_eq!(table.matches("start=").count(), 1, "{table}");
+}
+
+fn a_backup_shows_what_lies_on_its_drive() {
+    let (device, other) = (Loop::new(4, 512), Loop::new(4, 512));
+    let container = format(device.path());
+    format(other.path());
+    let opened = open(&container);
+    opened.write_sector(0x5a);
+    assert_eq!(close(NAME, CloseMode::Now).unwrap(), Closed::Gone);
+    let directory = tempfile::tempdir().unwrap();
+    let backup = directory.path().join("backup");
+    container.backup_header(&backup).unwrap();
+    File::options().write(true).open(device.path()).unwrap().write_all(&vec![0; 1 << 20]).unwrap();
+    assert!(Container::load(device.path()).is_err());
+    let copy = Container::load(&backup).unwrap();
+    for (place, right) in [(&device, true), (&other, false)] {
+        let options = OpenOptions { read_only: true, ..OpenOptions::default() };
+        let mapping = copy.open_on(place.path(), NAME, &key(1), &options).unwrap();
+        let opened = Opened { mapping };
+        assert_eq!(opened.read_sector() == [0x5a; SECTOR], right);
+        let (major, minor) = place.number();
+        assert!(mapping_status(NAME).unwrap().is_backed_by(major, minor));
+        assert_eq!(close(NAME, CloseMode::Now).unwrap(), Closed::Gone);
+    }
+}
+
+fn make_authenticated(device: &Path) -> Container {
+    let options = FormatOptions { authenticated: true, ..small() };
+    let container = Container::format(device, &options, &key(1), SecretKind::KeyFile, KeySlot::ONE).unwrap();
+    assert!(container.is_authenticated());
+    let mut last = (0, 0);
+    let mut progress = |done, total| {
+        last = (done, total);
+        true
+    };
+    container.write_tags(Path::new("/"), &key(1), &mut progress).unwrap();
+    assert!(last.1 > 0 && last.0 == last.1, "{last:?}");
+    container
+}
+
+fn authenticated() {
+    let device = Loop::new(24, 512);
+    let container = make_authenticated(device.path());
+    let stopped = container.write_tags(Path::new("/"), &key(1), &mut |_, _| false);
+    assert!(matches!(stopped, Err(luks_core::TagError::Stopped { .. })), "{stopped:?}");
+    container.write_tags(Path::new("/"), &key(1), &mut |_, _| true).unwrap();
+    let opened = open(&container);
+    let (major, minor) = device.number();
+    assert!(mapping_status(NAME).unwrap().is_backed_by(major, minor), "{:?}", mapping_status(NAME));
+    let mut all = Vec::new();
+    File::open(opened.path()).unwrap().read_to_end(&mut all).unwrap();
+    assert!(!all.is_empty() && all.iter().all(|byte| *byte == 0), "a sector has no tag, or isn't blank");
+    opened.write_sector(0x5a);
+    assert_eq!(opened.read_sector(), [0x5a; SECTOR]);
+    assert_eq!(close(NAME, CloseMode::Now).unwrap(), Closed::Gone);
+    assert_eq!(mapping_status(&format!("{NAME}_dif")).unwrap(), MappingStatus::Absent);
+
+    // Everything behind the header and dm-integrity's own superblock and journal is data and tags.
+    let mut raw = File::options().read(true).write(true).open(device.path()).unwrap();
+    let end = raw.seek(SeekFrom::End(0)).unwrap();
+    for offset in (container.data_offset_bytes() + (8 << 20)..end).step_by(SECTOR) {
+        raw.seek(SeekFrom::Start(offset)).unwrap();
+        raw.write_all(&[0xa5; 16]).unwrap();
+    }
+    raw.sync_all().unwrap();
+    let opened = open(&container);
+    let damaged = File::open(opened.path()).unwrap().read_to_end(&mut Vec::new());
+    assert!(damaged.is_err(), "changed data were read");
+}
+
+fn authenticated_by_force() {
+    let device = Loop::new(24, 512);
+    let container = make_authenticated(device.path());
+    let opened = open(&container);
+    let holder = File::open(opened.path()).unwrap();
+    assert_eq!(close(NAME, CloseMode::Force).unwrap(), Closed::WhenReleased);
+    wait_until_absent(&format!("{NAME}_dif"));
+    let second = Opened::new(&container, "luks-core-test-2", &OpenOptions::default()).unwrap();
+    second.read_sector();
+    drop(holder);
+    wait_until_absent(NAME);
 }
 
 fn own_blocks_decide_the_sector_size() {

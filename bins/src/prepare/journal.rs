@@ -56,6 +56,10 @@ pub(super) struct Journal {
     name: String,
     fs_type: String,
     luks1: bool,
+    #[serde(default)]
+    authenticated: bool,
+    #[serde(default)]
+    gpt: bool,
     pub(super) luks_uuid: LuksUuid,
     pub(super) fs_uuid: FsUuid,
     pub(super) volumes: u32,
@@ -101,6 +105,8 @@ impl Journal {
             name: options.name.clone(),
             fs_type: super::filesystem::fs_type(options.fs).into(),
             luks1: options.luks1,
+            authenticated: options.authenticated,
+            gpt: options.gpt,
             luks_uuid: LuksUuid::random(),
             fs_uuid: Uuid::new_v4().to_string().parse().or_fail("no UUID could be drawn")?,
             volumes: 0,
@@ -137,7 +143,9 @@ impl Journal {
             && self.size_bytes == plan.size_bytes
             && self.name == plan.name
             && self.fs_type == plan.fs_type
-            && self.luks1 == plan.luks1;
+            && self.luks1 == plan.luks1
+            && self.authenticated == plan.authenticated
+            && self.gpt == plan.gpt;
         if same {
             return Ok(self);
         }

@@ -12,8 +12,9 @@ use mount_by_uuid::{Automount, DevNum, FindError, MountTable, Refusal, System, T
 use super::catalog::Bell;
 use super::drive::{Drive, Open, Plugged};
 use super::flush::Flusher;
-use super::{eject, open, say};
+use super::{custody, eject, open, say};
 use crate::failure::{Exit, Failure};
+use crate::keyring::Keyring;
 use crate::paths::Root;
 use crate::site::Site;
 use crate::status::{self, CatalogStatus, MagazineStatus, Problem, SiteStatus};
@@ -264,7 +265,36 @@ impl Fleet {
         *self.drives.write().unwrap_or_else(PoisonError::into_inner) = drives;
         *self.site.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(site);
         self.rescan();
+        self.settle_keys();
         Ok(message)
+    }
+
+    /// Gives the drives that are plugged the keys that they should have; those that come later get them when they are
+    /// unlocked.
+    fn settle_keys(self: &Arc<Self>) {
+        let site = self.site();
+        if site.next_key_file.is_none() && site.old_key_files.is_empty() {
+            return;
+        }
+        let fleet = Arc::clone(self);
+        std::thread::spawn(move || {
+            for drive in fleet.drives() {
+                let _work = drive.work();
+                let seen = drive.seen();
+                let (Some(luks), Some(plugged), None) =
+                    (drive.magazine.luks_uuid, seen.plugged, seen.doubled)
+                else {
+                    continue;
+                };
+                let settled = custody::load(&fleet.root, luks, &plugged.path).and_then(|container| {
+                    custody::settle(&fleet.root, &container, &Keyring::load(&fleet.root, &fleet.site())?);
+                    Ok(())
+                });
+                if let Err(failure) = settled {
+                    say(&format!("{}: {}", drive.magazine, failure.message()));
+                }
+            }
+        });
     }
 
     /// The enrolled drive that a person means.

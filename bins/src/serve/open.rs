@@ -5,14 +5,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use luks_core::{CloseMode, Closed, Container, LuksUuid, MappingStatus, OpenOptions};
+use luks_core::{CloseMode, Closed, LuksUuid, MappingStatus, OpenOptions};
 use mount_by_uuid::{BlockDevice, FindError, MountError, MountOptions, Refusal, System, Tag, UnmountMode};
 
 use super::drive::{Drive, Open, Plugged};
-use super::say;
+use super::{custody, say};
 use crate::durable;
 use crate::failure::{Exit, Failure, OrFail as _};
-use crate::key;
+use crate::keyring::Keyring;
 use crate::paths::Root;
 use crate::program::Program;
 use crate::site::{Site, mapping_name};
@@ -140,15 +140,9 @@ pub(super) fn doubled(error: &FindError) -> Problem {
 
 /// Unlocks the container and returns its mapping's name.
 fn unlock(root: &Root, site: &Site, luks: LuksUuid, device: &BlockDevice) -> Result<String, Failure> {
-    let container = Container::load(&device.path)
-        .or_fail(format!("cannot read the LUKS header of {}", device.path.display()))?;
-    if container.uuid() != luks {
-        return Err(Failure::new(
-            Exit::Refused,
-            format!("{} holds another container now", device.path.display()),
-        )
-        .hint("plug the drive again"));
-    }
+    let container = custody::load(root, luks, &device.path)?;
+    let keys = Keyring::load(root, site)?;
+    custody::settle(root, &container, &keys);
     let first = mapping_name(luks);
     // A mapping that a pulled drive left behind may live as long as a program holds a file on it; the
     // drive must come back all the same, so the next free name is taken.
@@ -164,10 +158,11 @@ fn unlock(root: &Root, site: &Site, luks: LuksUuid, device: &BlockDevice) -> Res
                 }
             }
         }
-        let key = key::load(&root.join(&site.key_file))?;
+        let key = if keys.is_rotating() { &keys.opening(&container)?.secret } else { keys.current() };
         container
-            .open(&name, &key, &OpenOptions::default())
+            .open(&name, key, &OpenOptions::default())
             .or_fail(format!("cannot unlock {}", device.path.display()))?;
+        custody::back_up(root, &container);
         return Ok(name);
     }
     Err(Failure::new(Exit::Failed, format!("old mappings of {first} are still in use"))

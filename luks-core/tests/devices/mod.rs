@@ -31,14 +31,20 @@ impl Loop {
     }
 
     pub(crate) fn new(mib: u64, sector: u32) -> Self {
+        Self::attached(mib, &["--sector-size", &sector.to_string()])
+    }
+
+    #[cfg(feature = "gpt")]
+    pub(crate) fn with_partitions(mib: u64) -> Self {
+        Self::attached(mib, &["--partscan"])
+    }
+
+    fn attached(mib: u64, options: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("drive");
         File::create(&file).unwrap().set_len(mib << 20).unwrap();
-        let output = Command::new(LOSETUP)
-            .args(["--find", "--show", "--sector-size", &sector.to_string()])
-            .arg(&file)
-            .output()
-            .unwrap();
+        let output =
+            Command::new(LOSETUP).args(["--find", "--show"]).args(options).arg(&file).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let path = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
         Self { path, file, _directory: directory }

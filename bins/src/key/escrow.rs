@@ -1,0 +1,209 @@
+//! `offsite key export` and `import`: the key sealed for the safe, or split among people.
+
+use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use luks_core::{
+    Fingerprint, KeyShare, Secret, is_sealed, is_sealed_to_passphrase, join_key, save_key_file,
+    seal_to_passphrase, seal_to_recipients, split_key, unseal_by_identities, unseal_by_passphrase,
+};
+use zeroize::Zeroizing;
+
+use crate::failure::{Exit, Failure, OrFail as _};
+use crate::keyring::{check_fingerprint, opens};
+use crate::paths::Root;
+use crate::site::Site;
+use crate::{headers, key, secret_input};
+
+/// No sealed key or share is longer than this many bytes.
+const LONGEST: u64 = 16 << 20;
+
+/// Seals the key into a new file.
+pub(super) fn export(
+    key: &Secret,
+    to: &Path,
+    recipients: &[String],
+    passphrase: bool,
+) -> Result<(), Failure> {
+    refuse_taken(to)?;
+    let sealed = if passphrase {
+        seal_to_passphrase(key, &secret_input::passphrase("Passphrase for the sealed key", true)?)
+    } else {
+        seal_to_recipients(key, recipients)
+    };
+    let sealed = sealed.or_exit(Exit::Usage, "the key was not sealed")?;
+    write_new(to, &sealed)?;
+    println!(
+        "{}: the key {}, sealed; `age -d` opens it, and `offsite key import`",
+        to.display(),
+        key.fingerprint()
+    );
+    Ok(())
+}
+
+/// Writes the shares of a key, each into a new file `TO.1`, `TO.2` and so on.
+pub(super) fn split(key: &Secret, to: &Path, numbers: &str) -> Result<(), Failure> {
+    let (needed, shares) = numbers
+        .split_once('/')
+        .and_then(|(needed, shares)| Some((needed.parse().ok()?, shares.parse().ok()?)))
+        .ok_or_else(|| {
+            Failure::new(Exit::Usage, format!("{numbers:?} is not of the form K/N"))
+                .hint("2/3 makes three shares, of which any two give the key back")
+        })?;
+    let shares = split_key(key, needed, shares).or_exit(Exit::Usage, "the key was not split")?;
+    let path = |share: &KeyShare| {
+        let mut name = to.as_os_str().to_owned();
+        name.push(format!(".{}", share.number()));
+        PathBuf::from(name)
+    };
+    shares.iter().try_for_each(|share| refuse_taken(&path(share)))?;
+    for share in &shares {
+        write_new(&path(share), share.expose_text().as_bytes())?;
+        println!("{}", path(share).display());
+    }
+    println!("any {needed} of them give the key {} back: offsite key import", key.fingerprint());
+    Ok(())
+}
+
+/// Brings a key back and writes it where it belongs, if it is the right one.
+pub(super) fn import(
+    root: &Root,
+    from: &[PathBuf],
+    identity: Option<&Path>,
+    to: Option<&Path>,
+    fingerprint: Option<&str>,
+) -> Result<(), Failure> {
+    let site = if root.site_toml().exists() { Some(Site::load(root)?) } else { None };
+    let to = match (to, &site) {
+        (Some(to), _) => to.to_owned(),
+        (None, Some(site)) => root.join(&site.key_file),
+        (None, None) => {
+            return Err(Failure::new(Exit::Usage, "there is no site.toml that says where the key belongs")
+                .hint("give --to PATH, or bring site.toml back first"));
+        }
+    };
+    let key = bring_back(from, identity)?;
+    let found = key.fingerprint();
+    let known = prove(root, site.as_ref(), &key, fingerprint)?;
+    if let Ok(there) = key::load(&to)
+        && there.fingerprint() == found
+    {
+        println!("{}: the key {found} is there already, and the same", to.display());
+        return Ok(());
+    }
+    save_key_file(&to, &key).or_exit(Exit::Refused, "the key was not written")?;
+    println!("{}: the key {found}, {known}", to.display());
+    Ok(())
+}
+
+/// Refuses a key that isn't the site's; says by what it was recognised.
+fn prove(
+    root: &Root,
+    site: Option<&Site>,
+    key: &Secret,
+    fingerprint: Option<&str>,
+) -> Result<&'static str, Failure> {
+    let found = key.fingerprint();
+    if let Some(text) = fingerprint {
+        let expected: Fingerprint = text.parse().or_exit(Exit::Usage, "that is no fingerprint")?;
+        if expected != found {
+            return Err(Failure::new(Exit::Refused, format!("it is the key {found}, not {expected}")));
+        }
+        return Ok("as its fingerprint says");
+    }
+    let Some(site) = site else { return Ok("not compared with anything: there is no site.toml") };
+    check_fingerprint(site, found)?;
+    if site.key_fingerprint.is_some() {
+        return Ok("as site.toml names it");
+    }
+    // A site.toml of an earlier version names no key; a header backup that it opens says as much.
+    let backups: Vec<_> = site
+        .magazines
+        .iter()
+        .filter_map(|magazine| headers::load(root, magazine.luks_uuid?, &magazine.name).ok())
+        .collect();
+    if backups.is_empty() {
+        return Ok(
+            "not compared with anything: site.toml has no key_fingerprint and there is no header backup",
+        );
+    }
+    for backup in &backups {
+        if opens(backup, key)? {
+            return Ok("and it opens a drive's header backup");
+        }
+    }
+    Err(Failure::new(Exit::Refused, format!("it is the key {found}, which opens no drive's header backup"))
+        .hint("look for the right copy"))
+}
+
+fn bring_back(from: &[PathBuf], identity: Option<&Path>) -> Result<Secret, Failure> {
+    let contents = from.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
+    if let [sealed] = contents.as_slice()
+        && is_sealed(sealed)
+    {
+        return unseal(sealed, identity);
+    }
+    let mut shares = Vec::with_capacity(contents.len());
+    for (path, bytes) in from.iter().zip(&contents) {
+        let shown = path.display();
+        if is_sealed(bytes) {
+            return Err(Failure::new(Exit::Usage, format!("{shown} is a sealed key; name it alone")));
+        }
+        let text = std::str::from_utf8(bytes)
+            .or_exit(Exit::Usage, format!("{shown} is neither a sealed key nor a share"))?;
+        shares.push(KeyShare::parse(text).or_exit(Exit::Usage, shown)?);
+    }
+    join_key(&shares).or_exit(Exit::Failed, "the shares don't give a key back")
+}
+
+fn unseal(sealed: &[u8], identity: Option<&Path>) -> Result<Secret, Failure> {
+    let by_passphrase =
+        is_sealed_to_passphrase(sealed).or_exit(Exit::Failed, "the sealed key can't be read")?;
+    let key = match identity {
+        Some(path) => unseal_by_identities(sealed, &Secret::from_bytes(std::mem::take(&mut *read(path)?))),
+        None if by_passphrase => {
+            unseal_by_passphrase(sealed, &secret_input::passphrase("Passphrase of the sealed key", false)?)
+        }
+        None => {
+            return Err(Failure::new(Exit::Usage, "the key is sealed to recipients")
+                .hint("give the file with one of their identities: --identity PATH"));
+        }
+    };
+    key.or_exit(Exit::Failed, "the sealed key was not opened")
+}
+
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let failed = || format!("cannot read {}", path.display());
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
+        .or_exit(if path.exists() { Exit::Failed } else { Exit::NotThere }, failed())?;
+    let metadata = file.metadata().or_fail(failed())?;
+    if !metadata.is_file() || metadata.len() > LONGEST {
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("{} is no sealed key, share or identity file", path.display()),
+        ));
+    }
+    let mut bytes =
+        Zeroizing::new(Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default() + 1));
+    file.take(LONGEST).read_to_end(&mut bytes).or_fail(failed())?;
+    Ok(bytes)
+}
+
+fn refuse_taken(path: &Path) -> Result<(), Failure> {
+    if path.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Refused, format!("{} exists and is not overwritten", path.display()))
+        .hint("choose another name, or move it away"))
+}
+
+/// Writes a file that appears whole or not at all, for its owner alone.
+fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    refuse_taken(path)?;
+    let path = if path.parent() == Some(Path::new("")) { Path::new(".").join(path) } else { path.to_owned() };
+    crate::durable::replace(&path, 0o400, bytes)
+}

@@ -1,0 +1,108 @@
+//! `offsite key test`: proves a copy of the key while the drives are away.
+
+use std::path::Path;
+
+use luks_core::{KeySlot, Secret, TestKeyError, load_key_copy};
+use serde::Serialize;
+
+use crate::failure::{Exit, Failure, chain};
+use crate::paths::Root;
+use crate::site::{Magazine, Site};
+use crate::{headers, report, secret_input};
+
+/// What a copy of the key is good for on one drive.
+#[derive(Debug, Serialize)]
+struct Row {
+    name: String,
+    /// The header backup is there and the copy opens it.
+    opens: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slot: Option<KeySlot>,
+    /// Why nothing was opened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+    #[serde(skip)]
+    exit: Option<Exit>,
+}
+
+impl Row {
+    fn of(root: &Root, magazine: &Magazine, key: &Secret) -> Option<Self> {
+        let luks = magazine.luks_uuid?;
+        let failed = |exit, problem: String| Self {
+            name: magazine.name.clone(),
+            opens: false,
+            slot: None,
+            problem: Some(problem),
+            exit: Some(exit),
+        };
+        let copy = match headers::load(root, luks, &magazine.name) {
+            Ok(copy) => copy,
+            Err(failure) => return Some(failed(failure.exit(), failure.message().to_owned())),
+        };
+        Some(match copy.test_key(key) {
+            Ok(slot) => {
+                Self { name: magazine.name.clone(), opens: true, slot: Some(slot), problem: None, exit: None }
+            }
+            Err(TestKeyError::WrongKey { .. }) => {
+                failed(Exit::Failed, "it opens no slot of this drive".to_owned())
+            }
+            Err(error) => failed(Exit::Failed, chain(&error)),
+        })
+    }
+}
+
+/// Opens every header backup with the copy at a path, or with a recovery key that is typed.
+pub(super) fn run(root: &Root, copy: Option<&Path>, json: bool) -> Result<(), Failure> {
+    let site = Site::load(root)?;
+    let rows = match copy {
+        Some(path) => {
+            let key = load_key_copy(path)
+                .map_err(|error| Failure::because(Exit::Usage, "the copy can't be used", &error))?;
+            if !json {
+                println!("{}: the key {}", path.display(), key.fingerprint());
+            }
+            rows(root, &site, &key)
+        }
+        None => rows(root, &site, secret_input::recovery_key()?.secret()),
+    };
+    if json {
+        report::json(&rows)?;
+    } else {
+        print(&rows);
+    }
+    if rows.is_empty() {
+        return Err(Failure::new(Exit::NotThere, "no encrypted drive is enrolled, so nothing was proven"));
+    }
+    let count = |exit| rows.iter().filter(|row| row.exit == Some(exit)).count();
+    match (count(Exit::Failed), count(Exit::NotThere)) {
+        (0, 0) => Ok(()),
+        (0, missing) => Err(Failure::new(
+            Exit::NotThere,
+            format!(
+                "{missing} of {} drives have no header backup, so nothing is proven for them",
+                rows.len()
+            ),
+        )
+        .hint("plug them in: headers are backed up when drives are unlocked")),
+        (wrong, _) => Err(Failure::new(
+            Exit::Failed,
+            format!("this key would not open {wrong} of {} drives", rows.len()),
+        )
+        .hint("`offsite key status` tells which drive takes which key")),
+    }
+}
+
+fn rows(root: &Root, site: &Site, key: &Secret) -> Vec<Row> {
+    site.magazines.iter().filter_map(|magazine| Row::of(root, magazine, key)).collect()
+}
+
+fn print(rows: &[Row]) {
+    let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
+    for Row { name, slot, problem, .. } in rows {
+        let said = match (slot, problem) {
+            (Some(slot), _) => format!("opens (slot {slot})"),
+            (None, problem) => format!("NOT OPENED: {}", problem.as_deref().unwrap_or_default()),
+        };
+        println!("{name:width$}  {said}");
+    }
+}

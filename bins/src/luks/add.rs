@@ -1,0 +1,111 @@
+//! `offsite luks add`: another key for a container.
+
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+
+use luks_core::{Container, KeySlot, RecoveryKey, Secret, SecretKind, SlotState};
+
+use crate::durable;
+use crate::failure::{Exit, Failure, OrFail as _};
+use crate::headers;
+use crate::paths::Root;
+
+/// The key to be added.
+pub(super) enum NewKey {
+    /// From a file.
+    File(Secret),
+    /// Typed.
+    Passphrase(Secret),
+    /// Made now, to be written down.
+    Recovery {
+        /// The key.
+        key: RecoveryKey,
+        /// Where its QR code goes.
+        picture: Option<PathBuf>,
+    },
+}
+
+impl NewKey {
+    /// Makes a recovery key; the picture's file must not be there.
+    pub(super) fn recovery(picture: Option<&Path>) -> Result<Self, Failure> {
+        if let Some(path) = picture {
+            if !matches!(extension(path), Some("png" | "svg")) {
+                return Err(Failure::new(
+                    Exit::Usage,
+                    format!("{} ends neither in .png nor in .svg", path.display()),
+                ));
+            }
+            if path.symlink_metadata().is_ok() {
+                return Err(Failure::new(
+                    Exit::Refused,
+                    format!("{} exists and is not overwritten", path.display()),
+                ));
+            }
+        }
+        let key = RecoveryKey::generate().or_fail("no recovery key was made")?;
+        Ok(Self::Recovery { key, picture: picture.map(Path::to_owned) })
+    }
+
+    fn secret(&self) -> (&Secret, SecretKind) {
+        match self {
+            Self::File(secret) => (secret, SecretKind::KeyFile),
+            Self::Passphrase(secret) => (secret, SecretKind::Passphrase),
+            Self::Recovery { key, .. } => (key.secret(), SecretKind::KeyFile),
+        }
+    }
+
+    /// A recovery key has a slot of its own, where it is free.
+    fn usual_slot(&self, container: &Container) -> Result<Option<KeySlot>, Failure> {
+        let slots = container.slots().or_fail("cannot list the key slots")?;
+        let free = slots.iter().any(|info| info.slot == KeySlot::TWO && info.state == SlotState::Empty);
+        Ok((free && matches!(self, Self::Recovery { .. })).then_some(KeySlot::TWO))
+    }
+}
+
+/// Adds it; a recovery key is shown when it opens the container, and never again.
+pub(super) fn run(
+    root: &Root,
+    container: &Container,
+    auth: &Secret,
+    new: &NewKey,
+    slot: Option<KeySlot>,
+) -> Result<(), Failure> {
+    let device = container.device().display();
+    let slot = match slot {
+        Some(slot) => Some(slot),
+        None => new.usual_slot(container)?,
+    };
+    let (secret, kind) = new.secret();
+    let slot = headers::guarded(root, container, || {
+        container.add_key(auth, secret, kind, slot).or_fail(format!("no key was added to {device}"))
+    })?;
+    println!("{device}: key added to slot {slot}");
+    if let NewKey::Recovery { key, picture } = new {
+        show(key, picture.as_deref())?;
+    }
+    Ok(())
+}
+
+fn show(key: &RecoveryKey, picture: Option<&Path>) -> Result<(), Failure> {
+    println!("\nThe recovery key, shown this once; write it down and keep it away from the drive:\n");
+    println!("    {}\n", key.expose_text());
+    let drawn = key.picture().ok_or_else(|| Failure::new(Exit::Failed, "the key can't be drawn"))?;
+    if let Some(path) = picture {
+        let refused = || Failure::new(Exit::Failed, format!("{} could not be drawn", path.display()));
+        match extension(path) {
+            Some("png") => durable::replace(path, 0o400, &drawn.png().ok_or_else(refused)?)?,
+            _ => durable::replace(path, 0o400, drawn.svg().as_bytes())?,
+        }
+        println!("{}: its QR code; print it, then destroy the file", path.display());
+    } else if std::io::stdout().is_terminal() {
+        println!("{}", &*drawn.terminal());
+    }
+    println!(
+        "It opens the drive at `cryptsetup open` as well. To prove what was written down: offsite key test --recovery-key"
+    );
+    Ok(())
+}
+
+fn extension(path: &Path) -> Option<&str> {
+    path.extension()?.to_str()
+}
