@@ -295,7 +295,7 @@ fn loaded(
 }
 
 /// What the header says by itself.
-struct Known {
+pub(crate) struct Known {
     uuid: LuksUuid,
     version: LuksVersion,
     label: Option<String>,
@@ -305,7 +305,7 @@ struct Known {
 }
 
 impl Known {
-    fn from_header(device: &Path, header: DiskHeader) -> Result<Self, LoadError> {
+    pub(crate) fn from_header(device: &Path, header: DiskHeader) -> Result<Self, LoadError> {
         let owned = || device.to_owned();
         let ruined = |reason: &str| LoadError::HeaderRuined { device: owned(), reason: reason.to_owned() };
         let uuid = |text: &str| text.parse().map_err(|_| ruined("its UUID is unreadable"));

@@ -60,7 +60,7 @@ pub(crate) fn read(path: &Path) -> io::Result<DiskHeader> {
     Ok(header)
 }
 
-fn read_once(file: &File) -> io::Result<DiskHeader> {
+pub(crate) fn read_once(file: &File) -> io::Result<DiskHeader> {
     let start = read_at(file, 0, BINARY_LEN)?;
     if luks1_header::has_magic(&start) {
         return Ok(match luks1_header::parse(&start) {

@@ -50,6 +50,9 @@ mod disk_header;
 mod escrow;
 mod fingerprint;
 mod format;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzz;
 mod integrity;
 mod key_file;
 #[cfg(feature = "escrow")]
