@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::changer::{Changer, ChangerError, View, consistently};
 use crate::drives;
 use crate::identifiers::{DriveIndex, MagazineId, Slot, VolumeName};
+use crate::legacy::Legacy;
 use crate::lock::Lock;
 use crate::magazine::{Magazine, MagazineError};
 use crate::model::{self, LoadRefusal};
@@ -171,6 +172,7 @@ impl Changer {
     /// `loaded`: the slot in a drive, or 0. It costs the same however many volumes and absent magazines there are.
     pub(crate) fn loaded(&self, drive: DriveIndex) -> Result<String, CommandError> {
         self.check_drive(drive)?;
+        self.look_first()?;
         let drives = self.store.drives().map_err(ChangerError::from)?;
         let linked = drives::target(self.store.dir(), self.generation(), drive);
         let Some(loaded) = drives.loaded.get(&drive) else {
@@ -209,6 +211,14 @@ impl Changer {
             Presence::Unknown { .. } => record.is_some_and(|r| r.seen),
             Presence::Present { .. } => true,
         })
+    }
+
+    /// What vchanger has loaded is known after the first look only.
+    fn look_first(&self) -> Result<(), ChangerError> {
+        if self.store.is_new() && !Legacy::read(self.store.dir()).drives.is_empty() {
+            self.update(Scan::Changed)?;
+        }
+        Ok(())
     }
 
     fn check_drive(&self, drive: DriveIndex) -> Result<(), CommandError> {
@@ -283,6 +293,7 @@ impl Changer {
     /// `unload`: empties a drive; an empty one stays empty.
     pub(crate) fn unload(&self, drive: DriveIndex) -> Result<(), CommandError> {
         self.check_drive(drive)?;
+        self.look_first()?;
         if let Some(loaded) = self.store.drives().map_err(ChangerError::from)?.loaded.get(&drive) {
             self.flush(loaded)?;
         }

@@ -127,6 +127,11 @@ impl Store {
         Ok(true)
     }
 
+    /// Whether nothing was ever committed here.
+    pub(crate) fn is_new(&self) -> bool {
+        !self.dir.join(STATE).exists() && !self.dir.join(PREVIOUS).exists()
+    }
+
     /// Reads the state; none before the first commit. A damaged one gives way to its previous copy, whose
     /// magazines then count as never scanned, so that the next look finds what the damage hid.
     pub(crate) fn state(&self) -> Result<Option<State>, StateError> {

@@ -3,7 +3,6 @@
 mod site;
 
 use std::fs;
-use std::os::unix::fs::symlink;
 
 use site::{Site, label_block};
 
@@ -79,30 +78,6 @@ fn the_label_inside_counts_not_the_name() {
     let outcome = site.run("load 1 dev 0");
     assert_eq!(outcome.code, 1);
     assert!(site.answer("list").starts_with("1:\n2:other\n"), "and the truth is told from now on");
-}
-
-#[test]
-fn hostile_entries_are_ignored() {
-    let site = Site::new("m0");
-    let m0 = site.path("m0");
-    fs::write(site.path("secret"), label_block("secret")).expect("writes");
-    symlink(site.path("secret"), m0.join("link")).expect("links");
-    symlink("/nowhere", m0.join("dangling")).expect("links");
-    nix::unistd::mkfifo(&m0.join("fifo"), nix::sys::stat::Mode::S_IRWXU).expect("makes a FIFO");
-    let _socket = std::os::unix::net::UnixListener::bind(m0.join("socket")).expect("binds");
-    fs::create_dir(m0.join("directory")).expect("makes a directory");
-    for name in
-        ["two\nlines", "a;b", "blank name", ".hidden", "quote\"d", "index", "loaded0", &"l".repeat(200)]
-    {
-        fs::write(m0.join(name), "").expect("writes");
-    }
-    fs::write(m0.join("text"), "no volume").expect("writes");
-    fs::write(m0.join("evil\nname"), label_block("evil")).expect("writes");
-    fs::write(m0.join("badlabel"), label_block("x\"\nquit")).expect("writes");
-    site.volume("m0/good");
-    let list = site.answer("list");
-    assert!(list.starts_with("1:good\n2:\n"), "{list}");
-    assert_eq!(list.lines().count(), 10);
 }
 
 #[test]
@@ -241,20 +216,6 @@ fn magazine_paths_may_have_commas_quotes_and_blanks() {
         site.answer("refresh");
         assert_eq!(site.answer("loaded 1 dev 0"), "1\n");
     }
-}
-
-#[test]
-fn junk_does_not_crowd_volumes_out() {
-    let site = Site::new("m0");
-    site.volume("m0/z");
-    site.answer("list");
-    fs::write(site.path("m0/junk"), "junk").expect("writes");
-    for number in 0..11_000 {
-        fs::hard_link(site.path("m0/junk"), site.path("m0").join(format!("junk{number}"))).expect("links");
-    }
-    let begun = std::time::Instant::now();
-    assert!(site.answer("list").starts_with("1:z\n2:\n"));
-    assert!(begun.elapsed().as_secs() < 60);
 }
 
 #[test]

@@ -1,12 +1,17 @@
 //! Random histories of plugging, loading, creating, deleting, renaming and moving, against a simple reference.
 
-#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod site;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
+use changer_model::{Environment, Privileges, run_command_line};
 use proptest::prelude::*;
 use site::Site;
 
@@ -26,6 +31,39 @@ enum Step {
     Loaded(u32),
     List,
     Refresh,
+    /// Two changers at once.
+    Both(Call, Call),
+    /// A changer that is killed somewhere on its way.
+    Crash(Call, u32),
+}
+
+/// What one changer is asked while another one works, or when it is killed.
+#[derive(Clone, Copy, Debug)]
+enum Call {
+    Load(u32, u32),
+    Unload(u32),
+    List,
+    Refresh,
+}
+
+impl Call {
+    fn line(self) -> String {
+        match self {
+            Self::Load(slot, drive) => format!("load {slot} dev {drive}"),
+            Self::Unload(drive) => format!("unload 1 dev {drive}"),
+            Self::List => "list".to_owned(),
+            Self::Refresh => "refresh".to_owned(),
+        }
+    }
+}
+
+fn call() -> impl Strategy<Value = Call> {
+    prop_oneof![
+        4 => (1u32..7, 0u32..3).prop_map(|(slot, drive)| Call::Load(slot, drive)),
+        2 => (0u32..3).prop_map(Call::Unload),
+        1 => Just(Call::List),
+        1 => Just(Call::Refresh),
+    ]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -43,6 +81,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0u32..3).prop_map(Step::Loaded),
         3 => Just(Step::List),
         1 => Just(Step::Refresh),
+        2 => (call(), call()).prop_map(|(a, b)| Step::Both(a, b)),
+        1 => (call(), 0u32..40).prop_map(|(call, moment)| Step::Crash(call, moment)),
     ]
 }
 
@@ -50,7 +90,7 @@ fn step() -> impl Strategy<Value = Step> {
 type Volume = (usize, usize);
 
 /// The reference: what is on the disks, which are plugged, and what the changer ought to remember.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct World {
     files: BTreeSet<Volume>,
     plugged: BTreeSet<usize>,
@@ -91,6 +131,30 @@ impl World {
             None => format!("{slot}:\n"),
         };
         (1..=self.highest.max(10)).map(line).collect::<Vec<_>>().concat()
+    }
+
+    /// What the changer prints, and none where it refuses.
+    fn answer(&mut self, call: Call) -> Option<String> {
+        match call {
+            Call::Load(slot, drive) => self.load(slot, drive).then(String::new),
+            Call::Unload(drive) => {
+                self.drives.remove(&drive);
+                Some(String::new())
+            }
+            Call::List => {
+                self.look();
+                Some(self.list())
+            }
+            Call::Refresh => {
+                self.look();
+                Some(String::new())
+            }
+        }
+    }
+
+    /// The volume that a drive's link leads to.
+    fn held(&self) -> BTreeMap<u32, Volume> {
+        self.drives.iter().map(|(drive, (_, volume))| (*drive, *volume)).collect()
     }
 
     fn load(&mut self, slot: u32, drive: u32) -> bool {
@@ -180,6 +244,8 @@ fn play(steps: &[Step]) {
                 world.look();
                 site.answer("refresh");
             }
+            Step::Both(a, b) => both(&site, &mut world, a, b),
+            Step::Crash(call, moment) => crash(&site, &mut world, call, moment),
             _ => {}
         }
     }
@@ -191,8 +257,95 @@ fn play(steps: &[Step]) {
     assert_eq!(linked.count(), world.drives.len(), "an empty drive has no link");
 }
 
+/// Two changers at once answer as if one had come after the other.
+fn both(site: &Site, world: &mut World, a: Call, b: Call) {
+    // what changed since the last look is settled before, so that the order shows in nothing but the drives
+    world.look();
+    site.answer("refresh");
+    let said = |call: Call| {
+        let outcome = site.run(&call.line());
+        (outcome.code == 0).then_some(outcome.stdout)
+    };
+    let (said_a, said_b) = thread::scope(|scope| {
+        let other = scope.spawn(|| said(b));
+        (said(a), other.join().expect("ends"))
+    });
+    let fits = |first: Call, then: Call, one: &Option<String>, two: &Option<String>| {
+        let mut after = world.clone();
+        (after.answer(first) == *one && after.answer(then) == *two && linked(site) == after.held())
+            .then_some(after)
+    };
+    let after = fits(a, b, &said_a, &said_b).or_else(|| fits(b, a, &said_b, &said_a));
+    *world = after.unwrap_or_else(|| panic!("{a:?} and {b:?} fit in no order: {said_a:?} {said_b:?}"));
+}
+
+/// A killed changer has done its work or has not; there is nothing between.
+fn crash(site: &Site, world: &mut World, call: Call, moment: u32) {
+    world.look();
+    site.answer("refresh");
+    let mut victim = Command::new(std::env::current_exe().expect("has a path"))
+        .args(["--exact", "victim", "--test-threads=1"])
+        .env(VICTIM, site.path("c.conf"))
+        .env(VICTIM_CALL, call.line())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("starts");
+    thread::sleep(Duration::from_micros(u64::from(moment) * 250));
+    victim.kill().expect("is there");
+    victim.wait().expect("ends");
+    for drive in 0..3 {
+        // the next question of the storage daemon's mends what is half done
+        site.answer(&format!("loaded 1 dev {drive}"));
+    }
+    let mut done = world.clone();
+    done.answer(call);
+    let held = linked(site);
+    assert!(held == world.held() || held == done.held(), "{call:?} is half done: {held:?}");
+    if held == done.held() {
+        *world = done;
+    }
+    for drive in 0..3 {
+        let slot = world.drives.get(&drive).map_or(0, |(slot, _)| *slot);
+        assert_eq!(site.answer(&format!("loaded 1 dev {drive}")), format!("{slot}\n"));
+    }
+}
+
+const VICTIM: &str = "CHANGER_TEST_VICTIM";
+const VICTIM_CALL: &str = "CHANGER_TEST_CALL";
+
+/// The changer that is killed; does nothing as a test.
+#[test]
+fn victim() {
+    let Some(config) = std::env::var_os(VICTIM) else { return };
+    let line = std::env::var(VICTIM_CALL).expect("is given");
+    let root = Path::new(&config).parent().expect("has a parent");
+    let mut env = Environment::new(root);
+    env.privileges = Privileges::Keep;
+    let words = line.split_whitespace().map(Into::into);
+    let arguments: Vec<_> = std::iter::once(config.clone()).chain(words).collect();
+    run_command_line(&arguments, &env);
+}
+
+/// The volumes that the drives' links lead to.
+fn linked(site: &Site) -> BTreeMap<u32, Volume> {
+    let volume = |path: &Path| {
+        let mut parts = path.iter().rev().map(|part| part.to_string_lossy().into_owned());
+        let (name, magazine) = (parts.next()?, parts.next()?);
+        let number = |all: &[&str], one: &str| all.iter().position(|other| *other == one);
+        Some((number(&MAGAZINES, &magazine)?, number(&NAMES, &name)?))
+    };
+    let link = |drive: u32| Some((drive, volume(&fs::read_link(site.path(&format!("work/{drive}"))).ok()?)?));
+    (0..3).filter_map(link).collect()
+}
+
+/// How many histories are played; a long run: `CHANGER_HISTORIES=2000 cargo test -p changer-model --test histories`.
+fn histories() -> u32 {
+    std::env::var("CHANGER_HISTORIES").ok().map_or(32, |text| text.parse().expect("a number"))
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: histories(), ..ProptestConfig::default() })]
 
     #[test]
     fn the_changer_does_what_the_reference_does(steps in prop::collection::vec(step(), 1..40)) {

@@ -71,8 +71,8 @@ fn what_vchanger_had_loaded_stays_loaded_when_only_the_program_is_exchanged() {
     fs::write(site.path("work/bay_state-0"), format!("{},2,1\n", magazine.display())).expect("writes");
     fs::write(site.path("work/drive_state-1"), format!("{},b\n", magazine.display())).expect("writes");
     symlink(site.path("m0/b"), site.path("work/1")).expect("links");
+    assert_eq!(site.answer("loaded 2 dev 1"), "2\n", "the storage daemon asks this first");
     assert!(site.answer("list").starts_with("1:a\n2:b\n"));
-    assert_eq!(site.answer("loaded 2 dev 1"), "2\n");
     assert!(site.answer("listall").starts_with("D:0:E\nD:1:F:2:b\nS:1:F:a\nS:2:E\n"));
     assert_eq!(site.run("load 2 dev 0").code, 1);
 }
