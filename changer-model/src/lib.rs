@@ -16,6 +16,37 @@
 //! # Ok::<(), changer_model::ConfigError>(())
 //! ```
 //!
+//! # With an automounter of your own
+//! A magazine may be a plain directory, a mount of fstab's, or lie below autofs(8) or a systemd unit. Who knows which
+//! drives are plugged, and mounts one when it is looked into, announces them; then no question wakes a drive:
+//! ```
+//! # use std::{fs, path::Path};
+//! use changer_model::{Changer, Config, Environment, remove_marker, write_marker};
+//!
+//! # let directory = tempfile::tempdir()?;
+//! # let root = directory.path(); // `/` on a running system
+//! # let at = "/auto/6c5b725d-50c4-4605-b750-4f23575b9b5f";
+//! # fs::create_dir_all(root.join(&at[1..]))?;
+//! # fs::create_dir_all(root.join("proc/self"))?;
+//! # fs::write(root.join("proc/self/mountinfo"), format!("31 1 7:0 / {at} rw - ext4 /dev/loop0 rw\n"))?;
+//! # fs::write(root.join(&at[1..]).join("c0_0001_0001"), "")?;
+//! let uuid = "6c5b725d-50c4-4605-b750-4f23575b9b5f";
+//! let text = format!("Storage Resource = c0\nWork Dir = /var/lib/c0\nbconsole = \"\"\nMagazine = UUID:{uuid}\n");
+//! let changer = Changer::open(&Config::parse(Path::new("vchanger.conf"), &text)?, &Environment::new(root))?;
+//!
+//! // plugged: it is mounted there as soon as somebody looks, as refresh does with a drive that just came
+//! write_marker(root, uuid, Path::new("/auto/6c5b725d-50c4-4605-b750-4f23575b9b5f"))?;
+//! changer.refresh(false)?;
+//! assert_eq!(changer.status()?.magazines[0].slots, "1");
+//!
+//! // pulled: the volume keeps its slot for the day when its magazine is back
+//! remove_marker(root, uuid)?;
+//! changer.refresh(false)?;
+//! let status = changer.status()?;
+//! assert_eq!((status.magazines[0].present, status.magazines[0].slots.as_str()), (Some(false), "1"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! What it does not do: mounting, unlocking, and telling Bacula from within a call that bacula-sd made (that
 //! deadlocks on its changer lock). Whoever plugs drives runs `refresh`, which tells Bacula through its console;
 //! what could not be told stays owed. Whoever mounts on demand announces plugged drives by [`write_marker`].
