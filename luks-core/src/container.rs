@@ -34,6 +34,8 @@ pub struct Container {
     integrity: Option<String>,
     sector_size: u32,
     data_offset_bytes: u64,
+    /// Whether the header lies in a place of its own, so that the data may begin at the start of theirs.
+    pub(crate) detached: bool,
 }
 
 /// Why a container could not be loaded.
@@ -147,13 +149,22 @@ impl Container {
     /// Among others [`LoadError::NotLuks`], and [`LoadError::HeaderDamaged`] when one header copy needs a repair, see
     /// [`Container::load_repairing`].
     pub fn load(device: &Path) -> Result<Self, LoadError> {
-        let header = read_header(device)?;
-        Self::from_header(device, header)
+        Self::load_with_session(device, false).map(|(container, _session)| container)
     }
 
-    fn from_header(device: &Path, header: DiskHeader) -> Result<Self, LoadError> {
+    /// Loads a container from a header that was made to lie apart from its data (`cryptsetup luksFormat --header`); its
+    /// data are opened by [`Container::open_on`].
+    ///
+    /// # Errors
+    /// As [`Container::load`].
+    pub fn load_detached(header: &Path) -> Result<Self, LoadError> {
+        Self::load_with_session(header, true).map(|(container, _session)| container)
+    }
+
+    /// As [`Container::load`], with the handle that it was loaded by.
+    pub(crate) fn load_with_session(device: &Path, detached: bool) -> Result<(Self, Session), LoadError> {
         let owned = || device.to_owned();
-        let known = Known::from_header(device, header)?;
+        let known = Known::from_header(device, read_header(device)?, detached)?;
         let mut session = session(device)?;
         let (sector_size, data_offset) = {
             let handle = session.device();
@@ -161,7 +172,7 @@ impl Container {
             (libcryptsetup_rs::get_sector_size(Some(handle)), offset)
         };
         let nonsense = |reason: &str| LoadError::HeaderRuined { device: owned(), reason: reason.to_owned() };
-        Ok(Self {
+        let container = Self {
             device: owned(),
             uuid: known.uuid,
             version: known.version,
@@ -173,7 +184,9 @@ impl Container {
             data_offset_bytes: data_offset
                 .checked_mul(OFFSET_UNIT)
                 .ok_or_else(|| nonsense("its data offset is beyond any device"))?,
-        })
+            detached,
+        };
+        Ok((container, session))
     }
 
     /// The UUID in the header.
@@ -263,7 +276,7 @@ impl Container {
 
     fn reread(&self) -> Result<DiskHeader, LoadError> {
         let header = read_header(&self.device)?;
-        let found = Known::from_header(&self.device, header.clone())?.uuid;
+        let found = Known::from_header(&self.device, header.clone(), self.detached)?.uuid;
         if found != self.uuid {
             return Err(LoadError::Exchanged { device: self.device.clone(), expected: self.uuid, found });
         }
@@ -305,7 +318,7 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    pub(crate) fn from_header(device: &Path, header: DiskHeader) -> Result<Self, LoadError> {
+    pub(crate) fn from_header(device: &Path, header: DiskHeader, detached: bool) -> Result<Self, LoadError> {
         let owned = || device.to_owned();
         let ruined = |reason: &str| LoadError::HeaderRuined { device: owned(), reason: reason.to_owned() };
         let uuid = |text: &str| text.parse().map_err(|_| ruined("its UUID is unreadable"));
@@ -313,7 +326,7 @@ impl Known {
         if let Some(reason) = cost::absurdity(&header) {
             return Err(LoadError::TooCostly { device: owned(), reason });
         }
-        if let Some(reason) = suspicion::about(&header) {
+        if let Some(reason) = suspicion::about(&header, detached) {
             return Err(LoadError::Suspicious { device: owned(), reason });
         }
         match header {

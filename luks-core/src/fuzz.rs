@@ -24,7 +24,7 @@ pub fn device(bytes: &[u8]) {
         return;
     }
     if let Ok(header) = disk_header::read_once(&file) {
-        let _either = Known::from_header("device".as_ref(), header);
+        let _either = Known::from_header("device".as_ref(), header, false);
     }
 }
 

@@ -133,6 +133,12 @@ pub enum OpenError {
         /// The container.
         device: PathBuf,
     },
+    /// The header alone was named.
+    #[error("{} is a header without data; name the device that has them", header.display())]
+    Detached {
+        /// The header.
+        header: PathBuf,
+    },
     /// The device is mounted or open under another name.
     #[error("{} is in use; unmount it, or close the mapping that has it", device.display())]
     Busy {
@@ -224,8 +230,12 @@ impl Container {
     /// to this container on this device.
     ///
     /// # Errors
-    /// [`OpenError::AlreadyOpen`] when it is open under this name, [`OpenError::Stale`] when the name leads elsewhere.
+    /// [`OpenError::AlreadyOpen`] when it is open under this name, [`OpenError::Stale`] when the name leads elsewhere,
+    /// [`OpenError::Detached`] when its data lie on another device.
     pub fn open(&self, name: &str, key: &Secret, options: &OpenOptions) -> Result<Mapping, OpenError> {
+        if self.detached {
+            return Err(OpenError::Detached { header: self.device.clone() });
+        }
         self.open_on(&self.device, name, key, options)
     }
 

@@ -19,25 +19,26 @@ const SHORTEST_SALT: usize = 8;
 /// Bytes; no cipher takes more than 128. libcryptsetup would allocate thousands of times as much.
 const LONGEST_KEY: u64 = 4096;
 
-/// Says what is suspicious about a header, in a form that fits after "not to be trusted:".
-pub(crate) fn about(header: &DiskHeader) -> Option<String> {
+/// Says what is suspicious about a header, in a form that fits after "not to be trusted:". The data of a detached header
+/// lie elsewhere.
+pub(crate) fn about(header: &DiskHeader, detached: bool) -> Option<String> {
     match header {
-        DiskHeader::Luks1(header) => luks1(header),
-        DiskHeader::Sound(copy) | DiskHeader::OneDamaged { good: copy, .. } => luks2(copy),
+        DiskHeader::Luks1(header) => luks1(header, detached),
+        DiskHeader::Sound(copy) | DiskHeader::OneDamaged { good: copy, .. } => luks2(copy, detached),
         DiskHeader::NotLuks | DiskHeader::Ruined { .. } => None,
     }
 }
 
-fn luks1(header: &Luks1Header) -> Option<String> {
+fn luks1(header: &Luks1Header, detached: bool) -> Option<String> {
     if encrypts_nothing(&header.cipher) {
         return Some(format!("its cipher '{}' encrypts nothing", header.cipher));
     }
-    (header.data_offset_sectors == 0).then(|| "its data lies on its header".to_owned())
+    (header.data_offset_sectors == 0 && !detached).then(|| "its data lies on its header".to_owned())
 }
 
-fn luks2(copy: &Copy) -> Option<String> {
+fn luks2(copy: &Copy, detached: bool) -> Option<String> {
     let entries = |name: &str| copy.metadata.get(name).and_then(Value::as_object).into_iter().flatten();
-    let header_end = header_end(copy);
+    let header_end = if detached { 0 } else { header_end(copy) };
     let segments =
         entries("segments").filter_map(|(name, segment)| segment_suspicion(name, segment, header_end));
     let digests = entries("digests").filter_map(|(name, digest)| {

@@ -64,6 +64,7 @@ fn main() -> ExitCode {
         trial("a_backup_shows_what_lies_on_its_drive", mapping, a_backup_shows_what_lies_on_its_drive),
         trial("changed_data_of_an_authenticated_container_are_errors", integrity, authenticated),
         trial("a_held_authenticated_mapping_closes_by_force", integrity, authenticated_by_force),
+        trial("a_detached_header_opens_its_data", mapping, a_detached_header_opens_its_data),
         trial("a_mounted_device_is_not_formatted", block, a_mounted_device_is_not_formatted),
         trial("data_goes_through_the_mapping_encrypted", mapping, data_goes_through_the_mapping_encrypted),
         trial("a_luks1_container_opens", mapping, a_luks1_container_opens),
@@ -233,6 +234,26 @@ fn a_backup_shows_what_lies_on_its_drive() {
         assert!(mapping_status(NAME).unwrap().is_backed_by(major, minor));
         assert_eq!(close(NAME, CloseMode::Now).unwrap(), Closed::Gone);
     }
+}
+
+fn a_detached_header_opens_its_data() {
+    let device = Loop::new(4, 512);
+    let directory = tempfile::tempdir().unwrap();
+    let (header, key_file) = (directory.path().join("header"), directory.path().join("key"));
+    File::create(&header).unwrap().set_len(16 << 20).unwrap();
+    fs::write(&key_file, key(1).expose()).unwrap();
+    let made = Command::new("/sbin/cryptsetup")
+        .args(["-q", "luksFormat", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--header"])
+        .args([&header, device.path(), &key_file])
+        .status();
+    assert!(made.unwrap().success());
+    let container = Container::load_detached(&header).unwrap();
+    let mapping = container.open_on(device.path(), NAME, &key(1), &OpenOptions::default()).unwrap();
+    let opened = Opened { mapping };
+    opened.write_sector(0x5a);
+    assert_eq!(opened.read_sector(), [0x5a; SECTOR]);
+    let (major, minor) = device.number();
+    assert!(mapping_status(NAME).unwrap().is_backed_by(major, minor));
 }
 
 fn make_authenticated(device: &Path) -> Container {

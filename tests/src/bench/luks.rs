@@ -12,12 +12,16 @@ use crate::programs;
 
 const AS_MADE: &str = "luks: open a container as each tool makes it by default";
 const SAME: &str = "luks: open one container, made by ours";
+const FORMAT: &str = "luks: format, with the key in slot 1, same parameters";
 
 /// The figures of this module.
-pub(super) const NAMES: [&str; 2] = [AS_MADE, SAME];
+pub(super) const NAMES: [&str; 3] = [AS_MADE, SAME, FORMAT];
 
 const REPETITIONS: usize = 5;
 const SHORT_REPETITIONS: usize = 25;
+/// What ours chooses for a key file, said to cryptsetup.
+const SAME_PARAMETERS: &str = "-q luksFormat --type luks2 --cipher aes-xts-plain64 --key-size 512 --sector-size 4096 \
+     --hash sha256 --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --key-slot 1";
 
 pub(super) fn measure(figures: &mut Figures) -> Result<()> {
     let Ok(cryptsetup) = find("cryptsetup") else {
@@ -35,13 +39,16 @@ pub(super) fn measure(figures: &mut Figures) -> Result<()> {
     for container in [&ours, &theirs] {
         std::fs::File::create_new(container)?.set_len(32 << 20)?;
     }
-    let made = Command::new(&offsite)
-        .args(["luks", "format", "--yes-destroy"])
-        .args([&ours, &ours])
-        .arg("--key-file")
-        .arg(&key)
-        .output()?;
-    anyhow::ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let format_by_ours = |container: &Path| {
+        milliseconds(
+            Command::new(&offsite)
+                .args(["luks", "format", "--yes-destroy"])
+                .args([container, container])
+                .arg("--key-file")
+                .arg(&key),
+        )
+    };
+    format_by_ours(&ours).context("ours makes no container")?;
     milliseconds(Command::new(&cryptsetup).args(["-q", "luksFormat"]).args([&theirs, &key]))
         .context("cryptsetup makes no container")?;
 
@@ -62,6 +69,22 @@ pub(super) fn measure(figures: &mut Figures) -> Result<()> {
     if figures.wants(SAME) {
         let (by_ours, by_theirs) = turns(SHORT_REPETITIONS, || by_ours(&ours), || by_theirs(&ours))?;
         figures.record(SAME, Unit::Milliseconds, &by_ours, "cryptsetup open --test-passphrase", &by_theirs);
+    }
+    if figures.wants(FORMAT) {
+        let format_by_theirs = |container: &Path| {
+            milliseconds(
+                Command::new(&cryptsetup).args(SAME_PARAMETERS.split_whitespace()).args([container, &*key]),
+            )
+        };
+        let (by_ours, by_theirs) =
+            turns(SHORT_REPETITIONS, || format_by_ours(&ours), || format_by_theirs(&theirs))?;
+        figures.record(
+            FORMAT,
+            Unit::Milliseconds,
+            &by_ours,
+            "cryptsetup luksFormat --key-slot 1",
+            &by_theirs,
+        );
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ mod luks;
 mod measure;
 mod plugging;
 mod wiping;
+mod work_queues;
 
 use std::time::Instant;
 
@@ -19,12 +20,13 @@ struct Group {
     measure: fn(&mut Figures) -> anyhow::Result<()>,
 }
 
-const GROUPS: [Group; 5] = [
+const GROUPS: [Group; 6] = [
     Group { names: &plugging::NAMES, measure: plugging::measure },
     Group { names: &durability::NAMES, measure: durability::measure },
     Group { names: &wiping::NAMES, measure: wiping::measure },
     Group { names: &changer::NAMES, measure: changer::measure },
     Group { names: &luks::NAMES, measure: luks::measure },
+    Group { names: &work_queues::NAMES, measure: work_queues::measure },
 ];
 
 /// Measures all figures whose name contains `filter`. A group that fails is reported with each of its
