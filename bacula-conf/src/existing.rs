@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 
+use crate::name::Name;
+use crate::origin::{Origin, inspect};
 use crate::resources::{Program, Resource, Set};
 use crate::secret::Password;
 use crate::site::Bacula;
@@ -19,6 +21,32 @@ pub struct ExistingPasswords {
     pub client: Option<Password>,
     /// Of the restricted console.
     pub console: Option<Password>,
+}
+
+/// Takes over what an installed configuration calls its Director, catalog and messages, where the description names
+/// something that is not there: the layouts `include` and `bareos` only add to what is installed.
+pub fn adopt_names(bacula: &mut Bacula, files: &[(PathBuf, String)]) {
+    // What was generated earlier is no word of the administrator's.
+    let files: Vec<_> = files.iter().filter(|(_, text)| inspect(text) == Origin::Foreign).cloned().collect();
+    let parsed: Vec<Option<Document>> = files.iter().map(|(_, text)| text.parse().ok()).collect();
+    let set = Set::new(&files, &parsed);
+    let adopt = |kind: &str, name: &mut Name| {
+        let mut all = set.all(Program::Director, kind).map(Resource::name).peekable();
+        let first = all.peek().copied();
+        if !all.any(|known| known == name.as_str())
+            && let Some(found) = first.and_then(|first| Name::new(first).ok())
+        {
+            *name = found;
+        }
+    };
+    adopt("Director", &mut bacula.director.name);
+    adopt("Catalog", &mut bacula.catalog.name);
+    adopt("Messages", &mut bacula.messages.jobs);
+    adopt("Client", &mut bacula.client.name);
+    let port = set.director().and_then(|director| director.text("DIRport").or_else(|| director.text("Port")));
+    if let Some(port) = port.and_then(|port| port.parse().ok()) {
+        bacula.director.port = port;
+    }
 }
 
 /// Finds the passwords in installed files, by the names that the site uses; files that can't be parsed are left out.
@@ -57,6 +85,20 @@ fn password(resource: Option<&Resource<'_>>) -> Option<Password> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_are_there_are_taken_over() {
+        let text = "Director { Name = pelican-dir; DIRport = 9191; Query File = /q }\nCatalog { Name = Main }\n\
+                    Messages { Name = Daemon }\nMessages { Name = Standard }\nClient { Name = pelican-fd }\n";
+        let mut bacula = Bacula::default();
+        adopt_names(&mut bacula, &[("/etc/bacula/bacula-dir.conf".into(), text.into())]);
+        assert_eq!((bacula.director.name.as_str(), bacula.director.port), ("pelican-dir", 9191));
+        assert_eq!((bacula.catalog.name.as_str(), bacula.messages.jobs.as_str()), ("Main", "Standard"));
+        assert_eq!(bacula.client.name.as_str(), "pelican-fd");
+        let mut untouched = Bacula::default();
+        adopt_names(&mut untouched, &[]);
+        assert_eq!(untouched, Bacula::default());
+    }
 
     #[test]
     fn finds_what_the_administrator_wrote() {

@@ -30,6 +30,8 @@ mod diagnostic;
 mod difference;
 mod existing;
 mod generate;
+mod host;
+mod includes;
 mod known;
 mod lexer;
 mod name;
@@ -51,11 +53,13 @@ mod tree;
 mod units;
 mod value;
 
-pub use check::{Finding, Severity, check, check_rotation};
+pub use check::{Finding, Severity, check, check_machine, check_rotation};
 pub use diagnostic::{ParseError, ParseErrorKind};
 pub use difference::difference;
-pub use existing::{ExistingPasswords, existing_passwords};
-pub use generate::{ChangerInput, GenerateError, GeneratedFile, Input, generate};
+pub use existing::{ExistingPasswords, adopt_names, existing_passwords};
+pub use generate::{ChangerInput, GenerateError, GeneratedFile, IncludeLine, Input, generate, include_lines};
+pub use host::{Account, Entry, Host, Mount};
+pub use includes::{Includes, follow};
 pub use known::{KnownDirective, known_directives};
 pub use lexer::{Word, WordKind};
 pub use name::{Address, MAX_LENGTH, Name, NameError};
@@ -66,7 +70,7 @@ pub use schedule::{Run, RunError};
 pub use secret::{Password, PasswordError, Passwords};
 pub use setting::Setting;
 pub use settings::{Settings, settings};
-pub use simulation::{Night, Outcome, Scenario, simulate};
+pub use simulation::{DriveOutcome, Night, Outcome, Scenario, simulate};
 pub use site::{
     Accounts, Autochanger, BackupJob, Bacula, Catalog, CatalogBackup, Client, Console, Director, Layout,
     Messages, Paths, Pool, Restore, Schedule, Storage, UpdateSlots,

@@ -244,8 +244,12 @@ struct Sources<'s, 'a> {
 
 impl<'a> Sources<'_, 'a> {
     fn find(&self, from: usize, include: &Include) -> Option<usize> {
-        let (named, from) = (include.path()?, self.paths.get(from)?);
-        self.paths.iter().position(|path| is_included(path, from, named))
+        let from = self.paths.get(from)?;
+        self.paths.iter().position(|path| match include.path() {
+            Some(named) => is_included(path, from, named),
+            // What a command printed goes by the name of the command.
+            None => *path == Path::new(include.raw()),
+        })
     }
 
     /// Collects what stands in a block, with what is included there.

@@ -43,10 +43,29 @@ pub struct Outcome {
     pub first_pruned_away: Option<Night>,
     /// On how many nights such history lay in the safe.
     pub nights_with_pruned_away: u32,
-    /// The most volumes in use on each drive on any night.
-    pub peak_volumes: Vec<u32>,
+    /// What becomes of each drive.
+    pub drives: Vec<DriveOutcome>,
     /// If machine and docked drive burn on the worst day after the first cycle: how many days are lost; `None` when
     /// nothing could be restored from the safe.
+    pub worst_loss_days: Option<u32>,
+}
+
+/// What becomes of one drive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct DriveOutcome {
+    /// The drive, from 1.
+    pub drive: u32,
+    /// The first night after which it had no volume left that was never used.
+    pub fills: Option<u32>,
+    /// The most volumes in use on any night.
+    pub peak_volumes: u32,
+    /// The first night on which history that lay in the safe was past its retention.
+    pub pruned_away: Option<u32>,
+    /// How many of the nights that can be restored at the end can't be without this drive.
+    pub nights_lost_with_it: u32,
+    /// If machine and docked drive burn and this one can't be read either, on the worst day after the first cycle: how
+    /// many days are lost; `None` when nothing could be restored.
     pub worst_loss_days: Option<u32>,
 }
 
@@ -106,6 +125,13 @@ pub fn simulate(scenario: &Scenario) -> Outcome {
     let mut drives: Vec<Drive> = (0..count).map(|_| Drive { used: Vec::new(), peak: 0, turn: 0 }).collect();
     let mut backups: Vec<Backup> = Vec::new();
     let mut outcome = Outcome { worst_loss_days: Some(0), ..Outcome::default() };
+    outcome.drives = (0..count)
+        .map(|index| DriveOutcome {
+            drive: number(index),
+            worst_loss_days: Some(0),
+            ..DriveOutcome::default()
+        })
+        .collect();
     let mut docked = 0;
     let swap_every = days(scenario.rotation.swap_every).max(1);
     for day in 0..scenario.days {
@@ -131,11 +157,25 @@ pub fn simulate(scenario: &Scenario) -> Outcome {
         }
         prunable_away(&drives, docked, day, retention, &mut outcome);
         if day >= swap_every.saturating_mul(scenario.rotation.drives) {
-            let loss = loss_without(&backups, docked);
-            outcome.worst_loss_days = outcome.worst_loss_days.and_then(|worst| Some(worst.max(loss?)));
+            let worse = |worst: Option<u32>, lost| {
+                worst.and_then(|worst| Some(worst.max(loss_without(&backups, docked, lost)?)))
+            };
+            outcome.worst_loss_days = worse(outcome.worst_loss_days, docked);
+            for (index, drive) in outcome.drives.iter_mut().enumerate() {
+                drive.worst_loss_days = worse(drive.worst_loss_days, index);
+            }
+        }
+        for (drive, known) in drives.iter().zip(&mut outcome.drives) {
+            if drive.used.len() >= usize::try_from(scenario.volumes_per_drive).unwrap_or(usize::MAX) {
+                known.fills.get_or_insert(day);
+            }
         }
     }
-    outcome.peak_volumes = drives.iter().map(|drive| u32::try_from(drive.peak).unwrap_or(u32::MAX)).collect();
+    let all = restorable(&backups, None);
+    for (index, (drive, known)) in drives.iter().zip(&mut outcome.drives).enumerate() {
+        known.peak_volumes = u32::try_from(drive.peak).unwrap_or(u32::MAX);
+        known.nights_lost_with_it = all - restorable(&backups, Some(index));
+    }
     outcome
 }
 
@@ -164,17 +204,22 @@ fn prunable_away(drives: &[Drive], docked: usize, day: u32, retention: u32, outc
         let oldest = drive.used.iter().find(|night| **night >= drive.turn);
         oldest.is_some_and(|night| day - *night >= retention)
     };
-    let found = drives.iter().enumerate().find(|(index, drive)| *index != docked && expired(drive));
-    if let Some((index, _)) = found {
-        outcome.nights_with_pruned_away += 1;
+    let mut found = false;
+    for (index, _) in drives.iter().enumerate().filter(|(index, drive)| *index != docked && expired(drive)) {
+        found = true;
         outcome.first_pruned_away.get_or_insert(Night { day, drive: number(index) });
+        if let Some(known) = outcome.drives.get_mut(index) {
+            known.pruned_away.get_or_insert(day);
+        }
     }
+    outcome.nights_with_pruned_away += u32::from(found);
 }
 
-/// How many days before the last night the newest state lies that can be restored without the docked drive: a full
+/// How many days before the last night the newest state lies that can be restored without two of the drives: a full
 /// backup and all that followed it up to there. `None` if there is none.
-fn loss_without(backups: &[Backup], docked: usize) -> Option<u32> {
-    let usable = |backup: &Backup| !backup.gone && backup.drive.is_some_and(|drive| drive != docked);
+fn loss_without(backups: &[Backup], docked: usize, lost: usize) -> Option<u32> {
+    let usable =
+        |backup: &Backup| !backup.gone && backup.drive.is_some_and(|drive| drive != docked && drive != lost);
     // Backwards from the newest night: a chain ends at its full backup, and breaks at a backup that is missing.
     let mut newest: Option<usize> = None;
     for (night, backup) in backups.iter().enumerate().rev() {
@@ -188,6 +233,18 @@ fn loss_without(backups: &[Backup], docked: usize) -> Option<u32> {
         }
     }
     None
+}
+
+/// How many nights can be restored, with all drives or without one.
+fn restorable(backups: &[Backup], lost: Option<usize>) -> u32 {
+    let mut chain = false;
+    let mut count = 0;
+    for backup in backups {
+        let usable = !backup.gone && backup.drive.is_some() && backup.drive != lost;
+        chain = usable && (backup.full || chain);
+        count += u32::from(chain);
+    }
+    count
 }
 
 fn volumes_needed(scenario: &Scenario, day: u32, full: bool) -> u32 {
@@ -211,7 +268,6 @@ fn number(index: usize) -> u32 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::time::{Duration, Instant};
 
     fn weekly(drives: u32, retention: Period) -> Scenario {
         Scenario {
@@ -264,7 +320,7 @@ mod tests {
         assert_eq!(simulate(&weekly(6, Period::weeks(7))).blocked, []);
         let outcome = simulate(&Scenario { growth_percent: 30, ..weekly(6, Period::weeks(7)) });
         assert!(outcome.blocked.first().is_some_and(|night| night.day > 42), "{:?}", outcome.blocked.first());
-        assert!(outcome.peak_volumes.iter().all(|peak| *peak <= 69));
+        assert!(outcome.drives.iter().all(|drive| drive.peak_volumes <= 69 && drive.fills.is_some()));
     }
 
     #[test]
@@ -276,10 +332,24 @@ mod tests {
     }
 
     #[test]
-    fn five_years_take_no_time() {
-        let start = Instant::now();
-        simulate(&weekly(12, Period::weeks(13)));
-        assert!(start.elapsed() < Duration::from_secs(2));
+    fn a_lost_drive_takes_its_own_nights_with_it() {
+        // A full backup a week, the day of the swap: each drive holds whole weeks.
+        let outcome = simulate(&Scenario { days: 42, ..weekly(6, Period::weeks(7)) });
+        assert!(outcome.drives.iter().all(|drive| drive.nights_lost_with_it == 7), "{:?}", outcome.drives);
+        // A full backup every second week: the drive that holds it takes the next one's nights as well.
+        let outcome = simulate(&Scenario { days: 42, full_every: 14, ..weekly(6, Period::weeks(7)) });
+        let lost: Vec<_> = outcome.drives.iter().map(|drive| drive.nights_lost_with_it).collect();
+        assert_eq!(lost, [14, 7, 14, 7, 14, 7]);
+        // The machine burns, and the newest drive in the safe can't be read: two weeks are lost in place of one.
+        let outcome = simulate(&weekly(6, Period::weeks(7)));
+        assert!(outcome.drives.iter().all(|drive| drive.worst_loss_days == Some(14)), "{:?}", outcome.drives);
+    }
+
+    #[test]
+    fn the_safe_is_pruned_drive_by_drive() {
+        let outcome = simulate(&weekly(6, Period::weeks(4)));
+        let days: Vec<_> = outcome.drives.iter().map(|drive| drive.pruned_away).collect();
+        assert_eq!(days, [Some(28), Some(35), Some(42), Some(49), Some(56), Some(63)]);
     }
 
     proptest! {

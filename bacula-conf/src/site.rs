@@ -18,6 +18,8 @@ pub enum Layout {
     Complete,
     /// Files to be included with one `@` line each by configurations that exist already.
     Include,
+    /// Files for Bareos's directories, beside those that its packages install; not tried with its daemons.
+    Bareos,
 }
 
 /// Everything about Bacula at a site; each table and each key has a default.
@@ -290,6 +292,39 @@ impl Default for Bacula {
             paths: Paths::default(),
             accounts: Accounts::default(),
         }
+    }
+}
+
+impl Bacula {
+    /// With Bareos's directories and accounts in the place of Bacula's defaults, where the layout is Bareos's.
+    #[must_use]
+    pub fn settled(mut self) -> Self {
+        if self.layout != Layout::Bareos {
+            return self;
+        }
+        let (usual, paths) = (Paths::default(), &mut self.paths);
+        let settle = |path: &mut PathBuf, usual: PathBuf, bareos: &str| {
+            if *path == usual {
+                *path = PathBuf::from(bareos);
+            }
+        };
+        settle(&mut paths.configuration, usual.configuration, "/etc/bareos");
+        settle(&mut paths.working, usual.working, "/var/lib/bareos");
+        settle(&mut paths.scripts, usual.scripts, "/usr/lib/bareos/scripts");
+        settle(&mut paths.plugins, usual.plugins, "/usr/lib/bareos/plugins");
+        settle(&mut paths.bconsole, usual.bconsole, "/usr/bin/bconsole");
+        settle(&mut paths.bsmtp, usual.bsmtp, "/usr/bin/bsmtp");
+        if self.accounts == Accounts::default() {
+            let bareos = || Name::known("bareos");
+            self.accounts = Accounts { user: bareos(), group: bareos(), storage_group: bareos() };
+        }
+        if self.client.name == Client::default().name {
+            self.client.name = Name::known("bareos-fd");
+        }
+        if self.director.name == Director::default().name {
+            self.director.name = Name::known("bareos-dir");
+        }
+        self
     }
 }
 

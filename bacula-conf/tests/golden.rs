@@ -51,6 +51,11 @@ fn include_with_two_drives() {
 }
 
 #[test]
+fn bareos() {
+    insta::assert_snapshot!(tree(&Bacula { layout: Layout::Bareos, ..Bacula::default() }));
+}
+
+#[test]
 fn what_is_generated_is_ours_and_parses_back_byte_for_byte() {
     for file in files(&Bacula::default()) {
         assert_eq!(inspect(&file.text), Origin::Ours, "{:?}", file.path);

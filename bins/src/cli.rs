@@ -3,7 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bacula_conf::{Period, Size};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::civil::Date;
+
+use crate::rotation::Holiday;
 
 /// Encrypted offsite backups on removable drives, for Bacula.
 #[derive(Debug, Parser)]
@@ -44,6 +48,8 @@ pub enum Command {
     Unlock(OnMagazine),
     /// Unmounts and locks a drive now; the next access unlocks it again.
     Lock(OnMagazine),
+    /// Plays years of backups and swaps through: when drives fill, what is recycled in the safe, what a loss costs.
+    Plan(Plan),
     /// Checks the whole setup and says what to mend.
     Doctor(Doctor),
     /// Works on key files.
@@ -201,13 +207,21 @@ pub enum Style {
 
 /// `offsite conf`
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches of the command line")]
 pub struct Conf {
     /// Writes below DIR in place of the system.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["check", "import"])]
     pub out: Option<PathBuf>,
-    /// Checks the configuration files below DIR against each other, and by Bacula's own programs.
-    #[arg(long, value_name = "DIR")]
-    pub check: Option<PathBuf>,
+    /// Checks the configuration files below DIR against each other, against the machine where DIR is the installed
+    /// configuration (as it is when DIR is left out), and by Bacula's own programs.
+    #[arg(long, value_name = "DIR", num_args = 0..=1)]
+    pub check: Option<Option<PathBuf>>,
+    /// Runs the commands of `@|command` includes; without this they are never run, and what they print isn't checked.
+    #[arg(long, requires = "check")]
+    pub run_includes: bool,
+    /// With the layout "include": adds the one line that Bacula's own files need; without this it is only shown.
+    #[arg(long, conflicts_with_all = ["check", "import"])]
+    pub add_includes: bool,
     /// Takes over a site that runs vchanger: extends site.toml by its changer and its plugged drives, and keeps the
     /// slots of their volumes. Stop bacula-sd before.
     #[arg(long, value_name = "VCHANGER_CONF", conflicts_with = "check")]
@@ -265,6 +279,50 @@ pub struct OnMagazine {
     /// The sticker (or a UUID, or the serial).
     pub magazine: String,
     /// Prints JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `offsite plan`; what isn't given is taken from `[rotation]` and `[bacula]` of site.toml.
+#[derive(Debug, Args)]
+pub struct Plan {
+    /// How many drives take turns.
+    #[arg(long, value_name = "N")]
+    pub drives: Option<u32>,
+    /// How long a drive stays in the dock, e.g. '1 week'.
+    #[arg(long, value_name = "PERIOD")]
+    pub swap_every: Option<Period>,
+    /// How long the pool keeps a volume, e.g. '7 weeks'.
+    #[arg(long, value_name = "PERIOD")]
+    pub retention: Option<Period>,
+    /// What one drive holds, e.g. '750 GB'.
+    #[arg(long, value_name = "SIZE")]
+    pub drive_size: Option<Size>,
+    /// How many volumes lie on a drive; as many as fit unless given.
+    #[arg(long, value_name = "N")]
+    pub volumes: Option<u32>,
+    /// What a full backup takes today.
+    #[arg(long, value_name = "SIZE")]
+    pub full: Option<Size>,
+    /// What an incremental backup takes today.
+    #[arg(long, value_name = "SIZE")]
+    pub incremental: Option<Size>,
+    /// Days between two full backups.
+    #[arg(long, value_name = "DAYS")]
+    pub full_every: Option<u32>,
+    /// By how many percent the backups grow in a year.
+    #[arg(long, value_name = "PERCENT")]
+    pub growth: Option<u32>,
+    /// Days on which nobody swaps drives: 2026-12-24, or 2026-12-24..2027-01-06.
+    #[arg(long = "holiday", value_name = "DAYS")]
+    pub holidays: Vec<Holiday>,
+    /// The first day; today unless given.
+    #[arg(long, value_name = "DATE")]
+    pub start: Option<Date>,
+    /// How many years to play through.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub years: u32,
+    /// Prints JSON; the form is versioned.
     #[arg(long)]
     pub json: bool,
 }

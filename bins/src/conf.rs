@@ -1,7 +1,9 @@
 //! `offsite conf`: everything that other programs read, generated from site.toml.
 
-mod check;
+pub(crate) mod check;
 mod import;
+mod include;
+mod machine;
 mod plan;
 mod stock;
 
@@ -9,7 +11,7 @@ use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
-use bacula_conf::{ChangerInput, GeneratedFile, Input, Name, Origin};
+use bacula_conf::{Bacula, ChangerInput, GeneratedFile, Input, Layout, Name, Origin, Passwords};
 use serde::Serialize;
 
 use crate::cli::{Conf, Style};
@@ -29,7 +31,7 @@ struct Written<'a> {
 /// Runs `offsite conf`.
 pub fn run(root: &Root, options: &Conf) -> Result<(), Failure> {
     if let Some(directory) = &options.check {
-        return check::run(directory, options.json);
+        return check::run(root, directory.as_deref(), options);
     }
     if let Some(config) = &options.import {
         return import::run(root, config, options);
@@ -47,10 +49,18 @@ pub fn run(root: &Root, options: &Conf) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Refused, format!("{first} was edited or made by someone else; nothing was written"))
             .hint("take the change into site.toml, or let it be replaced (the old file is kept): offsite conf --replace"));
     }
+    let lines =
+        if options.style.is_none() { include::pending(&site.bacula, &target.directory)? } else { Vec::new() };
     if options.dry_run {
         print!("{}", plan.differences());
+        for line in &lines {
+            print!("{}", line.difference());
+        }
     } else {
         plan.apply(target.owners)?;
+        if options.add_includes {
+            lines.iter().try_for_each(include::Pending::add)?;
+        }
         if target.owners && options.style.is_none() {
             working_directories(&site)?;
         }
@@ -64,6 +74,17 @@ pub fn run(root: &Root, options: &Conf) -> Result<(), Failure> {
     }
     for file in plan.files() {
         println!("{:9} {}", file.action.word(options.dry_run), file.path.display());
+    }
+    for line in &lines {
+        let file = line.path.display();
+        if options.add_includes && !options.dry_run {
+            println!("{:9} {file}: {}", "extended", line.line);
+        } else {
+            println!(
+                "{:9} {file} lacks this line (offsite conf --add-includes adds it):\n          {}",
+                "open", line.line
+            );
+        }
     }
     if let Some(style) = options.style {
         println!("next: {}", stock::next_steps(&site, style));
@@ -124,9 +145,28 @@ pub fn files(root: &Root, site: &Site) -> Result<Vec<GeneratedFile>, Failure> {
     let magazines = site.magazines.iter().map(|m| site.mount_point(m)).collect();
     let changer =
         ChangerInput { storage_name, work_dir: site.changer.work_dir(), ..ChangerInput::new(magazines) };
-    let passwords = passwords::load(root)?;
-    let input = Input { source, bacula: &site.bacula, passwords: &passwords, changer: &changer };
+    let mut passwords = passwords::load(root)?;
+    let mut bacula = site.bacula.clone();
+    if bacula.layout != Layout::Complete {
+        take_over(root, &mut bacula, &mut passwords)?;
+    }
+    let input = Input { source, bacula: &bacula, passwords: &passwords, changer: &changer };
     bacula_conf::generate(&input).map_err(|error| wrong(&error))
+}
+
+/// What is installed already keeps its names and passwords; what is generated fits in.
+fn take_over(root: &Root, bacula: &mut Bacula, passwords: &mut Passwords) -> Result<(), Failure> {
+    let directory = root.join(&bacula.paths.configuration);
+    if !directory.is_dir() {
+        return Ok(());
+    }
+    let installed = check::read(root, &directory, false)?;
+    bacula_conf::adopt_names(bacula, &installed.files);
+    let found = bacula_conf::existing_passwords(bacula, &installed.files);
+    if let Some(storage) = found.storage {
+        passwords.storage = storage;
+    }
+    Ok(())
 }
 
 /// Where the files go, and whether they get their owners.

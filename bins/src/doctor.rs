@@ -92,6 +92,7 @@ fn examine(root: &Root) -> Vec<Finding> {
         let key = key::load(&key_file).and_then(|key| check_fingerprint(&site, key.fingerprint()));
         findings.check("the key file can be used, by root alone", key);
         generated(root, &site, &mut findings);
+        bacula(root, &site, &mut findings);
         drives(root, &site, &mut findings);
     }
     programs(&mut findings);
@@ -134,6 +135,29 @@ fn generated(root: &Root, site: &Site, findings: &mut Findings) {
                 findings.bad(Grade::Error, format!("{shown} is missing or can't be read"), "offsite conf");
             }
         }
+    }
+}
+
+/// Bacula's configuration as it is installed: against itself, the rotation of the drives, and this machine.
+fn bacula(root: &Root, site: &Site, findings: &mut Findings) {
+    let directory = root.join(&site.bacula.paths.configuration);
+    let Ok(checked) = conf::check::examine(root, &directory, Some(site), false) else {
+        return; // that nothing is installed was said above
+    };
+    if checked.findings.is_empty() {
+        findings.ok(format!(
+            "Bacula's configuration in {} agrees with itself and the rotation",
+            directory.display()
+        ));
+    }
+    for finding in checked.findings {
+        let grade =
+            if finding.severity == bacula_conf::Severity::Error { Grade::Error } else { Grade::Warning };
+        findings.bad(
+            grade,
+            format!("{}:{}: {}", finding.file.display(), finding.line, finding.message),
+            finding.remedy,
+        );
     }
 }
 

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::{Exit, Failure};
 use crate::paths::Root;
+use crate::rotation::Rotation;
 
 /// The site as `site.toml` describes it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -44,6 +45,9 @@ pub struct Site {
     /// Bacula's daemons, pool, schedule and jobs.
     #[serde(default)]
     pub bacula: Bacula,
+    /// How the drives take turns.
+    #[serde(default)]
+    pub rotation: Rotation,
     /// The enrolled drives, in the order of their enrolment.
     #[serde(default, rename = "magazine")]
     pub magazines: Vec<Magazine>,
@@ -141,7 +145,7 @@ impl Site {
 
     /// Parses and checks the text of a `site.toml`; `path` is named in errors.
     pub fn parse(text: &str, path: &Path) -> Result<Self, Failure> {
-        let site: Self = toml::from_str(text).map_err(|error| {
+        let mut site: Self = toml::from_str(text).map_err(|error| {
             let place = error.span().map(|span| place(text, span.start)).unwrap_or_default();
             let message = error.message().to_owned();
             let failure = Failure::new(Exit::Usage, format!("{}{place}: {message}", path.display()));
@@ -150,6 +154,7 @@ impl Site {
                 None => failure,
             }
         })?;
+        site.bacula = site.bacula.settled();
         site.validate().map_err(|(message, hint)| {
             Failure::new(Exit::Usage, format!("{}: {message}", path.display())).hint(hint)
         })?;

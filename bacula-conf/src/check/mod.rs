@@ -1,12 +1,15 @@
 //! What Bacula's own `-t` lets pass, and what it explains badly.
 
+mod apparmor;
 mod changer;
 mod directives;
 mod jobs;
 mod lines;
+mod machine;
 mod names;
 mod passwords;
 mod pools;
+mod unit;
 
 use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
@@ -14,6 +17,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::diagnostic::{self, ParseError};
+use crate::host::Host;
 use crate::resources::{Resource, Set};
 use crate::rotation::Rotation;
 use crate::text::{Position, Span};
@@ -103,6 +107,18 @@ pub fn check(files: &[(PathBuf, String)]) -> Vec<Finding> {
     sorted(findings)
 }
 
+/// Checks what the configuration asks of the machine: paths with the rights that the daemons need, room for volumes,
+/// and that neither systemd nor AppArmor forbids the changer its work.
+///
+/// Findings may be in files that were not given, such as a unit of systemd's.
+pub fn check_machine(files: &[(PathBuf, String)], host: &dyn Host) -> Vec<Finding> {
+    let (parsed, _) = parse(files);
+    let set = Set::new(files, &parsed);
+    let mut report = Report { files, findings: Vec::new() };
+    machine::check(&set, host, &mut report);
+    sorted(report.findings)
+}
+
 /// Checks that the pools of the changer keep their volumes longer than the drives are on their way.
 pub fn check_rotation(files: &[(PathBuf, String)], rotation: &Rotation) -> Vec<Finding> {
     let (parsed, _) = parse(files);
@@ -146,7 +162,7 @@ fn document(text: &str) -> Result<Document, ParseError> {
     changer::modern_keys(text).map_or_else(|| text.parse(), |text| text.parse())
 }
 
-fn finding(
+pub(crate) fn finding(
     check: &'static str,
     severity: Severity,
     path: &Path,

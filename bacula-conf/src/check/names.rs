@@ -61,7 +61,7 @@ fn unread(set: &Set<'_>, report: &mut Report<'_>) {
                 "check it together with this file; Bacula does not start if it is not there",
             ),
             None => report.warning(
-                "include",
+                "include-command",
                 place,
                 "what this command prints is not checked; the command was not run",
                 "check its output together with this file",

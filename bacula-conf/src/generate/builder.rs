@@ -122,6 +122,11 @@ impl Resource {
         self
     }
 
+    /// Goes on with what the closure adds, where a condition holds.
+    pub(super) fn when(self, condition: bool, add: impl FnOnce(Self) -> Self) -> Self {
+        if condition { add(self) } else { self }
+    }
+
     /// Goes on with what the closure adds, if there is something to add.
     pub(super) fn with_some<T>(self, value: Option<T>, add: impl FnOnce(Self, T) -> Self) -> Self {
         match value {
@@ -139,6 +144,12 @@ impl Resource {
             }
         }
         self
+    }
+
+    /// The type and the name, e.g. `Pool` and `Weekly`.
+    pub(super) fn kind_and_name(&self) -> (String, String) {
+        let (kind, name) = self.label.split_once(' ').unwrap_or((self.label.as_str(), ""));
+        (kind.to_owned(), name.to_owned())
     }
 
     pub(super) fn finish(self) -> Result<Block, GenerateError> {

@@ -105,7 +105,7 @@ fn client(input: &Input<'_>) -> Resource {
         .number("Maximum Concurrent Jobs", input.bacula.director.maximum_concurrent_jobs)
 }
 
-fn storage(input: &Input<'_>) -> Resource {
+pub(super) fn storage(input: &Input<'_>) -> Resource {
     let (storage, changer) = (&input.bacula.storage, &input.bacula.autochanger);
     Resource::new("Storage", &input.changer.storage_name)
         .address("Address", &storage.address)
@@ -117,7 +117,7 @@ fn storage(input: &Input<'_>) -> Resource {
         .number("Maximum Concurrent Jobs", changer.drives)
 }
 
-fn pool(input: &Input<'_>) -> Resource {
+pub(super) fn pool(input: &Input<'_>) -> Resource {
     let pool = &input.bacula.pool;
     Resource::new("Pool", &pool.name)
         .keyword("Pool Type", "Backup")
@@ -130,7 +130,7 @@ fn pool(input: &Input<'_>) -> Resource {
         .number("Maximum Volume Bytes", pool.maximum_volume_bytes.as_bytes())
 }
 
-fn schedule(input: &Input<'_>) -> Resource {
+pub(super) fn schedule(input: &Input<'_>) -> Resource {
     let schedule = &input.bacula.schedule;
     schedule
         .runs
@@ -142,7 +142,7 @@ fn file_set_name(job: &BackupJob) -> String {
     format!("{}-files", job.name)
 }
 
-fn files_of(job: &BackupJob) -> Resource {
+pub(super) fn files_of(job: &BackupJob) -> Resource {
     let options = Resource::group("Options")
         .keyword("Signature", "SHA1")
         .yes_no("One FS", job.one_filesystem)
@@ -172,7 +172,7 @@ fn job(input: &Input<'_>, name: &str, kind: &'static str, client: &str, files: &
         .text("Messages", &bacula.messages.jobs)
 }
 
-fn backup(input: &Input<'_>, backup: &BackupJob) -> Resource {
+pub(super) fn backup(input: &Input<'_>, backup: &BackupJob) -> Resource {
     let bacula = input.bacula;
     let resource = job(input, &backup.name, "Backup", &bacula.client.name, &file_set_name(backup))
         .keyword("Level", "Incremental")
@@ -216,7 +216,7 @@ fn catalog_backup(input: &Input<'_>) -> [Resource; 2] {
 }
 
 /// The Admin job, and the client and set of files that Bacula demands for it: `None` is no keyword.
-fn update_slots(input: &Input<'_>) -> [Resource; 3] {
+pub(super) fn update_slots(input: &Input<'_>) -> [Resource; 3] {
     let bacula = input.bacula;
     let admin = &bacula.update_slots;
     let client = Resource::new("Client", &admin.placeholder)
@@ -242,7 +242,7 @@ fn update_slots(input: &Input<'_>) -> [Resource; 3] {
     [client, files, job]
 }
 
-fn console(input: &Input<'_>) -> Resource {
+pub(super) fn console(input: &Input<'_>) -> Resource {
     let all = "*all*";
     Resource::new("Console", &input.bacula.console.name)
         .password(&input.passwords.console)

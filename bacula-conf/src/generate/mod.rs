@@ -1,5 +1,6 @@
 //! From the description of a site to the files of Bacula and of the changer.
 
+mod bareos;
 mod builder;
 mod changer;
 mod client;
@@ -12,11 +13,12 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::diagnostic::ParseError;
 use crate::name::{MAX_LENGTH, Name};
 use crate::origin;
 use crate::secret::Passwords;
 use crate::site::{Bacula, Layout};
-use crate::tree::Document;
+use crate::tree::{Document, Include};
 use crate::value::ValueError;
 
 /// The most virtual drives that are generated.
@@ -227,6 +229,8 @@ pub enum GenerateError {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn generate(input: &Input<'_>) -> Result<Vec<GeneratedFile>, GenerateError> {
+    let bacula = input.bacula.clone().settled();
+    let input = &Input { bacula: &bacula, ..*input };
     validate(input)?;
     let paths = &input.bacula.paths;
     let accounts = &input.bacula.accounts;
@@ -264,17 +268,15 @@ pub fn generate(input: &Input<'_>) -> Result<Vec<GeneratedFile>, GenerateError> 
                 &[],
             ));
         }
+        Layout::Bareos => files.extend(bareos::files(input)?),
         Layout::Include => {
-            for (own, whole, document) in [
-                ("offsite-dir.conf", "bacula-dir.conf", director::include(input)?),
-                ("offsite-sd.conf", "bacula-sd.conf", storage::include(input)?),
-            ] {
-                let path = configuration(own);
+            let documents = [director::include(input)?, storage::include(input)?];
+            for (line, document) in include_lines(input.bacula).into_iter().zip(documents) {
                 let notes = [
-                    format!("To use it, add this one line to {}:", configuration(whole).display()),
-                    format!("  @{}", path.display()),
+                    format!("To use it, add this one line to {}:", line.file.display()),
+                    format!("  {}", line.line()),
                 ];
-                files.push(file(input, path, ("root", bacula), &document, &notes));
+                files.push(file(input, line.includes, ("root", bacula), &document, &notes));
             }
         }
     }
@@ -290,6 +292,49 @@ pub fn generate(input: &Input<'_>) -> Result<Vec<GeneratedFile>, GenerateError> 
         });
     }
     Ok(files)
+}
+
+/// The one line that an installed file needs to take part in what was generated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct IncludeLine {
+    /// The administrator's file.
+    pub file: PathBuf,
+    /// The generated file that it has to include.
+    pub includes: PathBuf,
+}
+
+impl IncludeLine {
+    /// The line, without its end.
+    pub fn line(&self) -> String {
+        format!("@{}", self.includes.display())
+    }
+
+    /// The administrator's text with the line behind it, or `None` if the file is included already.
+    ///
+    /// # Errors
+    /// The text can't be parsed, so nobody can tell what a further line would mean.
+    pub fn add(&self, text: &str) -> Result<Option<String>, ParseError> {
+        let document: Document = text.parse()?;
+        let named = |include: &Include| include.path().is_some_and(|path| Path::new(path) == self.includes);
+        if document.includes().any(named) {
+            return Ok(None);
+        }
+        // Bacula refuses a file that ends within a line.
+        let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+        Ok(Some(format!("{text}{end}{}\n", self.line())))
+    }
+}
+
+/// The lines that the layout `include` needs in installed files; none for the other layouts.
+pub fn include_lines(bacula: &Bacula) -> Vec<IncludeLine> {
+    if bacula.layout != Layout::Include {
+        return Vec::new();
+    }
+    let configuration = &bacula.paths.configuration;
+    let line =
+        |whole, own| IncludeLine { file: configuration.join(whole), includes: configuration.join(own) };
+    vec![line("bacula-dir.conf", "offsite-dir.conf"), line("bacula-sd.conf", "offsite-sd.conf")]
 }
 
 fn file(
@@ -319,7 +364,7 @@ fn validate(input: &Input<'_>) -> Result<(), GenerateError> {
     if bacula.schedule.runs.is_empty() {
         return Err(GenerateError::Empty { what: "the schedule", key: "bacula.schedule.runs" });
     }
-    if bacula.layout != Layout::Complete {
+    if bacula.layout == Layout::Include {
         return Ok(());
     }
     let mut names = vec![&bacula.update_slots.name, &bacula.restore.name];

@@ -2,6 +2,7 @@
 
 use crate::generate::builder::{Resource, document};
 use crate::generate::{GenerateError, Input, plain_command_path};
+use crate::site::Layout;
 use crate::tree::Document;
 
 pub(super) fn complete(input: &Input<'_>) -> Result<Document, GenerateError> {
@@ -25,7 +26,7 @@ pub(super) fn include(input: &Input<'_>) -> Result<Document, GenerateError> {
     document(changer(input)?)
 }
 
-fn changer(input: &Input<'_>) -> Result<Vec<Resource>, GenerateError> {
+pub(super) fn changer(input: &Input<'_>) -> Result<Vec<Resource>, GenerateError> {
     let settings = &input.bacula.autochanger;
     let names: Vec<String> =
         (1..=settings.drives).map(|drive| format!("{}-{drive}", settings.drive_prefix)).collect();
@@ -46,8 +47,9 @@ fn changer(input: &Input<'_>) -> Result<Vec<Resource>, GenerateError> {
                 .no("Label Media")
                 .yes("Random Access")
                 .yes("Removable Media")
-                // A job counts as done only when its data is on the drive, which may be pulled the next moment.
-                .yes("Sync On Close")
+                // A job counts as done only when its data is on the drive, which may be pulled the next moment. Bareos
+                // does not know the directive; there the daemon flushes what was written.
+                .when(input.bacula.layout != Layout::Bareos, |device| device.yes("Sync On Close"))
                 .yes("Automatic Mount")
                 .no("Always Open")
                 .number("Maximum Concurrent Jobs", 1_u32)

@@ -6,7 +6,8 @@ use clap::Parser as _;
 use offsite::cli::{Cli, Command};
 use offsite::paths::Root;
 use offsite::{
-    adopt, conf, control, doctor, eject, failure, generate, identify, init, key, luks, prepare, status, wipe,
+    adopt, conf, control, doctor, eject, failure, generate, identify, init, key, luks, plan, prepare, status,
+    wipe,
 };
 
 fn main() -> ExitCode {
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         Command::Eject(options) => eject::run(&root, &options),
         Command::Unlock(options) => control::ask(&root, control::Verb::Unlock, &options),
         Command::Lock(options) => control::ask(&root, control::Verb::Lock, &options),
+        Command::Plan(options) => plan::run(&root, &options),
         Command::Doctor(options) => doctor::run(&root, &options),
         Command::Key(options) => key::run(&root, &options),
         Command::Luks(options) => luks::run(&root, &options),
