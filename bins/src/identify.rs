@@ -47,6 +47,9 @@ fn print(identity: &Identity) {
     }
     println!("    size      {} ({} bytes)", confirm::size(identity.size_bytes), identity.size_bytes);
     println!("    holds     {}", identity.contents);
+    if identity.removable == Some(true) {
+        println!("    medium    removable");
+    }
     if identity.refusals.is_empty() {
         println!("    use       may be used; confirm with --yes-destroy {}", identity.id);
     }

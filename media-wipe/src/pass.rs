@@ -2,6 +2,12 @@
 //!
 //! Every thread makes its own bytes, so that generating overlaps with the requests of the others, and memory
 //! stays at one chunk for each thread whatever the size of the device.
+//!
+//! Threads, not io_uring: with requests of 1 MiB it makes no difference that counts. Measured with the same stream into loop devices on
+//! two cores, medians of nine interleaved rounds on a busy machine: with eight requests in flight 1.46 GB/s by threads
+//! and 1.29 by two rings over tmpfs, 0.75 and 0.73 over a disk; with four, 1.06 and 1.07, 0.47 and 0.59; 0.15 to 0.25 s of processor
+//! time for a gigabyte in every case. A ring would bring unsafe code and fail where administrators
+//! and containers forbid it (`kernel.io_uring_disabled`).
 
 use std::collections::BTreeSet;
 use std::io;
