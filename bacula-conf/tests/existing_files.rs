@@ -3,14 +3,14 @@
 use std::fs;
 use std::path::Path;
 
-use bacula_conf::Document;
+use bacula_conf::{Document, check, settings};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 fn main() {
     let arguments = Arguments::from_args();
     let mut trials = Vec::new();
     for file in ["bacula-dir.conf", "bacula-sd.conf", "bacula-fd.conf", "bconsole.conf"] {
-        let name = format!("installed_{file}_comes_back_byte_for_byte");
+        let name = format!("installed_{file}_comes_back_and_is_understood");
         let path = Path::new("/etc/bacula").join(file);
         trials.push(match fs::read_to_string(&path) {
             Ok(text) => Trial::test(name, move || comes_back(&path, &text)),
@@ -29,5 +29,15 @@ fn comes_back(path: &Path, text: &str) -> Result<(), Failed> {
     if document.blocks().next().is_none() || document.to_string() != text {
         return Err(format!("{} was read as something else", path.display()).into());
     }
-    Ok(())
+    let files = [(path.to_owned(), text.to_owned())];
+    let all = settings(&files);
+    let unknown: Vec<_> = all.iter().flat_map(|settings| &settings.unknown).collect();
+    if all.len() != document.blocks().count() || !unknown.is_empty() {
+        return Err(format!("{}: {} resources, unknown: {unknown:?}", path.display(), all.len()).into());
+    }
+    let strange = ["bad-value", "missing-directive", "set-twice", "other-version", "shell-path"];
+    match check(&files).into_iter().find(|finding| strange.contains(&finding.check)) {
+        None => Ok(()),
+        Some(finding) => Err(finding.to_string().into()),
+    }
 }

@@ -13,13 +13,16 @@ use std::process::{Command, Output};
 
 use bacula_conf::{
     Bacula, Block, ChangerInput, Document, Input, KnownDirective, Layout, Password, Passwords, Period,
-    Program, Size, WordKind, generate, known_directives,
+    Program, Size, WordKind, adopt_names, existing_passwords, generate, include_lines, known_directives,
 };
 use libtest_mimic::{Arguments, Failed, Trial};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use serde_json::Value as Json;
 use tempfile::TempDir;
+
+/// Where the packages install their files.
+const STOCK: &str = "/etc/bacula";
 
 const TABLES: &str = "/usr/share/bacula-director/make_sqlite3_tables";
 
@@ -35,6 +38,11 @@ fn main() {
             || accepted(&everything()),
         ),
         trial("include_is_accepted", &["bacula-dir", "bacula-sd", "bconsole"], include_is_accepted),
+        stock(trial(
+            "include_into_the_packages_own_files_is_accepted",
+            &["bacula-dir", "bacula-sd", "bconsole", "bdirjson"],
+            include_into_stock_files,
+        )),
         trial("names_at_the_limit_are_accepted", &["bacula-sd"], limits),
     ];
     trials.push(trial("bsdjson_reads_any_value_as_we_do", &["bsdjson"], any_value));
@@ -71,6 +79,17 @@ fn trial(name: &str, programs: &[&str], test: impl FnOnce() -> Result<(), Failed
         Some(missing) => {
             Trial::test(name, test).with_kind(format!("no {missing} here")).with_ignored_flag(true)
         }
+    }
+}
+
+/// A test of the files that the packages installed, which only root and Bacula may read.
+fn stock(trial: Trial) -> Trial {
+    match ["bacula-dir.conf", "bacula-sd.conf"]
+        .into_iter()
+        .find(|file| fs::read(Path::new(STOCK).join(file)).is_err())
+    {
+        None => trial,
+        Some(file) => trial.with_kind(format!("can't read {STOCK}/{file}")).with_ignored_flag(true),
     }
 }
 
@@ -201,6 +220,63 @@ fn include_is_accepted() -> Result<(), Failed> {
     installed.test("bacula-dir", "bacula-dir.conf")?;
     installed.test("bacula-sd", "bacula-sd.conf")?;
     installed.test("bconsole", "bconsole-offsite.conf")
+}
+
+/// What the packages installed gets one line a file; names and passwords are taken over from there.
+fn include_into_stock_files() -> Result<(), Failed> {
+    let root = TempDir::new()?;
+    let mut files = Vec::new();
+    for file in ["bacula-dir.conf", "bacula-sd.conf", "bacula-fd.conf", "bconsole.conf"] {
+        let text = fs::read_to_string(Path::new(STOCK).join(file))?;
+        // The catalog that -t opens lies in the working directory.
+        let text = text.replace("\"/var/lib/bacula\"", &format!("\"{}\"", root.path().display()));
+        files.push((root.path().join(file), text));
+    }
+    let mut bacula = Bacula { layout: Layout::Include, ..Bacula::default() };
+    root.path().clone_into(&mut bacula.paths.configuration);
+    adopt_names(&mut bacula, &files);
+    let found = existing_passwords(&bacula, &files);
+    let storage = found.storage.ok_or("the storage daemon's password was not found")?;
+    let other = |text: &str| Password::new(text).expect("a good password");
+    let passwords = Passwords { director: other("d"), storage, client: other("c"), console: other("o") };
+    let mut changer = ChangerInput::new(vec!["/mnt/offsite/one".into()]);
+    changer.config_path = root.path().join("vchanger.conf");
+    let source = Path::new("/etc/offsite/site.toml");
+    for file in generate(&Input { source, bacula: &bacula, passwords: &passwords, changer: &changer })? {
+        fs::write(&file.path, file.text)?;
+    }
+    for (path, text) in &mut files {
+        let before = text.clone();
+        for line in include_lines(&bacula).iter().filter(|line| line.file == *path) {
+            *text = line.add(text)?.ok_or("the line was there already")?;
+            assert_eq!(line.add(text)?, None, "a second time changes nothing");
+            assert_eq!(*text, format!("{before}{}\n", line.line()), "nothing else changes");
+        }
+        fs::write(path, text)?;
+    }
+    let installed = Installed { root };
+    installed.make_catalog();
+    installed.test("bacula-dir", "bacula-dir.conf")?;
+    installed.test("bacula-sd", "bacula-sd.conf")?;
+    installed.test("bconsole", "bconsole-offsite.conf")?;
+    let output = Command::new(sbin("bdirjson")).arg("-c").arg(installed.path("bacula-dir.conf")).output()?;
+    let theirs: Json = serde_json::from_slice(&output.stdout)?;
+    let has = |kind: &str, name: &str| {
+        theirs
+            .as_array()
+            .into_iter()
+            .flatten()
+            .any(|entry| entry.get(kind).is_some_and(|one| one["Name"] == name))
+    };
+    if has("Storage", "c0")
+        && has("Pool", "Offsite-eSATA")
+        && has("Job", "UpdateSlots")
+        && has("Console", "offsite")
+    {
+        Ok(())
+    } else {
+        Err(format!("the Director knows nothing of what was included: {theirs}").into())
+    }
 }
 
 /// A changer command of 127 bytes is taken by Bacula, so ours refuses no more than it has to.

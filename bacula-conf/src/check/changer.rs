@@ -43,6 +43,7 @@ pub(super) fn check(set: &Set<'_>, report: &mut Report<'_>) {
         command(changer, report);
         long_enough(changer, &drives, report);
         nobody_tells(set, changer, report);
+        console_rights(set, report);
         for (file, config) in &set.changers {
             let named = changer.text("Changer Device").unwrap_or("");
             if set.paths.get(*file).is_some_and(|path| is_file(path, named)) {
@@ -208,6 +209,38 @@ fn nobody_tells(set: &Set<'_>, changer: &Resource<'_>, report: &mut Report<'_>) 
             format!("{} tells the Director nothing: `update slots` of a job leaves all volumes of the last drive that was pulled marked as present, and a restore from one ends at once", changer.name()),
             "let the changer call bconsole: set `bconsole` and `bconsole config`",
         );
+    }
+}
+
+/// What a changer says in the console: which volumes are there, new labels, and that a waiting job may go on.
+const CONSOLE_COMMANDS: [&str; 3] = ["update", "label", "mount"];
+
+/// The console that a changer uses has to be allowed what the changer does there.
+fn console_rights(set: &Set<'_>, report: &mut Report<'_>) {
+    let files: Vec<&str> =
+        set.changers.iter().filter_map(|(_, config)| config.text("bconsole config")).collect();
+    for console in set.all(Program::Console, "Console") {
+        let used =
+            set.paths.get(console.file).is_some_and(|path| files.iter().any(|file| is_file(path, file)));
+        let Some(allowed) = set.named(Program::Director, "Console", console.name()).filter(|_| used) else {
+            continue;
+        };
+        let commands: Vec<&str> = allowed.list("CommandACL").collect();
+        let may =
+            |command: &&str| commands.iter().any(|one| one.eq_ignore_ascii_case(command) || *one == "*all*");
+        let lacking: Vec<&str> = CONSOLE_COMMANDS.into_iter().filter(|command| !may(command)).collect();
+        if !lacking.is_empty() {
+            report.error(
+                "console-acl",
+                Place::value(allowed, "CommandACL"),
+                format!(
+                    "the changer's console {} may not {}: the catalog does not follow the drives",
+                    console.name(),
+                    lacking.join(", ")
+                ),
+                format!("add {} to its CommandACL", lacking.join(", ")),
+            );
+        }
     }
 }
 

@@ -35,6 +35,9 @@ pub(super) fn check(set: &Set<'_>, report: &mut Report<'_>) {
 }
 
 pub(super) fn check_rotation(set: &Set<'_>, rotation: &Rotation, report: &mut Report<'_>) {
+    if changer_pools(set).next().is_some() {
+        job_retention(set, rotation, report);
+    }
     for pool in changer_pools(set) {
         let retention = match pool.directive("Volume Retention") {
             None => RETENTION,
@@ -72,6 +75,44 @@ pub(super) fn check_rotation(set: &Set<'_>, rotation: &Rotation, report: &mut Re
                     rotation.slack
                 ),
                 remedy,
+            );
+        }
+    }
+}
+
+/// Bacula's defaults for a client that says nothing (`src/dird/dird_conf.c`).
+const JOB_RETENTION: Period = Period::days(180);
+
+/// A volume whose jobs have all been pruned is as good as empty, whatever its own retention says.
+fn job_retention(set: &Set<'_>, rotation: &Rotation, report: &mut Report<'_>) {
+    let cycle = rotation.cycle();
+    for client in set.all(Program::Director, "Client") {
+        let off = |text: &str| matches!(text.to_ascii_lowercase().as_str(), "no" | "false");
+        let used = set.all(Program::Director, "Job").any(|job| {
+            set.job_text(job, "Type").is_some_and(|kind| kind.eq_ignore_ascii_case("Backup"))
+                && set.job_text(job, "Client") == Some(client.name())
+        });
+        if !used || client.text("AutoPrune").is_some_and(off) {
+            continue;
+        }
+        let retention = match client.directive("Job Retention") {
+            None => JOB_RETENTION,
+            Some(directive) => match Period::from_bacula(&directive.value().line()) {
+                Some(period) => period,
+                None => continue,
+            },
+        };
+        if retention < cycle {
+            report.error(
+                "job-retention",
+                Place::value(client, "Job Retention"),
+                format!(
+                    "jobs of client {} are forgotten after {retention}, but {} drives swapped every {} make a cycle of {cycle}: volumes in the safe are emptied with their jobs",
+                    client.name(),
+                    rotation.drives,
+                    rotation.swap_every
+                ),
+                format!("set `Job Retention = {}` or longer", rotation.minimum_retention()),
             );
         }
     }

@@ -2,6 +2,7 @@
 //! what is reported is the median.
 
 mod changer;
+mod configuration;
 mod durability;
 mod figures;
 mod luks;
@@ -20,11 +21,12 @@ struct Group {
     measure: fn(&mut Figures) -> anyhow::Result<()>,
 }
 
-const GROUPS: [Group; 6] = [
+const GROUPS: [Group; 7] = [
     Group { names: &plugging::NAMES, measure: plugging::measure },
     Group { names: &durability::NAMES, measure: durability::measure },
     Group { names: &wiping::NAMES, measure: wiping::measure },
     Group { names: &changer::NAMES, measure: changer::measure },
+    Group { names: &configuration::NAMES, measure: configuration::measure },
     Group { names: &luks::NAMES, measure: luks::measure },
     Group { names: &work_queues::NAMES, measure: work_queues::measure },
 ];
