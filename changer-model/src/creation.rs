@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write;
+use std::thread;
 
 use crate::changer::{Changer, ChangerError};
 use crate::identifiers::{IllegalVolumeName, MagazineId, VolumeName};
@@ -170,10 +171,15 @@ impl Changer {
         }
         let changed = BTreeMap::from([(id.clone(), volumes)]);
         // the drive and the work directory are flushed side by side; both are before anyone is told
-        let (synced, committed) = std::thread::scope(|scope| {
-            let sync = scope.spawn(|| magazine.sync());
+        let (synced, committed) = thread::scope(|scope| {
+            let sync = thread::Builder::new().spawn_scoped(scope, || magazine.sync());
             let committed = self.store.commit(Some(&before), &mut state, &changed);
-            (sync.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), committed)
+            let synced = match sync {
+                Ok(sync) => sync.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                // no thread can be had: one after the other
+                Err(_) => magazine.sync(),
+            };
+            (synced, committed)
         });
         committed.map_err(ChangerError::from)?;
         synced?;
