@@ -232,6 +232,7 @@ mod tests {
         };
         let magazines: Vec<MagazineStatus> = states.iter().map(magazine).collect();
         SiteStatus {
+            waiting: None,
             version: 1,
             daemon_pid: Some(1),
             mount_root: "/srv".into(),

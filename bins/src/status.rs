@@ -1,9 +1,10 @@
 //! `offsite status`: every drive, where it is, what to do; the words of the daemon, or what can be seen without it.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use changer_model::ChangerStatus;
+use changer_model::{Changer, ChangerStatus, Environment};
 use jiff::Timestamp;
 use mount_by_uuid::{FsUuid, MountTable, System};
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,20 @@ pub struct SiteStatus {
     pub magazines: Vec<MagazineStatus>,
     /// What Bacula has still to be told.
     pub catalog: CatalogStatus,
+    /// What Bacula waits for; absent when it could not be asked.
+    #[serde(default)]
+    pub waiting: Option<Vec<Wanted>>,
+}
+
+/// A volume that a job waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// The volume; absent when any that can be written would do.
+    pub volume: Option<String>,
+    /// The sticker of the drive it is on.
+    pub magazine: Option<String>,
+    /// That drive is plugged.
+    pub here: bool,
 }
 
 /// Where a drive is in its life.
@@ -128,7 +143,7 @@ pub struct CatalogStatus {
 /// Runs `offsite status`.
 pub fn run(root: &Root, options: &Status) -> Result<(), Failure> {
     loop {
-        let status = look(root)?;
+        let status = SiteStatus { waiting: waiting(root), ..look(root)? };
         if options.json {
             return report::json(&status);
         }
@@ -175,15 +190,37 @@ pub fn look(root: &Root) -> Result<SiteStatus, Failure> {
         mount_root: site.mount_root.clone(),
         magazines,
         catalog: catalog(changer.as_ref(), None),
+        waiting: None,
     })
+}
+
+/// How long Bacula may take to say what it waits for; who asks wants to see the drives.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Asks Bacula what it waits for, and finds the stickers.
+pub fn waiting(root: &Root) -> Option<Vec<Wanted>> {
+    let environment = Environment { console_limit: PATIENCE, ..Environment::new(root.path()) };
+    let config = changer_model::Config::load(root.path(), &root.vchanger_conf()).ok()?;
+    let waiting = Changer::open(&config, &environment).ok()?.waiting().ok()?;
+    let site = Site::load(root).ok()?;
+    let sticker = |id: &str| {
+        let magazine = site.magazines.iter().find(|m| id.ends_with(&m.fs_uuid.to_string()));
+        magazine.map(|m| m.name.clone())
+    };
+    let wanted = waiting.into_iter().map(|drive| Wanted {
+        magazine: drive.magazine.as_deref().and_then(sticker),
+        volume: drive.volume,
+        here: drive.here,
+    });
+    Some(wanted.collect())
 }
 
 /// The changer's own view, where it is configured.
 pub fn changer(root: &Root) -> Option<ChangerStatus> {
     let path = root.vchanger_conf();
-    let environment = changer_model::Environment::new(root.path());
+    let environment = Environment::new(root.path());
     let config = changer_model::Config::load(root.path(), &path).ok()?;
-    changer_model::Changer::open(&config, &environment).ok()?.status().ok()
+    Changer::open(&config, &environment).ok()?.status().ok()
 }
 
 /// How many volumes the changer knows on the magazine mounted at `at`.
@@ -253,9 +290,44 @@ fn text(status: &SiteStatus) -> String {
         (None, true) => lines.push("Bacula is being told of the drives".to_owned()),
         (None, false) => {}
     }
+    lines.extend(status.waiting.iter().flatten().map(ToString::to_string));
     if status.daemon_pid.is_none() {
         lines.push("offsited isn't running: drives are not unlocked (systemctl start offsited)".to_owned());
     }
     lines.push(String::new());
     lines.join("\n")
+}
+
+/// What the person who changes drives should do for a job that waits.
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.volume, &self.magazine) {
+            (Some(volume), _) if self.here => {
+                write!(f, "Bacula waits for {volume}, which is here: it goes on by itself")
+            }
+            (Some(volume), Some(magazine)) => {
+                write!(f, "Bacula waits for {volume}: plug in drive {magazine}")
+            }
+            (Some(volume), None) => write!(f, "Bacula waits for {volume}: plug in its drive"),
+            (None, _) => f.write_str("Bacula waits for a volume that can be written: plug in the next drive"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_names_the_sticker() {
+        let wanted = |volume: Option<&str>, magazine: Option<&str>, here| {
+            let owned = |text: Option<&str>| text.map(str::to_owned);
+            Wanted { volume: owned(volume), magazine: owned(magazine), here }.to_string()
+        };
+        let named = wanted(Some("c0_A_0003"), Some("A"), false);
+        assert_eq!(named, "Bacula waits for c0_A_0003: plug in drive A");
+        assert!(wanted(Some("c0_A_0003"), Some("A"), true).ends_with("by itself"));
+        assert!(wanted(Some("x"), None, false).ends_with("plug in its drive"));
+        assert!(wanted(None, None, false).ends_with("plug in the next drive"));
+    }
 }

@@ -176,7 +176,7 @@ impl Changer {
         let drives = self.store.drives().map_err(ChangerError::from)?;
         let linked = drives::target(self.store.dir(), self.generation(), drive);
         let Some(loaded) = drives.loaded.get(&drive) else {
-            if linked.is_some() {
+            if linked.is_some_and(|path| path != standin::path(&self.store)) {
                 self.tidy(drive)?;
             }
             return Ok("0\n".to_owned());
@@ -230,15 +230,15 @@ impl Changer {
         }
     }
 
-    /// `load`: makes a drive lead to a slot's volume, once its file opens and holds this volume. The storage daemon
-    /// (`to_daemon`) gets a stand-in for a volume that is away, and asks for the right one, where this changer tells
-    /// Bacula of what comes, and so ends the waiting.
-    pub(crate) fn load(&self, slot: Slot, drive: DriveIndex, to_daemon: bool) -> Result<(), CommandError> {
+    /// `load`: makes a drive lead to a slot's volume, once its file opens and holds this volume. A volume that is away
+    /// gets a stand-in, so that the storage daemon asks for it, where this changer tells Bacula of what comes and so
+    /// ends the waiting.
+    pub(crate) fn load(&self, slot: Slot, drive: DriveIndex) -> Result<(), CommandError> {
         self.check_drive(drive)?;
         let lock = self.lock()?;
         match self.load_locked(slot, drive, &lock) {
             Err(CommandError::Refused(LoadRefusal::EmptySlot { away: Some(_), .. }))
-                if to_daemon && self.config.console().is_some() =>
+                if self.config.console().is_some() =>
             {
                 let file = standin::file(&self.store).map_err(ChangerError::from)?;
                 // not noted as loaded, so that the daemon loads again once it was told that the volume is there

@@ -130,7 +130,7 @@ fn execute(changer: &Changer, invocation: &Invocation, config: &Config) -> Outco
         Command::Slots => answered(changer.slots(daemon)),
         Command::ListMags => answered(changer.list_magazines()),
         Command::Loaded { drive } => answered(changer.loaded(*drive)),
-        Command::Load { slot, drive } => done_or_refused(changer.load(*slot, *drive, daemon), config),
+        Command::Load { slot, drive } => done_or_refused(changer.load(*slot, *drive), config),
         Command::Unload { drive } => done_or_refused(changer.unload(*drive), config),
         Command::Refresh { force } => match changer.refresh(*force) {
             Ok(()) => done(String::new()),

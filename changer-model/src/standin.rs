@@ -18,8 +18,13 @@ pub(crate) const NAME: &str = "drive-is-away";
 
 const FILE: &str = "stand-in";
 
+/// Where the stand-in is.
+pub(crate) fn path(store: &Store) -> PathBuf {
+    store.dir().join(FILE)
+}
+
 /// Makes the stand-in in the work directory and returns its path.
 pub(crate) fn file(store: &Store) -> Result<PathBuf, StateError> {
     store.write(FILE, &label::block(NAME), false)?;
-    Ok(store.dir().join(FILE))
+    Ok(path(store))
 }

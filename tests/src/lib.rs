@@ -8,5 +8,7 @@ pub mod loop_drive;
 pub mod own_system;
 pub mod programs;
 pub mod story;
+pub mod trials;
 pub mod tutorial;
 pub mod vm;
+pub mod weeks;

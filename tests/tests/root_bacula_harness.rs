@@ -4,34 +4,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use libtest_mimic::{Arguments, Failed, Trial};
-use nix::unistd::geteuid;
-use offsite_tests::bacula::{Bacula, DiskChanger, Plan, missing_program};
+use offsite_tests::bacula::{Bacula, DiskChanger, Plan};
+use offsite_tests::trials;
 use tempfile::TempDir;
 
 fn main() {
-    let arguments = Arguments::from_args();
-    let missing = missing_program().or_else(|| {
-        let changer = Path::new(DiskChanger::PROGRAM);
-        (!changer.exists()).then_some(changer)
-    });
-    let reason = missing.map(|path| format!("no {} here", path.display())).or_else(|| {
-        // The packages' configuration can be read by root alone.
-        (!geteuid().is_root()).then(|| "needs root".to_owned())
-    });
-    let trials = vec![
-        trial("daemons_answer", reason.as_ref(), daemons_answer),
-        trial("backup_and_restore", reason.as_ref(), backup_and_restore),
-    ];
-    libtest_mimic::run(&arguments, trials).exit();
-}
-
-fn trial(name: &str, reason: Option<&String>, test: fn() -> anyhow::Result<()>) -> Trial {
-    let trial = Trial::test(name, move || test().map_err(|error| Failed::from(format!("{error:?}"))));
-    match reason {
-        Some(reason) => trial.with_kind(reason.clone()).with_ignored_flag(true),
-        None => trial,
-    }
+    let lacking = DiskChanger::lacking();
+    trials::run(
+        lacking.as_deref(),
+        None,
+        [
+            ("daemons_answer", daemons_answer as fn() -> anyhow::Result<()>),
+            ("backup_and_restore", backup_and_restore),
+        ],
+    );
 }
 
 /// A tree with small and larger files, owned by root.

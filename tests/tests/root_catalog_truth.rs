@@ -1,10 +1,11 @@
 //! Experiments with the real Director: what the catalog has to be told about volumes that lie in the safe.
 //!
-//! The answer, held by the tests below: on unplug, note the volume's status, then `update volume=V inchanger=no` and
-//! `update volume=V volstatus=Read-Only`; on return, `update slots` and `update volume=V volstatus=OLD`. A read-only
-//! volume is neither chosen nor pruned nor recycled, and a restore still finds it, asks for it by name and reads it.
+//! The answer, which `vchanger refresh` follows: before the slots are taken away, note each volume's status and set
+//! `volstatus=Read-Only`; when the slots are back, set the old one. A read-only volume is neither chosen nor pruned nor
+//! recycled nor purged, whatever the pool says, and a restore still finds it, asks for it by name and reads it.
 //!
-//! `enabled=archived`, which looks made for it, is not usable: a restore no longer finds jobs on archived volumes.
+//! What is not enough: `inchanger=no` (the Director's second choice are such volumes), `recycle=no` (they are still
+//! written to and purged), `enabled=no` and `enabled=archived` (restores no longer find the jobs on them).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,9 +14,8 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use bacula_conf::{Period, Size};
-use libtest_mimic::{Arguments, Failed, Trial};
-use nix::unistd::geteuid;
-use offsite_tests::bacula::{Bacula, DiskChanger, Plan, Volume, missing_program};
+use offsite_tests::bacula::{Bacula, DiskChanger, Plan, Volume};
+use offsite_tests::trials::{self, Test};
 use tempfile::TempDir;
 
 /// The drive in the safe.
@@ -23,32 +23,39 @@ const AWAY: [u32; 2] = [1, 2];
 /// The drive in the dock.
 const HERE: [u32; 2] = [3, 4];
 
-type Test = (&'static str, fn() -> anyhow::Result<()>);
-
 fn main() {
-    let arguments = Arguments::from_args();
-    let changer = Path::new(DiskChanger::PROGRAM);
-    let missing = missing_program().or_else(|| (!changer.exists()).then_some(changer));
-    let reason = missing
-        .map(|path| format!("no {} here", path.display()))
-        .or_else(|| (!geteuid().is_root()).then(|| "needs root".to_owned()));
-    let tests: [Test; 7] = [
+    let tests: [Test; 13] = [
         ("baseline_an_absent_volume_is_asked_for", baseline_an_absent_volume_is_asked_for),
         ("a_shelved_volume_is_not_asked_for", a_shelved_volume_is_not_asked_for),
         ("baseline_an_absent_volume_is_recycled", baseline_an_absent_volume_is_recycled),
         ("a_shelved_volume_is_not_recycled", a_shelved_volume_is_not_recycled),
+        ("baseline_an_absent_volume_is_purged_within_retention", || {
+            let purged = purging("")?;
+            ensure!(purged, "the jobs on absent volumes are still there");
+            Ok(())
+        }),
+        ("baseline_recycle_no_does_not_keep_it_from_pruning", || {
+            let (site, left) = recycling(false, "recycle=no")?;
+            ensure!(left == 0, "recycle=no kept {left} jobs on absent volumes");
+            site.bacula.stop()
+        }),
+        ("baseline_recycle_no_does_not_save_it", || {
+            let purged = purging("recycle=no")?;
+            ensure!(purged, "recycle=no saved the jobs on absent volumes");
+            Ok(())
+        }),
+        ("a_shelved_volume_is_not_purged", || {
+            let purged = purging("volstatus=Read-Only")?;
+            ensure!(!purged, "the jobs on absent volumes were purged");
+            Ok(())
+        }),
+        ("a_shelved_volume_is_not_pruned_by_hand", a_shelved_volume_is_not_pruned_by_hand),
         ("a_shelved_volume_is_restored_from", a_shelved_volume_is_restored_from),
-        ("baseline_an_archived_volume_is_lost_to_restores", baseline_an_archived_volume_is_lost_to_restores),
+        ("baseline_an_archived_volume_is_lost_to_restores", || lost_to_restores("archived")),
+        ("baseline_a_disabled_volume_is_lost_to_restores", || lost_to_restores("no")),
         ("an_empty_changer_has_to_be_told_by_volume", an_empty_changer_has_to_be_told_by_volume),
     ];
-    let trials = tests.map(|(name, test)| {
-        let trial = Trial::test(name, move || test().map_err(|error| Failed::from(format!("{error:?}"))));
-        match &reason {
-            Some(reason) => trial.with_kind(reason.clone()).with_ignored_flag(true),
-            None => trial,
-        }
-    });
-    libtest_mimic::run(&arguments, trials.into()).exit();
+    trials::run(DiskChanger::lacking().as_deref(), None, tests);
 }
 
 /// Statuses of volumes before they were shelved.
@@ -187,13 +194,18 @@ fn a_shelved_volume_is_not_asked_for() -> anyhow::Result<()> {
 }
 
 /// Lets the retention of the absent drive's volumes run out, and starts a job that finds no other volume.
-fn recycling(shelve: bool) -> anyhow::Result<(Site, usize)> {
+fn recycling(shelve: bool, attribute: &str) -> anyhow::Result<(Site, usize)> {
     let site = Site::new()?;
     site.swap()?;
     for slot in AWAY {
         site.bacula.console(&format!(
             "update volume=vol{slot} volretention=1\nupdate volume=vol{slot} volstatus=Used"
         ))?;
+    }
+    if !attribute.is_empty() {
+        AWAY.iter().try_for_each(|slot| {
+            site.bacula.console(&format!("update volume=vol{slot} {attribute}")).map(drop)
+        })?;
     }
     let shelved = if shelve { site.shelve(AWAY)? } else { Shelved::new() };
     site.close_the_plugged_drive()?;
@@ -209,13 +221,13 @@ fn recycling(shelve: bool) -> anyhow::Result<(Site, usize)> {
 
 /// A volume in the safe whose retention is over loses its jobs from the catalog though nobody can write to it.
 fn baseline_an_absent_volume_is_recycled() -> anyhow::Result<()> {
-    let (site, left) = recycling(false)?;
+    let (site, left) = recycling(false, "")?;
     ensure!(left == 0, "{left} jobs are left on {:?}", site.volumes()?);
     site.bacula.stop()
 }
 
 fn a_shelved_volume_is_not_recycled() -> anyhow::Result<()> {
-    let (site, left) = recycling(true)?;
+    let (site, left) = recycling(true, "")?;
     ensure!(left > 0, "the jobs on absent volumes were pruned: {:?}", site.volumes()?);
     for slot in AWAY {
         let volumes = site.volumes()?;
@@ -252,15 +264,68 @@ fn a_shelved_volume_is_restored_from() -> anyhow::Result<()> {
     site.bacula.stop()
 }
 
-/// Why `enabled=archived` is not the answer.
-fn baseline_an_archived_volume_is_lost_to_restores() -> anyhow::Result<()> {
+/// With `Purge Oldest Volume`, lets a job find no volume in the dock, while those in the safe have an attribute and
+/// their retention is not over; says whether the jobs on one of them were purged.
+fn purging(attribute: &str) -> anyhow::Result<bool> {
+    let site = Site::new()?;
+    site.swap()?;
+    let config = site.bacula.file("bacula-dir.conf")?;
+    let text = fs::read_to_string(&config)?;
+    let pool = "  Pool Type = Backup\n";
+    ensure!(text.contains(pool), "{text}");
+    fs::write(&config, text.replace(pool, "  Pool Type = Backup\n  Purge Oldest Volume = yes\n"))?;
+    site.bacula.console("reload")?;
+    // the Director takes volumes that were never written for the oldest
+    for volume in site.bacula.volumes()? {
+        let name = &volume.name;
+        if volume.last_written.is_none() {
+            site.bacula.console(&format!("update volume={name} volstatus=Disabled"))?;
+            continue;
+        }
+        site.bacula.console(&format!("update volume={name} volstatus=Used"))?;
+        if !attribute.is_empty() {
+            site.bacula.console(&format!("update volume={name} {attribute}"))?;
+        }
+    }
+    let before = site.jobs_on(AWAY)?;
+    ensure!(before > 0);
+    let job = site.bacula.run_backup("Full")?;
+    std::thread::sleep(Duration::from_secs(5));
+    site.bacula.cancel(job)?;
+    let purged = site.jobs_on(AWAY)? < before;
+    site.bacula.stop()?;
+    Ok(purged)
+}
+
+/// Nor does it lose its jobs to `prune` by its name.
+fn a_shelved_volume_is_not_pruned_by_hand() -> anyhow::Result<()> {
+    let site = Site::new()?;
+    site.swap()?;
+    let prune = || AWAY.map(|slot| format!("prune volume=vol{slot} yes")).join("\n");
+    for slot in AWAY {
+        site.bacula.console(&format!(
+            "update volume=vol{slot} volretention=1\nupdate volume=vol{slot} volstatus=Used"
+        ))?;
+    }
+    let shelved = site.shelve(AWAY)?;
+    let before = site.jobs_on(AWAY)?;
+    std::thread::sleep(Duration::from_secs(3));
+    site.bacula.console(&prune())?;
+    ensure!(before > 0 && site.jobs_on(AWAY)? == before, "{:?}", site.volumes()?);
+    site.unshelve(&shelved)?;
+    let answer = site.bacula.console(&prune())?;
+    ensure!(site.jobs_on(AWAY)? == 0, "it is not pruned either when it is back: {answer}");
+    site.bacula.stop()
+}
+
+/// Why `enabled` is not the answer.
+fn lost_to_restores(enabled: &str) -> anyhow::Result<()> {
     let site = Site::new()?;
     site.swap()?;
     for slot in AWAY {
-        site.bacula.changer_console(&format!("update volume=vol{slot} enabled=archived"))?;
+        site.bacula.changer_console(&format!("update volume=vol{slot} enabled={enabled}"))?;
     }
-    let refused =
-        site.bacula.restore(Path::new("/nowhere")).err().context("the restore found the archived volume")?;
+    let refused = site.bacula.restore(Path::new("/nowhere")).err().context("the restore found the volume")?;
     ensure!(refused.to_string().contains("No Full backup"), "{refused}");
     site.bacula.stop()
 }

@@ -8,11 +8,11 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use libtest_mimic::{Arguments, Failed, Trial};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User};
-use offsite_tests::bacula::{Bacula, JobId, JobResult, Plan, missing_program};
+use offsite_tests::bacula::{Bacula, Dock, JobId, JobResult, Plan};
 use offsite_tests::loop_drive::{LoopDrive, run};
+use offsite_tests::trials::{self, Test};
 use offsite_tests::{own_system, programs};
 
 /// An unused drive is unmounted after this many seconds here.
@@ -21,27 +21,18 @@ const IDLE: u64 = 2;
 const LIMIT: Duration = Duration::from_mins(1);
 
 fn main() {
-    let arguments = Arguments::from_args();
     let lacking = own_system::lacking()
-        .or_else(|| missing_program().map(|path| format!("no {} here", path.display())))
+        .or_else(Dock::lacking)
         .or_else(|| programs::release("offsited").err().map(|error| format!("{error:#}")))
         .or_else(|| own_system::enter().err().map(|error| format!("{error:#}")));
-    let trials = [
-        ("backup_swap_restore", backup_swap_restore as fn() -> Result<()>),
+    let tests: [Test; 4] = [
+        ("backup_swap_restore", backup_swap_restore),
         ("an_unused_drive_is_let_go_and_comes_back", an_unused_drive_is_let_go_and_comes_back),
         ("a_clone_is_not_used", a_clone_is_not_used),
         ("a_killed_daemon_is_replaced_without_a_trace", a_killed_daemon_is_replaced_without_a_trace),
     ];
-    let trials = trials.into_iter().map(|(name, test)| {
-        let trial = Trial::test(name, move || test().map_err(|error| Failed::from(format!("{error:?}"))));
-        match &lacking {
-            Some(reason) => trial.with_kind(reason.clone()).with_ignored_flag(true),
-            None => trial,
-        }
-    });
     // One at a time: they share /etc/offsite and the mount root.
-    let arguments = Arguments { test_threads: Some(1), ..arguments };
-    libtest_mimic::run(&arguments, trials.collect()).exit();
+    trials::run(lacking.as_deref(), Some(1), tests);
 }
 
 /// A running offsited with its site.toml.
@@ -191,6 +182,9 @@ fn backup_swap_restore() -> Result<()> {
             if other.is_plugged() {
                 other.unplug(LIMIT)?;
             }
+            let drive = Dock::drive_of(volume).context("a drive in the volume's name")?;
+            let told = offsite(&["status"])?;
+            ensure!(told.contains(&format!("Bacula waits for {volume}: plug in drive {drive}")), "{told}");
             wanted.plug()?;
             asked_for.push(volume.to_owned());
         }

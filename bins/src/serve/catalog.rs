@@ -13,12 +13,17 @@ use std::time::Duration;
 
 use super::fleet::Fleet;
 use super::say;
+use crate::status;
 
 /// Events come in bursts; the first update waits this long for the rest of them.
 const SETTLE: Duration = Duration::from_millis(300);
 
 /// The pauses between attempts grow from the first to the second of these.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(1));
+
+/// While nothing happens the catalog is looked at this often: a job that was under way when its drive was pulled may
+/// have opened a volume that is away, and a job may wait for a drive.
+const LOOK: Duration = Duration::from_mins(10);
 
 /// Rings when there may be something to tell.
 #[derive(Debug, Default)]
@@ -48,15 +53,11 @@ impl Bell {
     }
 
     /// Waits for a ring, or for `limit`; `false` means stop.
-    fn wait(&self, limit: Option<Duration>) -> bool {
+    fn wait(&self, limit: Duration) -> bool {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let idle = |state: &mut BellState| !state.rung && !state.stopped;
-        let mut state = match limit {
-            None => self.rung.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner),
-            Some(limit) => {
-                self.rung.wait_timeout_while(state, limit, idle).unwrap_or_else(PoisonError::into_inner).0
-            }
-        };
+        let waited = self.rung.wait_timeout_while(state, limit, idle);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
         state.rung = false;
         !state.stopped
     }
@@ -69,21 +70,29 @@ impl Bell {
 /// Starts the thread that tells Bacula.
 pub(super) fn start(fleet: Arc<Fleet>) -> JoinHandle<()> {
     std::thread::spawn(move || {
-        let mut retry = None;
-        while fleet.bell.wait(retry) {
+        let (mut pause, mut said, mut wanted) = (LOOK, None, Vec::new());
+        while fleet.bell.wait(pause) {
             std::thread::sleep(SETTLE);
             if fleet.bell.stopped() {
                 return;
             }
             let result = tell(&fleet);
-            retry = match &result {
-                Ok(()) => None,
-                Err(message) => {
-                    say(&format!("Bacula was not told: {message}"));
-                    Some(retry.map_or(PAUSES.0, |pause| (pause * 2).min(PAUSES.1)))
-                }
+            pause = match &result {
+                Ok(()) => LOOK,
+                Err(_) if said.is_none() => PAUSES.0,
+                Err(_) => (pause * 2).min(PAUSES.1),
             };
+            let news = result.as_ref().err().cloned();
+            if let Some(message) = news.as_ref().filter(|_| news != said) {
+                say(&format!("Bacula was not told: {message}"));
+            }
+            said = news;
             fleet.told(result);
+            let now = status::waiting(fleet.root()).unwrap_or_default();
+            for wish in now.iter().filter(|wish| !wish.here && !wanted.contains(*wish)) {
+                say(&wish.to_string());
+            }
+            wanted = now;
         }
     })
 }

@@ -331,6 +331,7 @@ impl Fleet {
             mount_root: site.mount_root.clone(),
             magazines,
             catalog: self.catalog_status(changer.as_ref()),
+            waiting: None,
         }
     }
 

@@ -29,6 +29,7 @@ impl Daemon {
         config: &Path,
         installed: &Installed,
         port: u16,
+        library: Option<&Path>,
     ) -> anyhow::Result<Self> {
         let log = installed.log(&format!("{program}.out"));
         let output = File::create(&log).with_context(|| format!("create {}", log.display()))?;
@@ -39,6 +40,9 @@ impl Daemon {
             let accounts = &installed.settings.accounts;
             let group = if program == "bacula-sd" { &accounts.storage_group } else { &accounts.group };
             command.args(["-u", accounts.user.as_str(), "-g", group.as_str()]);
+        }
+        if let Some(path) = library.filter(|_| program == "bacula-dir") {
+            command.env("LD_LIBRARY_PATH", path);
         }
         let child = command
             .stdin(Stdio::null())
@@ -66,6 +70,17 @@ impl Daemon {
             }
             std::thread::sleep(POLL);
         }
+        Ok(())
+    }
+
+    pub(super) fn is(&self, program: &str) -> bool {
+        self.program == program
+    }
+
+    /// Ends the daemon without a warning.
+    pub(super) fn kill(mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
         Ok(())
     }
 

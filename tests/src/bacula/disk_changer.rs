@@ -17,6 +17,12 @@ impl<'b> DiskChanger<'b> {
     /// The program, for [`super::Plan::new`].
     pub const PROGRAM: &'static str = "/etc/bacula/scripts/disk-changer";
 
+    /// Why Bacula's own disk changer can't be used here.
+    pub fn lacking() -> Option<String> {
+        let missing = (!Path::new(Self::PROGRAM).exists()).then(|| format!("no {} here", Self::PROGRAM));
+        super::lacking().or(missing)
+    }
+
     /// Makes empty volumes in all slots.
     ///
     /// # Errors

@@ -25,6 +25,11 @@ pub struct Dock {
 }
 
 impl Dock {
+    /// Why our own changer can't be used with a real Bacula here.
+    pub fn lacking() -> Option<String> {
+        super::lacking().or_else(|| programs::release("vchanger").err().map(|error| format!("{error:#}")))
+    }
+
     /// Drives that are not plugged, and what runs a Bacula for them that backs up `paths`.
     ///
     /// # Errors

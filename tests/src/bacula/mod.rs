@@ -1,4 +1,4 @@
-//! A private, real Bacula: Director with an SQLite catalog, storage daemon, file daemon and console.
+//! A private, real Bacula: Director with a catalog on SQLite or PostgreSQL, storage daemon, file daemon and console.
 //!
 //! Everything runs on 127.0.0.1 on free ports and in a directory of its own, from the configuration that `bacula-conf`
 //! generates, so that what is shipped is what is tested.
@@ -23,24 +23,28 @@ mod daemon;
 mod disk_changer;
 mod dock;
 mod plan;
+mod postgres;
 mod program;
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use tempfile::TempDir;
 
-pub use catalog::{JobId, JobResult, Volume};
+pub use catalog::{Database, JobId, JobResult, Volume};
 pub use disk_changer::DiskChanger;
 pub use dock::{Dock, UnstartedDock};
 pub use plan::{Account, Plan};
-pub use program::missing_program;
+pub use postgres::lacking as lacking_postgresql;
+pub use program::{lacking, missing_program};
 
 use catalog::Catalog;
 use console::Console;
 use daemon::Daemon;
 use plan::Installed;
+use postgres::Server;
 
 /// How long a job may take unless a test says otherwise.
 const JOB_LIMIT: Duration = Duration::from_mins(5);
@@ -68,8 +72,11 @@ impl Bacula {
     /// Says what did not start, with the daemon's own words.
     pub fn start(plan: Plan) -> anyhow::Result<Self> {
         let root = TempDir::with_prefix("offsite-bacula-").context("make a directory for Bacula")?;
-        let installed = plan.install(root.path())?;
-        let catalog = Catalog::create(&installed)?;
+        std::fs::set_permissions(root.path(), std::fs::Permissions::from_mode(0o755))?;
+        let server =
+            (plan.database == Database::Postgresql).then(|| Server::start(root.path())).transpose()?;
+        let installed = plan.install(root.path(), server.as_ref())?;
+        let catalog = Catalog::create(&installed, server)?;
         let console = Console::new(installed.file("bconsole.conf")?);
         let mut bacula = Self { daemons: Vec::new(), installed, console, catalog, root: Some(root) };
         bacula.start_daemons().with_context(|| format!("logs are in {}", bacula.directory().display()))?;
@@ -85,7 +92,8 @@ impl Bacula {
             ("bacula-fd", "bacula-fd.conf", client),
             ("bacula-dir", "bacula-dir.conf", director),
         ] {
-            let daemon = Daemon::start(program, &self.installed.file(file)?, &self.installed, port)?;
+            let config = self.installed.file(file)?;
+            let daemon = Daemon::start(program, &config, &self.installed, port, self.catalog.library())?;
             self.daemons.insert(0, daemon);
         }
         Ok(())
@@ -99,9 +107,32 @@ impl Bacula {
         for daemon in &mut self.daemons {
             daemon.stop()?;
         }
+        self.catalog.stop();
         if let Some(root) = self.root.take() {
             root.close().context("remove Bacula's directory")?;
         }
+        Ok(())
+    }
+
+    /// Ends the Director, as a power cut does.
+    ///
+    /// # Errors
+    /// It had ended before.
+    pub fn kill_director(&mut self) -> anyhow::Result<()> {
+        let at =
+            self.daemons.iter().position(|daemon| daemon.is("bacula-dir")).context("no Director runs")?;
+        self.daemons.remove(at).kill()
+    }
+
+    /// Starts the Director again.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start_director(&mut self) -> anyhow::Result<()> {
+        let config = self.installed.file("bacula-dir.conf")?;
+        let port = self.installed.settings.director.port;
+        let daemon = Daemon::start("bacula-dir", &config, &self.installed, port, self.catalog.library())?;
+        self.daemons.insert(0, daemon);
         Ok(())
     }
 
@@ -221,6 +252,16 @@ impl Bacula {
             }
             std::thread::sleep(POLL);
         }
+    }
+
+    /// The volume that a drive waits for now, by the storage daemon's word.
+    ///
+    /// # Errors
+    /// The console can't be asked.
+    pub fn asked_for(&self) -> anyhow::Result<Option<String>> {
+        let status = self.console(&format!("status storage={}", self.storage()))?;
+        let line = status.lines().find(|line| line.contains("waiting for mount of volume"));
+        Ok(line.and_then(|line| line.split('"').nth(1)).map(str::to_owned))
     }
 
     /// Cancels a job and waits until it has ended.

@@ -9,6 +9,9 @@ use anyhow::{Context, bail};
 use bacula_conf::{BackupJob, ChangerInput, Input, Name, Password, Passwords, generate};
 use nix::unistd::{Group, User, geteuid};
 
+use super::catalog::Database;
+use super::postgres::{self, Server};
+
 /// As whom the daemons run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Account {
@@ -28,6 +31,8 @@ pub struct Plan {
     pub magazines: Vec<PathBuf>,
     /// As whom the daemons run.
     pub account: Account,
+    /// What keeps the catalog.
+    pub database: Database,
 }
 
 impl Plan {
@@ -51,12 +56,13 @@ impl Plan {
             changer_program: changer_program.into(),
             magazines: magazines.into_iter().map(Into::into).collect(),
             account: if root { Account::Packaged } else { Account::Current },
+            database: Database::default(),
         }
     }
 
     /// Writes the generated files below a directory.
-    pub(super) fn install(self, root: &Path) -> anyhow::Result<Installed> {
-        let Self { mut settings, changer_program, magazines, account } = self;
+    pub(super) fn install(self, root: &Path, server: Option<&Server>) -> anyhow::Result<Installed> {
+        let Self { mut settings, changer_program, magazines, account, database: _ } = self;
         fs::set_permissions(root, fs::Permissions::from_mode(0o755))?;
         if account == Account::Current {
             let user = User::from_uid(geteuid())?.context("the user who runs the test has no name")?;
@@ -79,6 +85,11 @@ impl Plan {
         settings.paths.run = directory("run")?;
         settings.messages.log = directory("log")?.join("bacula.log");
         settings.restore.target = root.join("restored");
+        if let Some(server) = server {
+            settings.catalog.user = Some(settings.accounts.user.clone());
+            settings.catalog.address = Some(server.socket().display().to_string());
+            settings.catalog.port = Some(postgres::PORT);
+        }
         let [director, storage, client] = free_ports()?;
         settings.director.port = director;
         settings.storage.port = storage;

@@ -23,6 +23,13 @@ pub fn missing_program() -> Option<&'static Path> {
     NEEDED.into_iter().map(Path::new).find(|path| !path.exists())
 }
 
+/// Why no Bacula can be run here as it is packaged.
+pub fn lacking() -> Option<String> {
+    let missing = missing_program().map(|path| format!("no {} here", path.display()));
+    // The packages' configuration can be read by root alone.
+    missing.or_else(|| (!nix::unistd::geteuid().is_root()).then(|| "needs root".to_owned()))
+}
+
 /// Where a daemon or the console is installed.
 pub(super) fn sbin(program: &str) -> PathBuf {
     Path::new("/usr/sbin").join(program)

@@ -19,6 +19,8 @@ pub enum Unit {
     Mebibytes,
     /// Parts of a hundred; more is better.
     Percent,
+    /// How often something went wrong; less is better.
+    Count,
 }
 
 impl Unit {
@@ -30,6 +32,7 @@ impl Unit {
             Self::CpuSecondsPerGigabyte => "CPU s/GB",
             Self::Mebibytes => "MiB",
             Self::Percent => "%",
+            Self::Count => "times",
         }
     }
 

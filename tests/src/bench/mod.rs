@@ -1,6 +1,7 @@
 //! Measured comparisons with what people use today, all from one run: ours and the peer take turns, and
 //! what is reported is the median.
 
+mod catalog;
 mod changer;
 mod configuration;
 mod durability;
@@ -21,11 +22,12 @@ struct Group {
     measure: fn(&mut Figures) -> anyhow::Result<()>,
 }
 
-const GROUPS: [Group; 7] = [
+const GROUPS: [Group; 8] = [
     Group { names: &plugging::NAMES, measure: plugging::measure },
     Group { names: &durability::NAMES, measure: durability::measure },
     Group { names: &wiping::NAMES, measure: wiping::measure },
     Group { names: &changer::NAMES, measure: changer::measure },
+    Group { names: &catalog::NAMES, measure: catalog::measure },
     Group { names: &configuration::NAMES, measure: configuration::measure },
     Group { names: &luks::NAMES, measure: luks::measure },
     Group { names: &work_queues::NAMES, measure: work_queues::measure },
