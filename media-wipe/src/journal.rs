@@ -125,7 +125,8 @@ pub(crate) struct Journal {
     path: PathBuf,
     sums: File,
     sums_path: PathBuf,
-    key_path: PathBuf,
+    /// Where the key is kept, if it is.
+    key_path: Option<PathBuf>,
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
@@ -176,8 +177,8 @@ impl Journal {
             .mode(0o600)
             .open(&sums_path)
             .map_err(|source| JournalError::Write { path: sums_path.clone(), source })?;
-        let journal =
-            Self { path: path.to_path_buf(), sums, sums_path, key_path: key_path(system, &record.token) };
+        let key_path = Some(key_path(system, &record.token));
+        let mut journal = Self { path: path.to_path_buf(), sums, sums_path, key_path };
         journal.save(&record)?;
         journal.keep_key(system, key);
         Ok((journal, record))
@@ -223,8 +224,8 @@ impl Journal {
             record.token = new_token()?;
             record.key_start = record.written;
         }
-        let journal =
-            Self { path: path.to_path_buf(), sums, sums_path, key_path: key_path(system, &record.token) };
+        let key_path = Some(key_path(system, &record.token));
+        let mut journal = Self { path: path.to_path_buf(), sums, sums_path, key_path };
         if lost {
             journal.save(&record)?;
             journal.keep_key(system, &key);
@@ -267,15 +268,19 @@ impl Journal {
     }
 
     /// Keeps the key in memory below `/run`; where that can't be done, it is lost with the process.
-    fn keep_key(&self, system: &System, key: &Key) {
-        if store_key(system, &self.key_path, key).is_err() {
-            let _ = fs::remove_file(&self.key_path);
-        }
+    fn keep_key(&mut self, system: &System, key: &Key) {
+        self.key_path = self.key_path.take().filter(|path| {
+            let stored = store_key(system, path, key).is_ok();
+            if !stored {
+                let _ = fs::remove_file(path);
+            }
+            stored
+        });
     }
 
     /// Removes all three files: the wipe is over.
     pub(crate) fn remove(self) -> Result<(), JournalError> {
-        for path in [&self.key_path, &self.path, &self.sums_path] {
+        for path in self.key_path.iter().chain([&self.path, &self.sums_path]) {
             match fs::remove_file(path) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
