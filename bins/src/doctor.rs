@@ -10,7 +10,7 @@ use crate::cli::{Doctor, Filesystem};
 use crate::conf;
 use crate::control::{self, Verb};
 use crate::failure::{Exit, Failure};
-use crate::keyring::check_fingerprint;
+use crate::keyring::{Keyring, check_fingerprint};
 use crate::paths::Root;
 use crate::program::locate;
 use crate::site::{Magazine, Site};
@@ -91,6 +91,11 @@ fn examine(root: &Root) -> Vec<Finding> {
         let key_file = root.join(&site.key_file);
         let key = key::load(&key_file).and_then(|key| check_fingerprint(&site, key.fingerprint()));
         findings.check("the key file can be used, by root alone", key);
+        if site.next_key_file.is_some() || !site.old_key_files.is_empty() {
+            let remedy =
+                "offsite key status tells which drives are still to come home; offsite key rotate goes on";
+            findings.bad(Grade::Warning, "the exchange of the key isn't finished", remedy);
+        }
         generated(root, &site, &mut findings);
         bacula(root, &site, &mut findings);
         drives(root, &site, &mut findings);
@@ -209,6 +214,7 @@ fn header(
     let (grade, message) = match headers::state(root, luks, plugged.as_ref()) {
         headers::State::Good => {
             findings.ok(format!("magazine {magazine}: its LUKS header is backed up"));
+            opened_by_the_key(root, magazine, luks, findings);
             return mended(root, magazine, luks, findings);
         }
         headers::State::Missing => {
@@ -225,6 +231,16 @@ fn header(
     };
     findings.bad(grade, message, renew);
     mended(root, magazine, luks, findings);
+}
+
+fn opened_by_the_key(root: &Root, magazine: &Magazine, luks: LuksUuid, findings: &mut Findings) {
+    let opened = Site::load(root)
+        .and_then(|site| Keyring::load(root, &site))
+        .and_then(|keys| keys.opening(&headers::load(root, luks, &magazine.name)?).map(drop));
+    if let Err(failure) = opened {
+        let remedy = failure.remedy().unwrap_or("offsite key status").to_owned();
+        findings.bad(Grade::Error, format!("magazine {magazine}: {}", failure.message()), remedy);
+    }
 }
 
 fn mended(root: &Root, magazine: &Magazine, luks: LuksUuid, findings: &mut Findings) {

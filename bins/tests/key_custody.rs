@@ -389,6 +389,10 @@ fn doctor_tells_what_is_wrong_with_header_backups() {
         fs::set_permissions(fleet.backup("C"), Permissions::from_mode(0o400)).unwrap();
     });
     let findings: Value = serde_json::from_slice(&fleet.world.offsite(&["doctor", "--json"]).stdout).unwrap();
+    let warned = |text: &str| {
+        findings.as_array().unwrap().iter().any(|f| f["message"].as_str().unwrap().contains(text))
+    };
+    assert!(!warned("the exchange of the key") && !warned("no key of this site"));
     let of = |name: &str| {
         let mut about = findings.as_array().unwrap().iter().filter(|finding| {
             finding["message"].as_str().unwrap().starts_with(&format!("magazine {name}: "))
@@ -404,5 +408,15 @@ fn doctor_tells_what_is_wrong_with_header_backups() {
     ] {
         let (found, message) = of(name);
         assert!(found == grade && message.contains(what), "{name}: {found}: {message}");
+    }
+    // A key that opens nothing, in the middle of an exchange.
+    fs::remove_file(fleet.world.path("etc/offsite/key")).unwrap();
+    fleet.says(&["key", "generate", shown(&fleet.world.path("etc/offsite/key"))]);
+    fleet.says(&["key", "rotate"]);
+    let said = text(&fleet.world.offsite(&["doctor"]));
+    for expected in
+        ["the exchange of the key isn't finished", "it is the key ", "magazine D: no key of this site opens"]
+    {
+        assert!(said.contains(expected), "{expected}: {said}");
     }
 }

@@ -51,6 +51,11 @@ pub(super) fn run(
             let next = next.clone();
             if !dry_run {
                 begin(root, &next, !proven)?;
+            } else if !proven {
+                println!(
+                    "{} is being added to each drive that is plugged; next: --copy PATH",
+                    next.display()
+                );
             }
             if proven { exchange(root, site, &next, copy, dry_run) } else { Ok(()) }
         }
