@@ -87,6 +87,7 @@ mod store;
 mod survey;
 mod takeover;
 mod telling;
+mod volumes_file;
 mod waiting;
 
 pub use answers::CommandError;

@@ -12,12 +12,13 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
-use crate::identifiers::{MagazineId, VolumeName};
+use crate::identifiers::MagazineId;
 use crate::shelf::Shelf;
-use crate::state::{Drives, FileStamp, MagazineRecord, Manner, State, VERSION, Volume, Volumes};
+use crate::state::{Drives, MagazineRecord, Manner, State, VERSION, Volumes};
+use crate::volumes_file::{Row, VolumesFile, file_name_of, volumes_text};
 
 const STATE: &str = "state.json";
 const PREVIOUS: &str = "state.json.previous";
@@ -83,26 +84,6 @@ impl StateError {
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     dir: PathBuf,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct VolumesFile {
-    version: u32,
-    magazine: MagazineId,
-    volumes: Vec<Row>,
-}
-
-/// Place, name, kind, the file where it bears another name, what the file looked like, the pool it is meant for.
-#[derive(Serialize, Deserialize)]
-struct Row(u32, VolumeName, Kind, Option<String>, Option<FileStamp>, Option<String>);
-
-#[derive(Clone, Copy, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Kind {
-    Labelled,
-    Blank,
-    Refused,
 }
 
 impl Store {
@@ -342,51 +323,6 @@ impl Store {
             }
         }
     }
-}
-
-impl Row {
-    fn of(place: u32, volume: &Volume) -> Self {
-        let kind = match (volume.blank, volume.refused) {
-            (false, _) => Kind::Labelled,
-            (true, false) => Kind::Blank,
-            (true, true) => Kind::Refused,
-        };
-        let file = (volume.file != volume.name.as_str()).then(|| volume.file.clone());
-        Self(place, volume.name.clone(), kind, file, volume.stamp, volume.pool.clone())
-    }
-
-    fn into_volume(self) -> (u32, Volume) {
-        let Self(place, name, kind, file, stamp, pool) = self;
-        let file = file.unwrap_or_else(|| name.as_str().to_owned());
-        let (blank, refused) = match kind {
-            Kind::Labelled => (false, false),
-            Kind::Blank => (true, false),
-            Kind::Refused => (true, true),
-        };
-        (place, Volume { name, file, blank, refused, pool, stamp })
-    }
-}
-
-/// One line for each volume, so that a person can read and compare it.
-fn volumes_text(id: &MagazineId, volumes: &Volumes) -> Vec<u8> {
-    let mut text = Vec::with_capacity(64 + volumes.len() * 80);
-    // writing to memory cannot fail, and neither can these types
-    let _ = write!(text, "{{\"version\":{VERSION},\"magazine\":");
-    let _ = serde_json::to_writer(&mut text, id);
-    text.extend_from_slice(b",\"volumes\":[");
-    for (index, (place, volume)) in volumes.iter().enumerate() {
-        text.extend_from_slice(if index == 0 { b"\n" } else { b",\n" });
-        let _ = serde_json::to_writer(&mut text, &Row::of(*place, volume));
-    }
-    text.extend_from_slice(b"\n]}\n");
-    text
-}
-
-fn file_name_of(id: &MagazineId) -> String {
-    let last = id.uuid().unwrap_or_else(|| id.as_str().rsplit('/').next().unwrap_or_default());
-    let safe: String =
-        last.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')).take(40).collect();
-    format!("{safe}-{:08x}", crc32fast::hash(id.as_str().as_bytes()))
 }
 
 enum Content<T> {
