@@ -26,8 +26,8 @@ pub(super) struct Peer {
 
 /// How much is filled by ours and by whoever is as fast.
 pub(super) const WHOLE: u64 = 1 << 30;
-/// How large the other drives are.
-pub(super) const SMALL: u64 = WHOLE / 4;
+/// How large the other drives are: each has its own costs of beginning and ending, which a short fill would show.
+pub(super) const SMALL: u64 = WHOLE / 2;
 const PART: u64 = 256 << 20;
 
 pub(super) const PEERS: [Peer; 5] = [
@@ -67,7 +67,7 @@ pub(super) const PEERS: [Peer; 5] = [
     // Of its generators this is the fastest. It is shown no drive but this one.
     Peer {
         name: "nwipe",
-        call: "nwipe --method=random --prng=twister --verify=off --noblank, 256 MiB",
+        call: "nwipe --method=random --prng=twister --verify=off --noblank, 512 MiB",
         bytes: SMALL,
         every: 2,
         program: "nwipe",
