@@ -22,6 +22,10 @@ const DRIVE_SIZE: Size = Size::bytes(750_000_000_000);
 /// Years that are played through at most.
 const MAX_YEARS: u32 = 100;
 
+/// Drives, and volumes on each of them, that are played through at most.
+const MAX_DRIVES: u32 = 1000;
+const MAX_VOLUMES: u32 = 100_000;
+
 /// What a plan is made of, and what came of it.
 #[derive(Debug, Serialize)]
 struct Report {
@@ -123,6 +127,15 @@ impl Setup {
                 "lower bacula.pool.maximum_volume_bytes, or say --volumes",
             ));
         }
+        if volumes_per_drive > MAX_VOLUMES {
+            return Err(wrong(
+                format!("{volumes_per_drive} volumes on a drive are too many to plan with"),
+                "raise bacula.pool.maximum_volume_bytes, or say --volumes",
+            ));
+        }
+        if rotation.drives.is_some_and(|drives| !(1..=MAX_DRIVES).contains(&drives)) {
+            return Err(wrong("so many drives can't be planned".to_owned(), "say 1 to 1000 drives"));
+        }
         if !(1..=MAX_YEARS).contains(&options.years) {
             return Err(wrong(format!("{} years can't be planned", options.years), "say 1 to 100 years"));
         }
@@ -143,7 +156,8 @@ impl Setup {
             full_every: options
                 .full_every
                 .or(rotation.full_every_days)
-                .unwrap_or_else(|| full_every(&site.bacula)),
+                .unwrap_or_else(|| full_every(&site.bacula))
+                .max(1),
             growth_percent: rotation.growth_percent,
             skipped_swaps: skipped_swaps(&rotation, start, days),
             days,
@@ -270,7 +284,7 @@ impl Report {
             ),
         });
         text.push_str(&format!(
-            "if machine and docked drive burn, at worst {} are lost\n",
+            "if machine and docked drive burn, at worst {} would be lost\n",
             days(self.worst_loss_days)
         ));
         text

@@ -88,7 +88,7 @@ fn the_table_says_it_in_words() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains("6 drives x 1 week = a cycle of 6 weeks, with a late swap 7 weeks"), "{text}");
     assert!(text.contains("from 2026-12-22 on, history in the safe may be recycled"), "{text}");
-    assert!(text.contains("at worst 7 days are lost") && text.contains("--incremental"), "{text}");
+    assert!(text.contains("at worst 7 days would be lost") && text.contains("--incremental"), "{text}");
 }
 
 #[test]
@@ -96,6 +96,9 @@ fn what_makes_no_sense_is_refused() {
     for (arguments, said) in [
         (&["--years", "0"][..], "0 years"),
         (&["--swap-every", "1 hour"], "every 1 hour"),
+        (&["--drives", "0"], "so many drives"),
+        (&["--drives", "4000000000"], "so many drives"),
+        (&["--volumes", "4000000000"], "too many to plan"),
         (&["--drive-size", "1 GB"], "holds no volume"),
         (&["--holiday", "Christmas"], "is no day"),
         (&["--retention", "4"], "is no duration"),

@@ -136,7 +136,7 @@ impl Scope<'_> {
             "unknown-directive",
             place,
             format!(
-                "`{key}` is no directive of {kind}: Bacula 9.6 does not start with it; it is kept as it is"
+                "`{key}` is no directive of {kind} in any version known here: the daemon does not start with it; it is kept as it is"
             ),
             remedy,
         );

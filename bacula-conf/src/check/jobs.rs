@@ -36,9 +36,7 @@ fn scripts<'a>(job: &Resource<'a>) -> impl Iterator<Item = (usize, &'a Block)> {
 }
 
 fn runs_on_client(job: &Resource<'_>, place: Place, script: &Block, report: &mut Report<'_>) {
-    let off = script
-        .text("Runs On Client")
-        .is_some_and(|text| matches!(text.to_ascii_lowercase().as_str(), "no" | "false"));
+    let off = script.text("Runs On Client").is_some_and(|text| text.eq_ignore_ascii_case("no"));
     if !off {
         report.error(
             "runs-on-client",

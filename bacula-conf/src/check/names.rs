@@ -1,5 +1,7 @@
 //! Every name that is used has to be there, once.
 
+use std::collections::HashSet;
+
 use crate::check::{Place, Report};
 use crate::resources::{Program, Resource, Set};
 use crate::suggest::nearest;
@@ -96,14 +98,13 @@ fn resolve(set: &Set<'_>, report: &mut Report<'_>, resource: &Resource<'_>, key:
 }
 
 fn duplicates(set: &Set<'_>, report: &mut Report<'_>) {
-    for (index, resource) in set.resources.iter().enumerate() {
-        let twin = set.resources.iter().take(index).any(|other| {
-            other.program == resource.program
-                && other.block.is(resource.block.name())
-                && other.name() == resource.name()
-                // Consoles and file daemons may have files of several machines.
-                && (other.file == resource.file || matches!(resource.program, Program::Director | Program::Storage))
-        });
+    let mut seen = HashSet::new();
+    for resource in &set.resources {
+        let kind: String = resource.block.name().split_whitespace().collect::<String>().to_ascii_lowercase();
+        // Consoles and file daemons may have files of several machines.
+        let one_machine = matches!(resource.program, Program::Director | Program::Storage);
+        let file = (!one_machine).then_some(resource.file);
+        let twin = !seen.insert((resource.program, kind, resource.name(), file));
         if twin && !resource.name().is_empty() {
             report.error(
                 "duplicate-name",
