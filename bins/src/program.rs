@@ -1,5 +1,7 @@
 //! Running another program: found once by absolute path, arguments as a list, drained while it runs,
-//! ended when its time is over, its last words kept for the error.
+//! ended when its time is over or its caller ends, its last words kept for the error.
+
+mod bound;
 
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
@@ -72,6 +74,7 @@ impl Program {
         let second = writer.try_clone().or_fail("cannot make a pipe")?;
         let mut command = Command::new(&self.path);
         command.args(&self.arguments).stdin(Stdio::null()).stdout(writer).stderr(second).env("LC_ALL", "C");
+        bound::bind(&mut command);
         let mut child = command.spawn().or_fail(format!("cannot start {shown}"))?;
         drop(command); // it holds the pipe's writing end; the reader would never see its end
         let drain = std::thread::spawn(move || {

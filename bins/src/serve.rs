@@ -6,23 +6,27 @@
 //! waits for one drive while holding what another needs. No work is ever done inside a udev worker.
 
 mod catalog;
+mod check;
 mod control;
 mod custody;
 mod drive;
 mod eject;
 mod fleet;
 mod flush;
+mod journal;
 mod open;
+mod take_over;
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use mount_by_uuid::{Automount, Event, EventDevice, Hotplug, Stop, System};
+use mount_by_uuid::{Automount, Event, Hotplug, Stop, System};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{Pid, setpgid};
@@ -77,11 +81,16 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     fleet.rescan();
     let teller = catalog::start(Arc::clone(&fleet));
     control::start(socket, Arc::clone(&fleet));
+    let lost = stop_when_lost(&automount, &signals)?;
     notify(&[sd_notify::NotifyState::Ready]);
     say("ready");
 
     let result = follow(&fleet, &mut hotplug, &signals);
     notify(&[sd_notify::NotifyState::Stopping]);
+    if lost.load(Ordering::SeqCst) {
+        return Err(Failure::new(Exit::Failed, format!("{} was taken away", mount_root.display()))
+            .hint("the supervisor starts offsited again, which takes over what is left"));
+    }
     fleet.stop_telling();
     let _ = teller.join(); // a thread that panicked has nothing more to tell
     let stop = if options.keep_mounts { Stop::KeepMounts } else { Stop::Unmount };
@@ -100,6 +109,20 @@ fn lead_a_group() -> Result<(), Failure> {
         Ok(()) | Err(Errno::EPERM) => Ok(()), // a session's leader leads its group already
         Err(error) => Err(Failure::because(Exit::Failed, "cannot make a process group", &error)),
     }
+}
+
+/// Ends the daemon when somebody else unmounts its automount point or makes it dumb; the next one begins anew.
+fn stop_when_lost(automount: &Arc<Automount>, signals: &Signals) -> Result<Arc<AtomicBool>, Failure> {
+    let lost = Arc::new(AtomicBool::new(false));
+    let (automount, mark) = (Arc::clone(automount), Arc::clone(&lost));
+    let mut waker = signals.waker.try_clone().or_fail("cannot watch over the automount point")?;
+    std::thread::spawn(move || {
+        if !automount.wait() {
+            mark.store(true, Ordering::SeqCst);
+            let _ = waker.write(&[0]); // a full pipe wakes as well
+        }
+    });
+    Ok(lost)
 }
 
 /// Follows events and signals until one of them says stop.
@@ -136,40 +159,51 @@ fn follow(fleet: &Arc<Fleet>, hotplug: &mut Hotplug, signals: &Signals) -> Resul
             }
         }
         if event {
-            // Everything that has come is taken before the next wait.
-            loop {
-                match hotplug.next(Some(Duration::ZERO)) {
-                    Ok(Some(event)) => act(fleet, &event, hotplug.is_from_udevd()),
-                    Ok(None) => break,
-                    Err(error) => {
-                        say(&format!("events were lost ({error}): looking at every drive anew"));
-                        fleet.rescan();
-                        break;
-                    }
-                }
-            }
+            take_events(fleet, hotplug)?;
         }
     }
 }
 
+/// Takes what has come, but no more than this before signals and the watchdog have their turn.
+const EVENTS_AT_A_TIME: usize = 256;
+
+fn take_events(fleet: &Arc<Fleet>, hotplug: &mut Hotplug) -> Result<(), Failure> {
+    for _ in 0..EVENTS_AT_A_TIME {
+        match hotplug.next(Some(Duration::ZERO)) {
+            Ok(Some(event)) => act(fleet, &event, hotplug.is_from_udevd()),
+            Ok(None) => break,
+            Err(error) => {
+                warn(&format!("{}; every drive is looked at anew", crate::failure::chain(&error)));
+                *hotplug = Hotplug::listen(&fleet.system).or_fail("cannot follow hot-plug events")?;
+                fleet.rescan();
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
 fn act(fleet: &Arc<Fleet>, event: &Event, from_udevd: bool) {
-    let plugged = |d: &EventDevice| Plugged { path: d.path.clone(), devnum: d.devnum };
     match event {
-        Event::Added { device } | Event::Changed { device } => match &device.tag {
-            Some(tag) => fleet.arrived(tag, &plugged(device)),
-            // udevd has looked and found nothing; the kernel alone doesn't look.
-            None if from_udevd => {}
-            None => fleet.arrived_unknown(&plugged(device)),
-        },
-        Event::Removed { device } => fleet.left(device.devnum),
-        _ => fleet.rescan(),
+        // The kernel alone doesn't look at what a device carries.
+        Event::Added { device } | Event::Changed { device } if !from_udevd => {
+            fleet.arrived_unknown(&Plugged::from(device));
+        }
+        Event::Added { device } | Event::Changed { device } => {
+            fleet.carries(&Plugged::from(device), device.tag.as_ref());
+        }
+        Event::Removed { device } => fleet.left(&Plugged::from(device)),
+        _ => {
+            warn("events were lost: looking at every drive anew");
+            fleet.rescan();
+        }
     }
 }
 
 fn reload(fleet: &Arc<Fleet>) {
     match fleet.reload() {
         Ok(message) => say(&message),
-        Err(failure) => say(&format!("site.toml was not taken, the old one stays: {}", failure.message())),
+        Err(failure) => warn(&format!("site.toml was not taken, the old one stays: {}", failure.message())),
     }
 }
 
@@ -177,6 +211,7 @@ fn reload(fleet: &Arc<Fleet>) {
 struct Signals {
     stream: UnixStream,
     hangup: UnixStream,
+    waker: UnixStream,
 }
 
 impl Signals {
@@ -193,7 +228,7 @@ impl Signals {
             let waker = waker.try_clone().or_fail(failed)?;
             signal_hook::low_level::pipe::register(signal, waker).or_fail(failed)?;
         }
-        Ok(Self { stream, hangup })
+        Ok(Self { stream, hangup, waker })
     }
 
     /// The signal that came, SIGTERM standing for SIGINT too.
@@ -207,11 +242,16 @@ impl Signals {
 /// Tells the supervisor; without one nothing happens.
 fn notify(states: &[sd_notify::NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        say(&format!("the supervisor was not told: {error}"));
+        warn(&format!("the supervisor was not told: {error}"));
     }
 }
 
 /// One line for the journal.
 fn say(line: &str) {
-    eprintln!("offsited: {line}");
+    journal::tell(journal::Priority::Info, None, line);
+}
+
+/// One line about what is wrong.
+fn warn(line: &str) {
+    journal::tell(journal::Priority::Warning, None, line);
 }

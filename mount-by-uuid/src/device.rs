@@ -105,7 +105,7 @@ pub struct BlockDevice {
     pub label: Option<String>,
     /// The serial number that the hardware reports; a partition has its disk's.
     pub serial: Option<String>,
-    /// The device's size in bytes.
+    /// The device's size in bytes; 0 where it isn't known, and for a drive without a medium.
     pub size_bytes: u64,
     /// The kernel's serial number of this appearance of the disk, which is never used again until the next boot
     /// (Linux 5.15): it tells a drive that came back under an old name from the one that left.

@@ -53,7 +53,7 @@ pub use autofs::{AutofsError, Automount, AutomountSettings, Keeper, NameError, R
 pub use detach::{detach, detach_device};
 pub use device::{BlockDevice, DevNum, DevNumError, Tag};
 pub use fs_uuid::{FsUuid, FsUuidError};
-pub use hotplug::{Event, EventDevice, Hotplug, HotplugError};
+pub use hotplug::{Event, Hotplug, HotplugError};
 pub use motor::{MotorError, start_motor, stop_motor};
 pub use mount::{
     MountError, MountOptions, MountUuidError, Refused, UnmountMode, flush, mount, mount_uuid, unmount,

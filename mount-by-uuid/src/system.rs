@@ -132,17 +132,32 @@ impl System {
         probe::probe(self, device)
     }
 
-    /// Finds the one device that carries `tag` and confirms it by reading from the device.
+    /// Looks up in /sys what the kernel knows of the device with this number, without reading from it: none if there is
+    /// no such device now. Whether it is the one that had the number before, its
+    /// [`diskseq`](BlockDevice::diskseq) tells.
+    pub fn device(&self, devnum: DevNum) -> Option<BlockDevice> {
+        sysfs::of(self, devnum)
+    }
+
+    /// Lists every device that carries `tag` by udev's word, which isn't confirmed; where no udevd runs, by reading from
+    /// all of them.
     ///
-    /// A device that another match is built on (a path below multipath, say) doesn't count as a second one.
+    /// A device that another match is built on (a path below multipath, say) is left out.
+    ///
+    /// # Errors
+    /// See [`System::scan`].
+    pub fn carriers(&self, tag: &Tag) -> Result<Vec<BlockDevice>, ScanError> {
+        let scanned = self.scan()?;
+        let matching = scanned.into_iter().filter(|device| device.tag.as_ref() == Some(tag)).collect();
+        Ok(outermost(matching, |devnum| sysfs::holders(self, devnum)))
+    }
+
+    /// Finds the one device that carries `tag` and confirms it by reading from the device.
     ///
     /// # Errors
     /// [`FindError::NotFound`]; [`FindError::Ambiguous`] when several devices carry the tag: none is to be used.
     pub fn find(&self, tag: &Tag) -> Result<BlockDevice, FindError> {
-        let scanned = self.scan().map_err(|source| FindError::Scan { source })?;
-        let matching: Vec<BlockDevice> =
-            scanned.into_iter().filter(|device| device.tag.as_ref() == Some(tag)).collect();
-        let mut devices = outermost(matching, |devnum| sysfs::holders(self, devnum));
+        let mut devices = self.carriers(tag).map_err(|source| FindError::Scan { source })?;
         match (devices.pop(), devices.is_empty()) {
             (None, _) => Err(FindError::NotFound { tag: tag.clone() }),
             (Some(device), true) => self.confirm(tag, device),

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use mount_by_uuid::DevNum;
+use mount_by_uuid::{BlockDevice, DevNum, System};
 
+use super::journal::{Priority, tell};
 use crate::site::Magazine;
 use crate::status::{DriveState, Problem};
 
@@ -43,6 +44,27 @@ pub(super) struct Seen {
 pub(super) struct Plugged {
     pub(super) path: PathBuf,
     pub(super) devnum: DevNum,
+    /// Which of all devices that have had this number; older kernels don't tell.
+    pub(super) diskseq: Option<u64>,
+}
+
+impl From<&BlockDevice> for Plugged {
+    fn from(device: &BlockDevice) -> Self {
+        Self { path: device.path.clone(), devnum: device.devnum, diskseq: device.diskseq }
+    }
+}
+
+impl Plugged {
+    /// Whether both are one device, as far as the kernel tells.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        let apart = self.diskseq.zip(other.diskseq).is_some_and(|(one, other)| one != other);
+        self.devnum == other.devnum && !apart
+    }
+
+    /// Whether it is still there, whatever events say: they come late, repeated and out of order.
+    pub(super) fn is_in(&self, system: &System) -> bool {
+        system.device(self.devnum).is_some_and(|now| now.size_bytes > 0 && self.is(&Self::from(&now)))
+    }
 }
 
 /// What is in place while a drive is mounted.
@@ -64,6 +86,16 @@ impl Drive {
             doubled: None,
         };
         Self { magazine, work: Mutex::new(()), seen: Mutex::new(seen) }
+    }
+
+    /// Says something about it.
+    pub(super) fn say(&self, line: &str) {
+        tell(Priority::Info, Some(&self.magazine), line);
+    }
+
+    /// Says what is wrong with it.
+    pub(super) fn warn(&self, line: &str) {
+        tell(Priority::Warning, Some(&self.magazine), line);
     }
 
     /// Waits until nobody else works on this drive.
@@ -103,5 +135,22 @@ impl Seen {
             (Some(_), None) if self.problem.is_some() || self.doubled.is_some() => DriveState::Refused,
             (Some(_), None) => DriveState::Locked,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plugged(minor: u32, diskseq: Option<u64>) -> Plugged {
+        Plugged { path: "/dev/sdx".into(), devnum: DevNum { major: 8, minor }, diskseq }
+    }
+
+    #[test]
+    fn another_drive_under_the_same_number_is_another() {
+        assert!(plugged(16, Some(4)).is(&plugged(16, Some(4))));
+        assert!(!plugged(16, Some(4)).is(&plugged(16, Some(5))));
+        assert!(!plugged(16, Some(4)).is(&plugged(32, Some(4))));
+        assert!(plugged(16, None).is(&plugged(16, Some(5))), "an older kernel doesn't tell");
     }
 }

@@ -7,7 +7,6 @@ use mount_by_uuid::{MotorError, NameError, Refusal, mount_users, start_motor, st
 
 use super::drive::{Drive, Plugged};
 use super::fleet::Fleet;
-use super::say;
 use crate::failure::{Exit, Failure, chain};
 use crate::paths::Root;
 
@@ -38,7 +37,7 @@ impl Fleet {
         self.publish(&drive, false);
         self.bell.ring();
         let stopped = self.stop(&plugged);
-        say(&format!("{} is ejected", drive.magazine));
+        drive.say(&format!("{} is ejected", drive.magazine));
         let name = &drive.magazine;
         Ok(match stopped {
             Ok(true) => format!("{name} is locked and stands still; safe to remove"),
@@ -56,7 +55,7 @@ impl Fleet {
             if let Err(error) = start_motor(&plugged.path)
                 && !matches!(error, MotorError::Unsupported { .. })
             {
-                say(&format!("{}: its motor was not started: {}", drive.magazine, chain(&error)));
+                drive.warn(&format!("{}: its motor was not started: {}", drive.magazine, chain(&error)));
             }
             self.publish(&drive, drive.seen().usable());
             self.bell.ring();
@@ -129,7 +128,7 @@ fn not_plugged(drive: &Drive) -> Failure {
 /// Whether this drive was ejected and has been plugged ever since, by the word of an earlier daemon too.
 pub(super) fn is_remembered(root: &Root, drive: &Drive, plugged: &Plugged) -> bool {
     let noted = std::fs::read_to_string(root.ejected_mark(&drive.magazine.fs_uuid)).ok();
-    let here = noted.is_some() && noted == appearance(root, plugged);
+    let here = noted.is_some() && noted == appearance(plugged);
     if noted.is_some() && !here {
         forget(root, drive);
     }
@@ -137,11 +136,11 @@ pub(super) fn is_remembered(root: &Root, drive: &Drive, plugged: &Plugged) -> bo
 }
 
 fn remember(root: &Root, drive: &Drive, plugged: &Plugged) {
-    let Some(appearance) = appearance(root, plugged) else { return };
+    let Some(appearance) = appearance(plugged) else { return };
     let mark = root.ejected_mark(&drive.magazine.fs_uuid);
     let made = mark.parent().map_or(Ok(()), std::fs::create_dir_all);
     if let Err(error) = made.and_then(|()| std::fs::write(&mark, appearance)) {
-        say(&format!("{} stays ejected only until offsited is restarted: {error}", drive.magazine));
+        drive.warn(&format!("{} stays ejected only until offsited is restarted: {error}", drive.magazine));
     }
 }
 
@@ -149,14 +148,13 @@ fn forget(root: &Root, drive: &Drive) {
     let mark = root.ejected_mark(&drive.magazine.fs_uuid);
     match std::fs::remove_file(&mark) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            say(&format!("cannot remove {}: {error}", mark.display()));
+            drive.warn(&format!("cannot remove {}: {error}", mark.display()));
         }
         _ => {}
     }
 }
 
-/// The kernel's number of this plug, which no other has until the next boot (Linux 5.15); a partition has its drive's.
-fn appearance(root: &Root, plugged: &Plugged) -> Option<String> {
-    let block = root.join(format!("/sys/dev/block/{}", plugged.devnum));
-    ["diskseq", "../diskseq"].iter().find_map(|name| std::fs::read_to_string(block.join(name)).ok())
+/// The kernel's number of this plug, which no other has until the next boot (Linux 5.15).
+fn appearance(plugged: &Plugged) -> Option<String> {
+    plugged.diskseq.map(|number| number.to_string())
 }

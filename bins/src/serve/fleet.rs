@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use changer_model::{remove_marker, write_marker};
 use jiff::Timestamp;
-use mount_by_uuid::{Automount, DevNum, FindError, MountTable, Refusal, System, Tag};
+use mount_by_uuid::{Automount, FindError, Refusal, System, Tag};
 
 use super::catalog::Bell;
 use super::drive::{Drive, Open, Plugged};
 use super::flush::Flusher;
-use super::{custody, eject, open, say};
+use super::{custody, eject, open, warn};
 use crate::failure::{Exit, Failure};
 use crate::keyring::Keyring;
 use crate::paths::Root;
@@ -60,40 +60,24 @@ impl Fleet {
         Arc::clone(&self.site.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn drives(&self) -> Vec<Arc<Drive>> {
+    pub(super) fn watch(&self, at: &Path) {
+        self.flusher.watch(at);
+    }
+
+    pub(super) fn drives(&self) -> Vec<Arc<Drive>> {
         self.drives.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn by_fs_uuid(&self, name: &OsStr) -> Option<Arc<Drive>> {
+    pub(super) fn by_fs_uuid(&self, name: &OsStr) -> Option<Arc<Drive>> {
         // To the letter: another spelling would be another directory, and the drive mounted twice.
         self.drives().into_iter().find(|d| name == d.magazine.fs_uuid.as_str())
-    }
-
-    /// Takes over what an earlier daemon left mounted below the mount point.
-    pub(super) fn take_over(&self) {
-        let mounts = match MountTable::read(&self.system) {
-            Ok(mounts) => mounts,
-            Err(error) => return say(&format!("cannot see what is mounted: {error}")),
-        };
-        for name in self.automount.mounted() {
-            let (Some(drive), Some(mount)) =
-                (self.by_fs_uuid(&name), mounts.at(&self.automount.dir().join(&name)))
-            else {
-                continue;
-            };
-            let mapping = drive.magazine.luks_uuid.and_then(|_| Path::new(&mount.source).file_name());
-            let open = Open { mapping: mapping.map(|name| name.to_string_lossy().into_owned()) };
-            drive.note(|seen| seen.open = Some(open));
-            self.flusher.watch(&self.automount.dir().join(&name));
-            say(&format!("{} is still mounted", drive.magazine));
-        }
     }
 
     /// Looks at every block device: what is here is plugged, what isn't is away.
     pub(super) fn rescan(self: &Arc<Self>) {
         let devices = match self.system.scan() {
             Ok(devices) => devices,
-            Err(error) => return say(&format!("cannot look for drives: {error}")),
+            Err(error) => return warn(&format!("cannot look for drives: {error}")),
         };
         let present: HashSet<&Tag> = devices.iter().filter_map(|d| d.tag.as_ref()).collect();
         for drive in self.drives() {
@@ -102,16 +86,17 @@ impl Fleet {
             }
         }
         for device in devices {
-            let plugged = Plugged { path: device.path, devnum: device.devnum };
+            let plugged = Plugged::from(&device);
             device.tag.into_iter().for_each(|tag| self.arrived(&tag, &plugged));
         }
         self.bell.ring();
     }
 
     /// A block device that carries `tag` has come, or carries it from now on.
-    pub(super) fn arrived(self: &Arc<Self>, tag: &Tag, plugged: &Plugged) {
+    fn arrived(self: &Arc<Self>, tag: &Tag, plugged: &Plugged) {
         let Some(drive) = self.drives().into_iter().find(|d| d.magazine.tag() == *tag) else { return };
-        if self.is_doubled(&drive, plugged) {
+        // An event that comes late may be about a drive that has gone again.
+        if !plugged.is_in(&self.system) || self.is_doubled(&drive, plugged) {
             return;
         }
         let ejected = eject::is_remembered(&self.root, &drive, plugged);
@@ -128,7 +113,7 @@ impl Fleet {
             (before, open)
         });
         if before.as_ref() != Some(plugged) {
-            say(&format!("{} is plugged as {}", drive.magazine, plugged.path.display()));
+            drive.say(&format!("{} is plugged as {}", drive.magazine, plugged.path.display()));
             self.clear_away(&drive, open);
         }
         // An access may have found the drive before its event came, so the mark is always made sure of.
@@ -141,14 +126,14 @@ impl Fleet {
     /// from it stays in use, but nothing more is opened until one of the two has gone.
     fn is_doubled(&self, drive: &Drive, plugged: &Plugged) -> bool {
         let seen = drive.seen();
-        let another = seen.plugged.is_some_and(|first| first.devnum != plugged.devnum);
+        let another = seen.plugged.is_some_and(|first| !first.is(plugged));
         if !another && seen.doubled.is_none() {
             return false;
         }
-        let problem = match self.system.find(&drive.magazine.tag()) {
-            Err(error @ FindError::Ambiguous { .. }) => Some(open::doubled(&error)),
-            _ => None,
-        };
+        // By udev's word alone: a drive that doesn't answer must not hold up the events of the others.
+        let tag = drive.magazine.tag();
+        let devices = self.system.carriers(&tag).unwrap_or_default();
+        let problem = (devices.len() > 1).then(|| open::doubled(&FindError::Ambiguous { tag, devices }));
         let changed = drive.note(|seen| {
             let changed = seen.doubled != problem;
             if changed {
@@ -159,7 +144,7 @@ impl Fleet {
         });
         if changed {
             if let Some(problem) = &problem {
-                say(&format!("{}: {}", drive.magazine, problem.message));
+                drive.warn(&format!("{}: {}", drive.magazine, problem.message));
             }
             self.publish(drive, drive.seen().usable());
             self.bell.ring();
@@ -167,30 +152,49 @@ impl Fleet {
         problem.is_some()
     }
 
-    /// A block device has come without telling what it carries (no udevd): it is looked at.
-    pub(super) fn arrived_unknown(self: &Arc<Self>, plugged: &Plugged) {
-        match self.system.probe(&plugged.path) {
-            Ok(device) => match device.tag {
-                Some(tag) => self.arrived(&tag, plugged),
-                None => self.left(plugged.devnum), // what it carried is gone: a detached loop device
-            },
-            Err(_) => self.left(plugged.devnum), // it went again; nothing can be read from it
+    /// A block device has come or changed, and carries `tag` now.
+    pub(super) fn carries(self: &Arc<Self>, plugged: &Plugged, tag: Option<&Tag>) {
+        for drive in self.drives() {
+            let seen = drive.seen();
+            // While it is open only its going counts.
+            let was_here = seen.open.is_none() && seen.plugged.is_some_and(|known| known.is(plugged));
+            if was_here && tag != Some(&drive.magazine.tag()) {
+                self.gone(&drive);
+            }
+        }
+        if let Some(tag) = tag {
+            self.arrived(tag, plugged);
         }
     }
 
-    /// A block device has gone.
-    pub(super) fn left(self: &Arc<Self>, devnum: DevNum) {
+    /// A block device has come or changed without anybody telling what it carries (no udevd): it is looked at.
+    pub(super) fn arrived_unknown(self: &Arc<Self>, plugged: &Plugged) {
+        let carried = self.system.probe(&plugged.path).ok().and_then(|device| device.tag);
+        self.carries(plugged, carried.as_ref());
+        self.left(plugged); // a loop device that is detached only changes
+    }
+
+    /// A block device has gone, or so an event says.
+    pub(super) fn left(self: &Arc<Self>, device: &Plugged) {
         for drive in self.drives() {
             let seen = drive.seen();
-            if seen.plugged.is_some_and(|p| p.devnum == devnum) {
-                self.gone(&drive);
+            if seen.plugged.is_some_and(|known| known.is(device)) {
+                self.gone_unless_here(&drive);
             }
             // The one that stays is used from now on.
             if seen.doubled.is_some()
-                && let Ok(device) = self.system.find(&drive.magazine.tag())
+                && let Ok(devices) = self.system.carriers(&drive.magazine.tag())
+                && let [device] = devices.as_slice()
             {
-                self.arrived(&drive.magazine.tag(), &Plugged { path: device.path, devnum: device.devnum });
+                self.arrived(&drive.magazine.tag(), &Plugged::from(device));
             }
+        }
+    }
+
+    /// Takes note that a drive has gone, if the kernel has it no more.
+    fn gone_unless_here(self: &Arc<Self>, drive: &Arc<Drive>) {
+        if drive.seen().plugged.is_some_and(|known| !known.is_in(&self.system)) {
+            self.gone(drive);
         }
     }
 
@@ -206,19 +210,19 @@ impl Fleet {
             (was, seen.left_open())
         });
         self.publish(drive, false);
+        self.clear_away(drive, open);
         if was.is_some() {
-            say(&format!("{} is away", drive.magazine));
-            self.clear_away(drive, open);
+            drive.say(&format!("{} is away", drive.magazine));
             self.bell.ring();
         }
     }
 
     /// Clears a pulled drive's remains away. The mount goes at once, so that those who use it get errors; the
     /// mapping in a thread, since whoever works on the drive now must meet its end first.
-    fn clear_away(self: &Arc<Self>, drive: &Arc<Drive>, open: Option<Open>) {
+    pub(super) fn clear_away(self: &Arc<Self>, drive: &Arc<Drive>, open: Option<Open>) {
         let Some(open) = open else { return };
         if let Err(error) = self.automount.detach(drive.magazine.fs_uuid.to_string()) {
-            say(&format!("{}: its mount could not be cleared away: {error}", drive.magazine));
+            drive.warn(&format!("{}: its mount could not be cleared away: {error}", drive.magazine));
         }
         let (fleet, drive) = (Arc::clone(self), Arc::clone(drive));
         std::thread::spawn(move || {
@@ -238,7 +242,7 @@ impl Fleet {
             _ => return false,
         };
         if let Err(error) = done {
-            say(&format!("{}: the changer could not be told: {error}", drive.magazine));
+            drive.warn(&format!("{}: the changer could not be told: {error}", drive.magazine));
         }
         true
     }
@@ -291,7 +295,7 @@ impl Fleet {
                     Ok(())
                 });
                 if let Err(failure) = settled {
-                    say(&format!("{}: {}", drive.magazine, failure.message()));
+                    drive.warn(&format!("{}: {}", drive.magazine, failure.message()));
                 }
             }
         });
@@ -380,12 +384,16 @@ impl mount_by_uuid::Keeper for Keeper {
         match open::open(&self.0.root, &self.0.system, &site, &drive, at) {
             Ok(()) => {
                 self.0.flusher.watch(at);
-                say(&format!("{} is mounted", drive.magazine));
+                drive.say(&format!("{} is mounted", drive.magazine));
                 Ok(())
             }
-            Err(failure) if failure.exit() == Exit::NotThere => Err(Refusal::Absent),
+            Err(failure) if failure.exit() == Exit::NotThere => {
+                // Its event may have come before it was noted as plugged.
+                self.0.gone_unless_here(&drive);
+                Err(Refusal::Absent)
+            }
             Err(failure) => {
-                say(&failure.to_string());
+                drive.warn(&failure.to_string());
                 let message = failure.message().to_owned();
                 let remedy =
                     failure.remedy().unwrap_or("look into the journal: journalctl -u offsited").to_owned();
@@ -406,7 +414,7 @@ impl mount_by_uuid::Keeper for Keeper {
         if drive.seen().doubled.is_some() && self.0.publish(&drive, false) {
             self.0.bell.ring();
         }
-        say(&format!("{} is locked", drive.magazine));
+        drive.say(&format!("{} is locked", drive.magazine));
         Ok(())
     }
 }

@@ -3,23 +3,18 @@
 //! Everything here runs with the drive's work lock held.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use luks_core::{CloseMode, Closed, LuksUuid, MappingStatus, OpenOptions};
 use mount_by_uuid::{BlockDevice, FindError, MountError, MountOptions, Refusal, System, Tag, UnmountMode};
 
 use super::drive::{Drive, Open, Plugged};
-use super::{custody, say};
+use super::{check, custody, say, warn};
 use crate::durable;
 use crate::failure::{Exit, Failure, OrFail as _};
 use crate::keyring::Keyring;
 use crate::paths::Root;
-use crate::program::Program;
 use crate::site::{Site, mapping_name};
 use crate::status::{Problem, torn_mark};
-
-/// How long a filesystem check may take.
-const FSCK_LIMIT: Duration = Duration::from_hours(6);
 
 /// Finds the drive, unlocks it, checks it, mounts it at `at`.
 pub(super) fn open(
@@ -30,37 +25,53 @@ pub(super) fn open(
     at: &Path,
 ) -> Result<(), Failure> {
     let device = find(system, drive)?;
-    let plugged = Plugged { path: device.path.clone(), devnum: device.devnum };
+    let plugged = Plugged::from(&device);
     drive.note(|seen| seen.plugged = Some(plugged.clone())); // the access may come before the event
-    let (path, mapping) = match drive.magazine.luks_uuid {
-        None => (device.path.clone(), None),
-        Some(luks) => {
-            let name = unlock(root, site, luks, &device)?;
-            (root.join("/dev/mapper").join(&name), Some(name))
-        }
-    };
-    let result = mount_inner(root, system, site, drive, &path, at).and_then(|()| {
-        let open = Open { mapping: mapping.clone() };
-        let still_here = drive.note(|seen| {
-            let here = seen.plugged.as_ref() == Some(&plugged);
-            if here {
-                seen.open = Some(open);
-                seen.problem = None;
-            }
-            here
-        });
-        if still_here {
-            return Ok(());
-        }
-        if let Err(error) = mount_by_uuid::unmount(at, UnmountMode::Lazy) {
-            say(&format!("{}: its mount could not be cleared away: {error}", drive.magazine));
-        }
-        Err(Failure::new(Exit::NotThere, format!("{} was pulled while it was being opened", drive.magazine)))
+    let mut open = None;
+    let result = unlock_if_encrypted(root, site, drive, &device).and_then(|(path, mapping)| {
+        open = Some(Open { mapping });
+        mount_inner(root, system, site, drive, &path, at)
     });
-    if let (Err(_), Some(name)) = (&result, &mapping) {
-        force_closed(name);
+    let kept = drive.note(|seen| {
+        let kept = result.is_ok() && seen.plugged.as_ref() == Some(&plugged);
+        if kept {
+            seen.open.clone_from(&open);
+            seen.problem = None;
+        }
+        kept
+    });
+    if kept {
+        return Ok(());
+    }
+    if result.is_ok()
+        && let Err(error) = mount_by_uuid::unmount(at, UnmountMode::Lazy)
+    {
+        drive.warn(&format!("{}: its mount could not be cleared away: {error}", drive.magazine));
+    }
+    let pulled = drive.seen().plugged.as_ref() != Some(&plugged) || !plugged.is_in(system);
+    match open {
+        Some(open) if pulled => clear(root, drive, &open),
+        Some(Open { mapping: Some(name) }) => force_closed(&name),
+        _ => {}
+    }
+    if pulled {
+        let message = format!("{} was pulled while it was being opened", drive.magazine);
+        drive.warn(&message);
+        return Err(Failure::new(Exit::NotThere, message));
     }
     result
+}
+
+/// The block device that shows the plain filesystem, and the mapping behind it.
+fn unlock_if_encrypted(
+    root: &Root,
+    site: &Site,
+    drive: &Drive,
+    device: &BlockDevice,
+) -> Result<(PathBuf, Option<String>), Failure> {
+    let Some(luks) = drive.magazine.luks_uuid else { return Ok((device.path.clone(), None)) };
+    let name = unlock(root, site, luks, device)?;
+    Ok((root.join("/dev/mapper").join(&name), Some(name)))
 }
 
 /// Flushes, unmounts and locks. While a file is open, nothing is changed but the flush.
@@ -90,7 +101,7 @@ pub(super) fn close(root: &Root, drive: &Drive, at: &Path) -> Result<(), Refusal
         }
         Err(_) if pulled => {
             if let Err(error) = mount_by_uuid::unmount(at, UnmountMode::Lazy) {
-                say(&format!("{}: its mount could not be cleared away: {error}", drive.magazine));
+                drive.warn(&format!("{}: its mount could not be cleared away: {error}", drive.magazine));
             }
             clear(root, drive, &open);
             Ok(())
@@ -103,18 +114,18 @@ pub(super) fn close(root: &Root, drive: &Drive, at: &Path) -> Result<(), Refusal
 pub(super) fn clear(root: &Root, drive: &Drive, left: &Open) {
     let mark = torn_mark(root, &drive.magazine.fs_uuid);
     if let Err(failure) = durable::replace(&mark, 0o600, b"pulled while mounted\n") {
-        say(failure.message());
+        drive.warn(failure.message());
     }
     if let Some(name) = &left.mapping {
         force_closed(name);
     }
 }
 
-fn force_closed(name: &str) {
+pub(super) fn force_closed(name: &str) {
     match luks_core::close(name, CloseMode::Force) {
         Ok(Closed::WhenReleased) => say(&format!("{name} goes when its last user does")),
         Ok(_) => {}
-        Err(error) => say(&error.to_string()),
+        Err(error) => warn(&error.to_string()),
     }
 }
 
@@ -183,42 +194,29 @@ fn mount_inner(
     if found.tag != Some(Tag::Filesystem(magazine.fs_uuid.clone()))
         || found.fs_type.as_deref() != Some(&*magazine.fs_type)
     {
-        let holds = found.fs_type.as_deref().unwrap_or("no filesystem");
+        let holds = match (&found.fs_type, &found.tag) {
+            (Some(fs_type), Some(Tag::Filesystem(uuid))) => format!("the {fs_type} filesystem {uuid}"),
+            (Some(fs_type), _) => fs_type.clone(),
+            (None, _) => "no filesystem".into(),
+        };
         return Err(Failure::new(
             Exit::Refused,
             format!(
-                "{magazine} holds {holds} in place of the {} filesystem {} enrolled",
+                "{magazine} holds {holds} in place of the {} filesystem {} that was enrolled",
                 magazine.fs_type, magazine.fs_uuid
             ),
         )
         .hint("if that is right, take its [[magazine]] table out of site.toml and run `offsite adopt`"));
     }
     let mark = torn_mark(root, &magazine.fs_uuid);
-    if mark.exists() {
-        say(&format!("{magazine} was pulled while in use: checking it"));
-        check(&magazine.fs_type, path)?;
-    }
+    let torn = mark.exists();
+    check::check_if_due(drive, torn, path)?;
     let options = MountOptions { sync: site.sync, ..MountOptions::default() };
     mount_by_uuid::mount(path, at, &magazine.fs_type, &options)
-        .or_fail(format!("cannot mount {magazine}"))?;
+        .or_fail(format!("cannot mount {magazine}"))
+        .map_err(|why| match check::not_mountable(&magazine.fs_type, &why) {
+        Some(failure) if torn => failure,
+        _ => why,
+    })?;
     durable::remove(&mark)
-}
-
-/// Repairs what can be repaired without a question. XFS, Btrfs and ReiserFS replay their logs at the mount.
-fn check(fs_type: &str, path: &Path) -> Result<(), Failure> {
-    if !matches!(fs_type, "ext2" | "ext3" | "ext4") {
-        return Ok(());
-    }
-    let device: PathBuf = path.to_owned();
-    let finished =
-        Program::find("e2fsck", "e2fsprogs")?.args(["-p"]).args([&device]).limit(FSCK_LIMIT).run()?;
-    // e2fsck(8): 0 clean, 1 repaired; everything above is for a person.
-    match finished.code {
-        Some(0 | 1) => Ok(()),
-        _ => Err(Failure::new(
-            Exit::Refused,
-            format!("its filesystem can't be repaired safely: {}", finished.text.trim()),
-        )
-        .hint("make a copy of the drive, then run e2fsck on it by hand")),
-    }
 }

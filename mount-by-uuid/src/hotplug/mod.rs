@@ -5,7 +5,6 @@ mod uevent;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -13,7 +12,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{setsockopt, sockopt};
 use udev::{EventType, MonitorBuilder, MonitorSocket};
 
-use crate::device::{DevNum, Tag};
+use crate::device::{BlockDevice, DevNum};
+use crate::sysfs;
 use crate::system::System;
 use crate::udev_database::Content;
 use uevent::Uevent;
@@ -32,6 +32,7 @@ const RECEIVE_BUFFER: usize = 16 << 20;
 /// libudev's monitor is not thread-safe, so a `Hotplug` stays on the thread that made it.
 pub struct Hotplug {
     source: Source,
+    system: System,
 }
 
 enum Source {
@@ -39,45 +40,27 @@ enum Source {
     Kernel(kernel::KernelSocket),
 }
 
-/// The device that an event is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EventDevice {
-    /// The device node.
-    pub path: PathBuf,
-    /// The kernel's number of the device.
-    pub devnum: DevNum,
-    /// What the device carries, where udevd has told it.
-    pub tag: Option<Tag>,
-    /// The content's type, where udevd has told it.
-    pub fs_type: Option<String>,
-    /// The content's label, where udevd has told it.
-    pub label: Option<String>,
-    /// The hardware's serial number, where udevd has told it.
-    pub serial: Option<String>,
-    /// The kernel's serial number of this appearance of the disk (see [`BlockDevice`](crate::BlockDevice)).
-    pub diskseq: Option<u64>,
-    /// The event's number; a greater one happened later.
-    pub seqnum: u64,
-}
-
 /// What happened to a block device.
+///
+/// The device is told as far as it is known: a tag only by udevd, a size only while the device is still there. An event
+/// that comes late may be about an earlier device of the same number: [`BlockDevice::diskseq`] tells them apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
     /// A device appeared.
     Added {
         /// The device.
-        device: EventDevice,
+        device: BlockDevice,
     },
     /// A device is gone.
     Removed {
         /// The device.
-        device: EventDevice,
+        device: BlockDevice,
     },
     /// A device's content or size changed: a medium was inserted, a filesystem made, a loop file attached.
     Changed {
         /// The device.
-        device: EventDevice,
+        device: BlockDevice,
     },
     /// Events were lost because they weren't read fast enough: [`System::scan`] tells what is there now.
     Overflow,
@@ -85,14 +68,27 @@ pub enum Event {
 
 impl Event {
     /// Returns the device that the event is about, none for [`Event::Overflow`].
-    pub fn device(&self) -> Option<&EventDevice> {
+    pub fn device(&self) -> Option<&BlockDevice> {
         match self {
             Event::Added { device } | Event::Removed { device } | Event::Changed { device } => Some(device),
             Event::Overflow => None,
         }
     }
 
-    fn of_action(action: &str, device: EventDevice) -> Option<Event> {
+    /// Adds what /sys knows of the device if it is still there.
+    fn completed(mut self, system: &System) -> Event {
+        if let Event::Added { device } | Event::Removed { device } | Event::Changed { device } = &mut self
+            && let Some(now) = sysfs::of(system, device.devnum)
+            && (device.diskseq.is_none() || device.diskseq == now.diskseq)
+        {
+            device.size_bytes = now.size_bytes;
+            device.diskseq = now.diskseq;
+            device.serial = device.serial.take().or(now.serial);
+        }
+        self
+    }
+
+    fn of_action(action: &str, device: BlockDevice) -> Option<Event> {
         match action {
             "add" => Some(Event::Added { device }),
             "remove" => Some(Event::Removed { device }),
@@ -140,7 +136,7 @@ impl Hotplug {
             enlarge_buffer(socket.as_fd());
             Source::Kernel(socket)
         };
-        Ok(Hotplug { source })
+        Ok(Hotplug { source, system: system.clone() })
     }
 
     /// Tells whether events come from udevd (with tags) or straight from the kernel (without).
@@ -172,8 +168,11 @@ impl Hotplug {
     /// Takes the next waiting message: none if it is about nothing of interest, `EAGAIN` if there is no message.
     fn receive(&self) -> Result<Option<Event>, Errno> {
         match &self.source {
-            Source::Udev(monitor) => receive_from_udevd(monitor),
-            Source::Kernel(socket) => Ok(socket.receive()?.and_then(Uevent::into_event)),
+            Source::Udev(monitor) => receive_from_udevd(&self.system, monitor),
+            Source::Kernel(socket) => {
+                let event = socket.receive()?.and_then(Uevent::into_event);
+                Ok(event.map(|event| event.completed(&self.system)))
+            }
         }
     }
 
@@ -220,7 +219,7 @@ fn enlarge_buffer(socket: BorrowedFd<'_>) {
     }
 }
 
-fn receive_from_udevd(monitor: &MonitorSocket) -> Result<Option<Event>, Errno> {
+fn receive_from_udevd(system: &System, monitor: &MonitorSocket) -> Result<Option<Event>, Errno> {
     // The udev crate returns no error, but libudev leaves it in errno.
     Errno::clear();
     let Some(event) = monitor.iter().next() else {
@@ -238,15 +237,15 @@ fn receive_from_udevd(monitor: &MonitorSocket) -> Result<Option<Event>, Errno> {
     let content = Content::of(&event);
     let (Some(devnum), Some(path)) = (event.devnum(), content.path) else { return Ok(None) };
     let diskseq = event.property_value("DISKSEQ").and_then(|text| text.to_str()?.parse().ok());
-    let device = EventDevice {
+    let device = BlockDevice {
         path,
         devnum: DevNum::from_dev(devnum),
         tag: content.tag,
         fs_type: content.fs_type,
         label: content.label,
         serial: content.serial,
+        size_bytes: 0,
         diskseq,
-        seqnum: event.sequence_number(),
     };
-    Ok(Event::of_action(action, device))
+    Ok(Event::of_action(action, device).map(|event| event.completed(system)))
 }

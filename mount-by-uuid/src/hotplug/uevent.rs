@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::{Event, EventDevice};
-use crate::device::DevNum;
+use super::Event;
+use crate::device::{BlockDevice, DevNum};
 
 /// A kernel uevent about a block device.
 ///
@@ -12,7 +12,7 @@ use crate::device::DevNum;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Uevent {
     action: String,
-    device: EventDevice,
+    device: BlockDevice,
 }
 
 impl Uevent {
@@ -34,15 +34,15 @@ impl Uevent {
         let name = Path::new(value("DEVNAME")?);
         let plain = name.components().all(|part| matches!(part, std::path::Component::Normal(_)));
         let path: PathBuf = plain.then(|| dev.join(name))?;
-        let device = EventDevice {
+        let device = BlockDevice {
             path,
             devnum,
             tag: None,
             fs_type: None,
             label: None,
             serial: None,
+            size_bytes: 0,
             diskseq: value("DISKSEQ").and_then(|text| text.parse().ok()),
-            seqnum: value("SEQNUM")?.parse().ok()?,
         };
         Some(Uevent { action: value("ACTION")?.to_owned(), device })
     }
@@ -74,7 +74,7 @@ mod tests {
         let device = event.device().unwrap().clone();
         assert_eq!(device.path, Path::new("/dev/sdb"));
         assert_eq!(device.devnum, DevNum { major: 8, minor: 16 });
-        assert_eq!((device.diskseq, device.seqnum), (Some(12), 4711));
+        assert_eq!(device.diskseq, Some(12));
         assert_eq!(event, Event::Added { device });
     }
 
@@ -94,7 +94,6 @@ mod tests {
         assert!(replaced("MAJOR=8", "MAJOR=x").is_none());
         assert!(replaced("DEVNAME=sdb", "DEVNAME=../etc/passwd").is_none());
         assert!(replaced("DEVNAME=sdb", "DEVNAME=/etc/passwd").is_none());
-        assert!(replaced("SEQNUM=4711", "").is_none());
         // udevd's own messages on the same netlink family start with a binary header.
         assert!(Uevent::parse(b"libudev\0\xfe\xed\xca\xfe", Path::new("/dev")).is_none());
     }

@@ -1,0 +1,108 @@
+//! Checking the filesystem of a drive that was pulled while in use, before it is mounted again.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::drive::Drive;
+use crate::failure::{Exit, Failure, OrFail as _};
+use crate::program::Program;
+
+/// How long a filesystem check may take.
+const LIMIT: Duration = Duration::from_hours(6);
+
+/// Repairs what can be repaired without a question, if the drive is marked as torn out or the filesystem itself says
+/// that it was not unmounted. XFS, Btrfs and ReiserFS replay their logs at the mount.
+pub(super) fn check_if_due(drive: &Drive, torn: bool, path: &Path) -> Result<(), Failure> {
+    let magazine = &drive.magazine;
+    let ext = matches!(&*magazine.fs_type, "ext2" | "ext3" | "ext4");
+    let why = match torn {
+        true => "was pulled while in use",
+        false if ext && is_unclean(path).or_fail(format!("cannot look into {magazine}"))? => {
+            "was not unmounted the last time"
+        }
+        false => return Ok(()),
+    };
+    drive.say(&format!("{magazine} {why}: checking it"));
+    if ext { repair(path) } else { Ok(()) }
+}
+
+fn repair(path: &Path) -> Result<(), Failure> {
+    let device: PathBuf = path.to_owned();
+    let finished = Program::find("e2fsck", "e2fsprogs")?.args(["-p"]).args([&device]).limit(LIMIT).run()?;
+    // e2fsck(8): 0 clean, 1 repaired; everything above is for a person.
+    match finished.code {
+        Some(0 | 1) => Ok(()),
+        _ => Err(beyond_repair("e2fsck", finished.text.trim())),
+    }
+}
+
+/// What to say of a filesystem that nobody but a person may repair.
+fn beyond_repair(program: &str, why: &str) -> Failure {
+    Failure::new(Exit::Refused, format!("its filesystem can't be repaired safely: {why}"))
+        .hint(format!("make a copy of the drive, then run {program} on it by hand"))
+}
+
+/// What to say when a filesystem whose log is replayed at the mount can't be mounted after its drive was torn out.
+pub(super) fn not_mountable(fs_type: &str, why: &Failure) -> Option<Failure> {
+    let program = match fs_type {
+        "xfs" => "xfs_repair",
+        "btrfs" => "btrfs check",
+        "reiserfs" => "reiserfsck",
+        _ => return None,
+    };
+    Some(beyond_repair(program, why.message()))
+}
+
+/// Whether an ext2, ext3 or ext4 filesystem was left without being unmounted, or with errors.
+///
+/// The superblock's fields are those of the kernel's `Documentation/filesystems/ext4/super.rst`.
+fn is_unclean(path: &Path) -> io::Result<bool> {
+    const SUPERBLOCK: u64 = 1024;
+    const STATE: u64 = 0x3a;
+    const INCOMPATIBLE: u64 = 0x60;
+    const CLEAN: u16 = 1;
+    const NEEDS_RECOVERY: u32 = 4;
+    let device = File::open(path)?;
+    let (mut state, mut features) = ([0; 2], [0; 4]);
+    device.read_exact_at(&mut state, SUPERBLOCK + STATE)?;
+    device.read_exact_at(&mut features, SUPERBLOCK + INCOMPATIBLE)?;
+    Ok(u16::from_le_bytes(state) != CLEAN || u32::from_le_bytes(features) & NEEDS_RECOVERY != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filesystem_that_was_left_mounted_is_unclean() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(8 << 20).unwrap();
+        let at = file.path();
+        Program::find("mkfs.ext4", "e2fsprogs").unwrap().args(["-q", "-F"]).args([at]).must().unwrap();
+        assert!(!is_unclean(at).unwrap());
+        // As the kernel leaves it at a mount, and when it met an error.
+        for (command, request) in [("feature needs_recovery", true), ("set_super_value state 3", true)] {
+            Program::find("debugfs", "e2fsprogs")
+                .unwrap()
+                .args(["-w", "-R", command])
+                .args([at])
+                .must()
+                .unwrap();
+            assert_eq!(is_unclean(at).unwrap(), request, "{command}");
+            Program::find("e2fsck", "e2fsprogs").unwrap().args(["-fy"]).args([at]).run().unwrap();
+            assert!(!is_unclean(at).unwrap(), "after e2fsck");
+        }
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_replayed_is_for_a_person() {
+        let why = Failure::new(Exit::Failed, "cannot mount B: structure needs cleaning");
+        let failure = not_mountable("xfs", &why).unwrap();
+        assert_eq!(failure.exit(), Exit::Refused);
+        assert!(failure.remedy().unwrap().contains("xfs_repair"), "{failure}");
+        assert!(not_mountable("ext4", &why).is_none());
+    }
+}
