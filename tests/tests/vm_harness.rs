@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         trial("files_are_the_same_after_both_ways", files_are_the_same_after_both_ways),
         trial("commands_run_side_by_side_and_have_a_limit", commands_run_side_by_side_and_have_a_limit),
         trial("a_failing_command_is_told_with_its_output", a_failing_command_is_told_with_its_output),
-        trial("a_flaky_drive_fails_and_heals", a_flaky_drive_fails_and_heals),
+        trial("a_slow_and_flaky_drive_fails_and_heals", a_flaky_drive_fails_and_heals),
     ])
 }
 
@@ -178,6 +178,17 @@ fn a_flaky_drive_fails_and_heals(vm: &Vm) -> Result<()> {
     let a = vm.blank_drive("OFFSITE-A", Size::mib(32))?;
     vm.plug(&a)?;
     vm.wait_for("the drive", SOON, &format!("test -b {}", a.by_id()))?;
+    let time = |reads: u32| -> Result<f64> {
+        let said = vm.sh(&format!(
+            "s=$EPOCHREALTIME; dd if={} of=/dev/null iflag=direct bs=512 count={reads} status=none; echo $s $EPOCHREALTIME | awk '{{ print $2 - $1 }}'",
+            a.by_id()
+        ))?;
+        Ok(said.trim().parse()?)
+    };
+    vm.slow_down(&a, 5)?;
+    let took = time(10)?;
+    ensure!(took > 1.0, "ten reads of five a second took only {took} s");
+    vm.slow_down(&a, 0)?;
     let flaky = Flaky::over(vm, &a.by_id(), "flaky")?;
     let write = |word: &str| {
         vm.run(&format!(

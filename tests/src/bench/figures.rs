@@ -21,6 +21,10 @@ pub enum Unit {
     Percent,
     /// How often something went wrong; less is better.
     Count,
+    /// How often all was well; more is better.
+    Times,
+    /// How often threads were given the processor in a minute; less is better.
+    WakeUps,
 }
 
 impl Unit {
@@ -33,11 +37,13 @@ impl Unit {
             Self::Mebibytes => "MiB",
             Self::Percent => "%",
             Self::Count => "times",
+            Self::Times => "well",
+            Self::WakeUps => "a minute",
         }
     }
 
     fn more_is_better(self) -> bool {
-        matches!(self, Self::MegabytesPerSecond | Self::Percent)
+        matches!(self, Self::MegabytesPerSecond | Self::Percent | Self::Times)
     }
 }
 
@@ -133,7 +139,7 @@ impl Figures {
     /// The table for people.
     pub fn to_table(&self) -> String {
         let mut text = String::from(
-            "Medians; ratio = ours / peer. Better is MORE for MB/s and %, and LESS for s, ms, CPU s/GB and MiB.\n\
+            "Medians; ratio = ours / peer. Better is MORE for MB/s, % and well, and LESS for all others.\n\
              Ranges are [ours] [peer].\n\n",
         );
         let _ = writeln!(text, "{}", head());

@@ -5,6 +5,7 @@ mod catalog;
 mod changer;
 mod configuration;
 mod durability;
+mod endurance;
 mod figures;
 mod luks;
 mod measure;
@@ -22,9 +23,10 @@ struct Group {
     measure: fn(&mut Figures) -> anyhow::Result<()>,
 }
 
-const GROUPS: [Group; 8] = [
+const GROUPS: &[Group] = &[
     Group { names: &plugging::NAMES, measure: plugging::measure },
     Group { names: &durability::NAMES, measure: durability::measure },
+    Group { names: &endurance::NAMES, measure: endurance::measure },
     Group { names: &wiping::NAMES, measure: wiping::measure },
     Group { names: &changer::NAMES, measure: changer::measure },
     Group { names: &catalog::NAMES, measure: catalog::measure },

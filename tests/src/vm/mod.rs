@@ -174,11 +174,18 @@ impl Vm {
 
     fn attach_backend(&self, serial: &str, file: &Value, cache: &Value, device: &Value) -> Result<()> {
         let node = node(serial);
-        let backend = json!({ "driver": "raw", "node-name": node, "file": file, "cache": cache });
+        let raw = json!({ "driver": "raw", "file": file, "cache": cache });
+        let pace = pace(serial);
+        let backend = json!({ "driver": "throttle", "node-name": node, "throttle-group": pace, "file": raw });
+        let cannot = || format!("cannot plug {serial}");
         self.machine
             .qmp
-            .execute("blockdev-add", &backend)
-            .with_context(|| format!("cannot plug {serial}"))?;
+            .execute("object-add", &json!({ "qom-type": "throttle-group", "id": pace }))
+            .with_context(cannot)?;
+        if let Err(error) = self.machine.qmp.execute("blockdev-add", &backend) {
+            self.machine.qmp.execute("object-del", &json!({ "id": pace }))?;
+            return Err(error).with_context(cannot);
+        }
         self.machine.qmp.forget_events(serial);
         let mut device = device.clone();
         if let Some(fields) = device.as_object_mut() {
@@ -197,6 +204,7 @@ impl Vm {
         let added = self.machine.qmp.execute("device_add", &device);
         if added.is_err() {
             self.machine.qmp.execute("blockdev-del", &json!({ "node-name": node }))?;
+            self.machine.qmp.execute("object-del", &json!({ "id": pace }))?;
         }
         added.map(drop).with_context(|| format!("cannot plug {serial}"))
     }
@@ -223,12 +231,25 @@ impl Vm {
         let end = Instant::now() + UNPLUG_LIMIT;
         loop {
             match self.machine.qmp.execute("blockdev-del", &json!({ "node-name": node(serial) })) {
-                Ok(_) => return Ok(()),
+                Ok(_) => break,
                 Err(error) if Instant::now() >= end => return Err(error),
                 // Requests on their way still hold it.
                 Err(_) => std::thread::sleep(Duration::from_millis(50)),
             }
         }
+        self.machine.qmp.execute("object-del", &json!({ "id": pace(serial) })).map(drop)
+    }
+
+    /// Makes a plugged drive as slow as that many requests a second, whoever they are of; 0 for its own pace. Requests
+    /// wait in the drive, as they do when a medium is dying, and are lost with it when it is torn out.
+    ///
+    /// # Errors
+    /// When it isn't plugged.
+    pub fn slow_down(&self, drive: &Drive, requests_per_second: u32) -> Result<()> {
+        let path = format!("/objects/{}", pace(drive.serial()));
+        let limits = json!({ "iops-total": requests_per_second });
+        let set = json!({ "path": path, "property": "limits", "value": limits });
+        self.machine.qmp.execute("qom-set", &set).map(drop)
     }
 
     /// Runs a bash script as root, at most [`COMMAND_LIMIT`]; its exit status is the caller's to judge.
@@ -371,5 +392,15 @@ impl Drop for Vm {
 }
 
 fn node(serial: &str) -> String {
-    format!("n-{}", serial.to_ascii_lowercase().replace('_', "-").chars().take(29).collect::<String>())
+    plain('n', serial)
+}
+
+/// What limits a drive's requests.
+fn pace(serial: &str) -> String {
+    plain('t', serial)
+}
+
+/// A name for something of a drive's inside QEMU.
+fn plain(kind: char, serial: &str) -> String {
+    format!("{kind}-{}", serial.to_ascii_lowercase().replace('_', "-").chars().take(29).collect::<String>())
 }
