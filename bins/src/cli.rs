@@ -246,8 +246,8 @@ pub struct Status {
     /// Prints JSON; the form is versioned.
     #[arg(long)]
     pub json: bool,
-    /// Shows it again every second until interrupted.
-    #[arg(long, conflicts_with = "json")]
+    /// Shows it again whenever it has changed, until interrupted; with --json one line each time.
+    #[arg(long)]
     pub watch: bool,
 }
 

@@ -7,9 +7,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use changer_model::{
-    Changer, ChangerStatus, Config, ConsoleError, DriveIndex, Environment, JobDoing, RunningJob, Slot,
-};
+use changer_model::{Changer, ChangerStatus, ConsoleError, DriveIndex, JobDoing, RunningJob, Slot};
 use serde::Serialize;
 
 use crate::cli::Eject;
@@ -17,10 +15,7 @@ use crate::control::{self, Verb};
 use crate::failure::{Exit, Failure, chain};
 use crate::paths::Root;
 use crate::report;
-use crate::status::{DriveState, MagazineStatus, SiteStatus};
-
-/// How long Bacula's console may take over each answer.
-const CONSOLE_LIMIT: Duration = Duration::from_secs(15);
+use crate::status::{self, DriveState, MagazineStatus, SiteStatus};
 
 /// How often is looked again whether a drive is free.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -129,7 +124,7 @@ struct Bacula {
 }
 
 fn eject(root: &Root, magazine: &MagazineStatus, bacula: &mut Bacula) -> Result<Report, Failure> {
-    if let Some((changer, status)) = changer(root) {
+    if let Some((changer, status)) = status::open_changer(root) {
         bacula.let_go(&changer, &status, magazine)?;
     }
     let reply = control::call(root, Verb::Eject, Some(&magazine.name))?.ok_or_else(control::not_running)?;
@@ -141,16 +136,6 @@ fn eject(root: &Root, magazine: &MagazineStatus, bacula: &mut Bacula) -> Result<
         warnings: std::mem::take(&mut bacula.warnings),
         message,
     })
-}
-
-/// The changer, where one is configured and has a state.
-fn changer(root: &Root) -> Option<(Changer, ChangerStatus)> {
-    let mut environment = Environment::new(root.path());
-    environment.console_limit = CONSOLE_LIMIT;
-    let config = Config::load(root.path(), &root.vchanger_conf()).ok()?;
-    let changer = Changer::open(&config, &environment).ok()?;
-    let status = changer.status().ok()?;
-    Some((changer, status))
 }
 
 impl Bacula {
@@ -237,7 +222,7 @@ mod tests {
             daemon_pid: Some(1),
             mount_root: "/srv".into(),
             magazines,
-            catalog: crate::status::CatalogStatus::default(),
+            catalog: status::CatalogStatus::default(),
         }
     }
 

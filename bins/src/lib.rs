@@ -15,6 +15,7 @@ pub mod eject;
 pub mod failure;
 pub mod generate;
 pub mod headers;
+pub mod history;
 pub mod identify;
 pub mod init;
 pub mod interrupt;

@@ -77,6 +77,11 @@ impl Root {
         self.join("/run/offsite/ejected").join(fs_uuid.as_str())
     }
 
+    /// The last backup on each drive.
+    pub fn last_jobs(&self) -> PathBuf {
+        self.state_dir().join("last-jobs.json")
+    }
+
     /// The daemon's control socket.
     pub fn control_socket(&self) -> PathBuf {
         self.join("/run/offsite/control")

@@ -80,6 +80,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     fleet.take_over();
     fleet.rescan();
     let teller = catalog::start(Arc::clone(&fleet));
+    catalog::start_asking(Arc::clone(&fleet));
     control::start(socket, Arc::clone(&fleet));
     let lost = stop_when_lost(&automount, &signals)?;
     notify(&[sd_notify::NotifyState::Ready]);

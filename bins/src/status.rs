@@ -1,10 +1,11 @@
 //! `offsite status`: every drive, where it is, what to do; the words of the daemon, or what can be seen without it.
 
 use std::fmt;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use changer_model::{Changer, ChangerStatus, Environment};
+use changer_model::{Changer, ChangerStatus, Config, Environment, FinishedJob};
 use jiff::Timestamp;
 use mount_by_uuid::{FsUuid, MountTable, System};
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,7 @@ use crate::confirm::size;
 use crate::control::{self, Verb};
 use crate::failure::{Failure, OrFail as _};
 use crate::headers;
+use crate::history::History;
 use crate::paths::Root;
 use crate::report;
 use crate::site::{Magazine, Site};
@@ -58,6 +60,8 @@ pub enum DriveState {
     Away,
     /// Plugged and locked: it can be pulled at any moment.
     Locked,
+    /// Being unlocked, checked and mounted.
+    Opening,
     /// Unlocked and mounted.
     Mounted,
     /// Ejected: locked until it is plugged again.
@@ -89,6 +93,11 @@ pub struct MagazineStatus {
     pub free_bytes: Option<u64>,
     /// Volumes that the changer knows on it.
     pub volumes: Option<usize>,
+    /// The last backup on it, as far as Bacula was asked.
+    pub last_job: Option<FinishedJob>,
+    /// Bacula has still to be told that it came or went.
+    #[serde(default)]
+    pub catalog_pending: bool,
     /// What is wrong, and what to do.
     pub problem: Option<Problem>,
     /// What a person should know although the drive works.
@@ -116,6 +125,8 @@ impl MagazineStatus {
             torn: torn_mark(root, &magazine.fs_uuid).exists(),
             free_bytes: (state == DriveState::Mounted).then(|| free_bytes(at)).flatten(),
             volumes: volumes(changer, at),
+            last_job: History::load(root).last(magazine.fs_uuid.as_str()).cloned(),
+            catalog_pending: is_pending(changer, at),
             problem: None,
             warning: magazine.luks_uuid.and_then(|luks| headers::mended(root, luks)),
         }
@@ -142,20 +153,30 @@ pub struct CatalogStatus {
 
 /// Runs `offsite status`.
 pub fn run(root: &Root, options: &Status) -> Result<(), Failure> {
+    if !options.watch {
+        let status = SiteStatus { waiting: waiting(root), ..look(root)? };
+        return if options.json { report::json(&status) } else { show(&text(&status)) };
+    }
+    let mut shown = None;
     loop {
         let status = SiteStatus { waiting: waiting(root), ..look(root)? };
-        if options.json {
-            return report::json(&status);
-        }
-        if options.watch {
-            print!("\x1b[H\x1b[2J"); // cursor home, clear screen
-        }
-        print!("{}", text(&status));
-        if !options.watch {
-            return Ok(());
+        let page = if options.json {
+            serde_json::to_string(&status).or_fail("cannot write JSON")? + "\n"
+        } else {
+            format!("\x1b[H\x1b[2J{}", text(&status)) // cursor home, clear screen
+        };
+        if shown.as_ref() != Some(&page) {
+            show(&page)?;
+            shown = Some(page);
         }
         std::thread::sleep(Duration::from_secs(1));
     }
+}
+
+/// Whoever reads this may have gone, as at the end of a pipe; then it is over.
+fn show(page: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout();
+    out.write_all(page.as_bytes()).and_then(|()| out.flush()).or_fail("nobody reads this any more")
 }
 
 /// Asks the daemon, or looks for itself.
@@ -200,7 +221,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Asks Bacula what it waits for, and finds the stickers.
 pub fn waiting(root: &Root) -> Option<Vec<Wanted>> {
     let environment = Environment { console_limit: PATIENCE, ..Environment::new(root.path()) };
-    let config = changer_model::Config::load(root.path(), &root.vchanger_conf()).ok()?;
+    let config = Config::load(root.path(), &root.vchanger_conf()).ok()?;
     let waiting = Changer::open(&config, &environment).ok()?.waiting().ok()?;
     let site = Site::load(root).ok()?;
     let sticker = |id: &str| {
@@ -215,12 +236,41 @@ pub fn waiting(root: &Root) -> Option<Vec<Wanted>> {
     Some(wanted.collect())
 }
 
+/// How long Bacula's console may take over an answer that somebody waits for.
+const CONSOLE_LIMIT: Duration = Duration::from_secs(15);
+
+/// The changer and its own view, where it is configured.
+pub fn open_changer(root: &Root) -> Option<(Changer, ChangerStatus)> {
+    let mut environment = Environment::new(root.path());
+    environment.console_limit = CONSOLE_LIMIT;
+    let config = Config::load(root.path(), &root.vchanger_conf()).ok()?;
+    let changer = Changer::open(&config, &environment).ok()?;
+    let status = changer.status().ok()?;
+    Some((changer, status))
+}
+
 /// The changer's own view, where it is configured.
 pub fn changer(root: &Root) -> Option<ChangerStatus> {
-    let path = root.vchanger_conf();
-    let environment = Environment::new(root.path());
-    let config = changer_model::Config::load(root.path(), &path).ok()?;
-    Changer::open(&config, &environment).ok()?.status().ok()
+    open_changer(root).map(|(_, status)| status)
+}
+
+/// Whether Bacula has still to be told of the magazine mounted at `at`.
+fn is_pending(changer: Option<&ChangerStatus>, at: &Path) -> bool {
+    let name = at.file_name().and_then(|name| name.to_str());
+    let pending = changer.and_then(|changer| changer.pending.as_ref());
+    name.zip(pending).is_some_and(|(name, pending)| pending.changed.iter().any(|id| id.ends_with(name)))
+}
+
+/// `Backup (full), 2026-11-24 02:14:19`
+fn last_backup(job: &FinishedJob) -> String {
+    let level = match &*job.level {
+        "F" => "full",
+        "D" => "differential",
+        "I" => "incremental",
+        other => other,
+    };
+    let ended = if job.well { "" } else { ", FAILED" };
+    format!("{} ({level}) {}{ended}", job.name, job.started)
 }
 
 /// How many volumes the changer knows on the magazine mounted at `at`.
@@ -257,6 +307,7 @@ fn text(status: &SiteStatus) -> String {
         let state = match magazine.state {
             DriveState::Away => "away",
             DriveState::Locked => "plugged, locked: safe to pull",
+            DriveState::Opening => "being unlocked",
             DriveState::Mounted => "in use: `offsite eject` before you pull it",
             DriveState::Ejected => "ejected: safe to pull",
             DriveState::Refused => "plugged, NOT USABLE",
@@ -271,12 +322,18 @@ fn text(status: &SiteStatus) -> String {
         if let Some(free) = magazine.free_bytes {
             line.push_str(&format!(", {} free", size(free)));
         }
+        if let Some(job) = &magazine.last_job {
+            line.push_str(&format!(", last backup {}", last_backup(job)));
+        }
         if magazine.torn {
             line.push_str(", was pulled while in use: it will be checked");
         }
         lines.push(line);
         if let Some(warning) = &magazine.warning {
             lines.push(format!("{:width$}    warning: {warning}", ""));
+        }
+        if magazine.catalog_pending {
+            lines.push(format!("{:width$}    Bacula has still to be told of it", ""));
         }
         if let Some(problem) = &magazine.problem {
             lines.push(format!("{:width$}    problem: {}", "", problem.message));

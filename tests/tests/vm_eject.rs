@@ -150,6 +150,7 @@ fn who_may(vm: &Vm) -> Result<()> {
     site.wait_for_volumes(&a)?;
     ensure!(vm.sh("stat -c '%a %U:%G' /run/offsite/control")? == "660 root:bacula\n", "the socket's rights");
     let member = "runuser -u bacula --";
+    site.wait_for_volumes(&a)?;
     ensure_ended(&vm.run(&format!("{member} offsite status"))?, 0, &["A  in use"])?;
     let json = vm.sh(&format!("{member} offsite status --json"))?;
     ensure!(json.starts_with("{\n  \"version\": 1,"), "{json}");
@@ -160,8 +161,13 @@ fn who_may(vm: &Vm) -> Result<()> {
         let stranger = vm.run(&format!("runuser -u nobody -- offsite {command}"))?;
         ensure_ended(&stranger, FAILED, &["cannot ask offsited", "the group bacula may ask"])?;
     }
-    let watched = vm.run("timeout 4 offsite status --watch")?;
-    ensure!(watched.text.matches("A  ").count() >= 2, "it was shown once only: {}", watched.text);
+    // Each change is shown, and nothing but changes.
+    let watched = vm.run("timeout 9 offsite status --watch")?;
+    for state in ["A  in use", "A  plugged, locked"] {
+        ensure!(watched.text.matches(state).count() == 1, "{state} is not shown once: {}", watched.text);
+    }
+    let line = vm.run("timeout 3 offsite status --watch --json")?;
+    ensure!(line.text.lines().count() == 1 && line.text.contains("\"state\":\"locked\""), "{}", line.text);
     site.wait_for_state(&a, "locked")
 }
 
@@ -245,6 +251,11 @@ fn during_a_backup(server: &Server<'_>) -> Result<()> {
     ensure_ended(&output, 0, &["safe to remove", "\"released_drives\": [\n    0\n  ]", "\"warnings\": []"])?;
     server.wait_for_job(job)?;
     server.vm.sh("! test -L /var/lib/offsite/c0/0")?;
+    server.vm.wait_for(
+        "the last backup",
+        SOON,
+        "offsite status | grep '^A .* last backup Backup (full) 20'",
+    )?;
     server.site.wait_for_empty_changer(Duration::from_mins(1))
 }
 

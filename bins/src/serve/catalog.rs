@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::fleet::Fleet;
 use super::say;
-use crate::status;
+use crate::{history, status};
 
 /// Events come in bursts; the first update waits this long for the rest of them.
 const SETTLE: Duration = Duration::from_millis(300);
@@ -53,7 +53,7 @@ impl Bell {
     }
 
     /// Waits for a ring, or for `limit`; `false` means stop.
-    fn wait(&self, limit: Duration) -> bool {
+    pub(super) fn wait(&self, limit: Duration) -> bool {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let idle = |state: &mut BellState| !state.rung && !state.stopped;
         let waited = self.rung.wait_timeout_while(state, limit, idle);
@@ -65,6 +65,17 @@ impl Bell {
     fn stopped(&self) -> bool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).stopped
     }
+}
+
+/// Starts the thread that asks Bacula, whenever a drive has come to rest, which backup was its last.
+pub(super) fn start_asking(fleet: Arc<Fleet>) {
+    std::thread::spawn(move || {
+        while fleet.rested.wait(LOOK) {
+            if let Err(failure) = history::look(fleet.root()) {
+                say(failure.message());
+            }
+        }
+    });
 }
 
 /// Starts the thread that tells Bacula.

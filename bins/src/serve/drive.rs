@@ -29,6 +29,8 @@ pub(super) struct Seen {
     pub(super) since: Timestamp,
     /// What is in place while it is mounted.
     pub(super) open: Option<Open>,
+    /// Being unlocked, checked and mounted now, by whoever holds the work lock.
+    pub(super) opening: bool,
     /// Being flushed and unmounted now, by whoever holds the work lock.
     pub(super) closing: bool,
     /// Ejected by hand: stays locked until it is plugged again.
@@ -80,6 +82,7 @@ impl Drive {
             plugged: None,
             since: Timestamp::now(),
             open: None,
+            opening: false,
             closing: false,
             ejected: false,
             problem: None,
@@ -131,6 +134,7 @@ impl Seen {
         match (&self.plugged, &self.open) {
             (None, _) => DriveState::Away,
             (Some(_), Some(_)) => DriveState::Mounted,
+            (Some(_), None) if self.opening => DriveState::Opening,
             (Some(_), None) if self.ejected => DriveState::Ejected,
             (Some(_), None) if self.problem.is_some() || self.doubled.is_some() => DriveState::Refused,
             (Some(_), None) => DriveState::Locked,

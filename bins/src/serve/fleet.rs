@@ -27,6 +27,8 @@ pub(super) struct Fleet {
     drives: RwLock<Vec<Arc<Drive>>>,
     pub(super) automount: Arc<Automount>,
     pub(super) bell: Bell,
+    /// Rung when a drive has come to rest.
+    pub(super) rested: Bell,
     flusher: Flusher,
     catalog_error: Mutex<Option<String>>,
 }
@@ -47,6 +49,7 @@ impl Fleet {
             drives: RwLock::new(drives),
             automount,
             bell: Bell::default(),
+            rested: Bell::default(),
             flusher,
             catalog_error: Mutex::new(None),
         }
@@ -351,6 +354,7 @@ impl Fleet {
     /// Ends the thread that tells Bacula.
     pub(super) fn stop_telling(&self) {
         self.bell.stop();
+        self.rested.stop();
     }
 
     /// Takes back every mark: without the daemon no drive is there.
@@ -381,7 +385,10 @@ impl mount_by_uuid::Keeper for Keeper {
             return Err(Refusal::Absent); // meanwhile
         }
         let site = self.0.site();
-        match open::open(&self.0.root, &self.0.system, &site, &drive, at) {
+        drive.note(|seen| seen.opening = true);
+        let opened = open::open(&self.0.root, &self.0.system, &site, &drive, at);
+        drive.note(|seen| seen.opening = false);
+        match opened {
             Ok(()) => {
                 self.0.flusher.watch(at);
                 drive.say(&format!("{} is mounted", drive.magazine));
@@ -415,6 +422,7 @@ impl mount_by_uuid::Keeper for Keeper {
             self.0.bell.ring();
         }
         drive.say(&format!("{} is locked", drive.magazine));
+        self.0.rested.ring();
         Ok(())
     }
 }

@@ -151,7 +151,7 @@ impl Sides<'_> {
     fn absent(&self, side: Side) -> Result<f64> {
         let path = Self::path(side, self.first()?);
         self.up(side)?;
-        let took = self.seconds("", &format!("ls {path}; true"), "")?;
+        let took = self.seconds("", &format!("ls {path} || true"), "")?;
         self.down(side)?;
         Ok(took)
     }
