@@ -231,7 +231,8 @@ impl Sides<'_> {
         for prepared in &self.drives {
             self.vm.plug(&prepared.drive)?;
         }
-        let took = watched.into_iter().map(|w| finish(w, plugged, DEADLOCK_CAP)).reduce(later);
+        let cap = if side == Side::Tutorial { DEADLOCK_CAP } else { LIMIT };
+        let took = watched.into_iter().map(|w| finish(w, plugged, cap)).reduce(later);
         // With more workers the rule's own deadlock ends at once, and so do the loops.
         self.vm.limit_udev_workers(USUAL_WORKERS)?;
         let listed = |p| format!("[[ $(ls {}) == *c0_* ]]", Self::path(side, p));
@@ -258,7 +259,8 @@ impl Sides<'_> {
         let written = self.watch(side, Goal::Written, prepared)?;
         let plugged = Instant::now();
         self.vm.plug(&prepared.drive)?;
-        let took = finish(written, plugged, NEVER_CAP);
+        let cap = if side == Side::Ours { LIMIT } else { NEVER_CAP };
+        let took = finish(written, plugged, cap);
         self.vm.sh("touch /run/let-go")?;
         holder.wait(LIMIT)?;
         self.unplug_one(prepared)?;
