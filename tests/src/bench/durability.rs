@@ -109,7 +109,8 @@ impl Trials<'_> {
         let device = self.drive.drive.by_id();
         let sync = mode == Mode::Sync;
         self.vm.sh(&format!(
-            "sed -i '/^sync = /d; 1i sync = {sync}' /etc/offsite/site.toml; rm -rf /var/lib/offsite/torn/*"
+            "sed -i '/^sync = /d' /etc/offsite/site.toml; sed -i '1i sync = {sync}' /etc/offsite/site.toml\n\
+             rm -rf /var/lib/offsite/torn/*"
         ))?;
         self.vm.plug_volatile(&volatile)?;
         self.vm.wait_for("the drive", LIMIT, &format!("test -b {device} && udevadm settle"))?;
@@ -126,6 +127,8 @@ impl Trials<'_> {
             }
         };
         self.vm.wait_for("its files", LIMIT, &format!("ls {path} | grep c0_"))?;
+        let mounted = self.vm.sh(&format!("grep ' {path} ext4 ' /proc/mounts"))?;
+        ensure!(mounted.contains("sync,") == sync, "mounted otherwise than asked for: {mounted}");
         Ok((volatile, path))
     }
 
@@ -168,15 +171,15 @@ impl Trials<'_> {
         let writer = self.vm.spawn(&format!(
             "at={path}; exec 8>$at/open; for n in $(seq 160); do {one} && echo promised $n || break; done 2>/dev/null; exec 8>&-; true"
         ))?;
+        let promises = || writer.text().lines().filter(|l| l.starts_with("promised")).count();
+        self.vm.wait_until("the first part", LIMIT, || Ok(promises() > 0))?;
         std::thread::sleep(random_moment());
-        let (cut, promised) =
-            volatile.cut(|| writer.text().lines().filter(|l| l.starts_with("promised")).count());
+        let (cut, promised) = volatile.cut(promises);
         self.vm.unplug(&self.drive.drive)?;
         writer.wait(LIMIT)?;
         self.vm.sh(
             "systemctl stop offsited; ! test -e /dev/mapper/bare || { umount --lazy /mnt/bare; dmsetup remove --force bare; }",
         )?;
-        ensure!(promised > 0, "nothing was written before the drive was pulled");
         let with_cache = self.left(&cut.written, work, promised)?;
         let without = self.left(&cut.flushed, work, promised)?;
         println!(
@@ -208,8 +211,8 @@ impl Trials<'_> {
     }
 }
 
-/// Between 0.4 and 2.4 seconds.
+/// Up to two seconds.
 fn random_moment() -> Duration {
     let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.subsec_nanos());
-    Duration::from_millis(u64::from(400 + nanos / 1000 % 2000))
+    Duration::from_millis(u64::from(nanos / 1000 % 2000))
 }
