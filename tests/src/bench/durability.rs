@@ -171,10 +171,10 @@ impl Trials<'_> {
         let writer = self.vm.spawn(&format!(
             "at={path}; exec 8>$at/open; for n in $(seq 160); do {one} && echo promised $n || break; done 2>/dev/null; exec 8>&-; true"
         ))?;
-        let promises = || writer.text().lines().filter(|l| l.starts_with("promised")).count();
-        self.vm.wait_until("the first part", LIMIT, || Ok(promises() > 0))?;
+        let count = || writer.text().lines().filter(|l| l.starts_with("promised")).count();
+        self.vm.wait_until("the first part", LIMIT, || Ok(count() > 0))?;
         std::thread::sleep(random_moment());
-        let (cut, promised) = volatile.cut(promises);
+        let (cut, promised) = volatile.cut(count);
         self.vm.unplug(&self.drive.drive)?;
         writer.wait(LIMIT)?;
         self.vm.sh(
