@@ -37,14 +37,16 @@ fn change(root: &Root, edit: impl FnOnce(&str, &Path) -> Result<String, Failure>
 fn set_key_settings(document: &mut DocumentMut, site: &Site) {
     let shown = |path: &Path| path.to_string_lossy().into_owned();
     let mut set = |name: &str, item: Option<Item>| match item {
-        Some(item) => {
-            // In place, so that a comment behind the old value stays.
-            let old = document.get(name).and_then(Item::as_value).map(|value| value.decor().clone());
-            document.insert(name, item);
-            if let (Some(decor), Some(value)) = (old, document.get_mut(name).and_then(Item::as_value_mut)) {
-                *value.decor_mut() = decor;
+        Some(mut item) => match document.get_mut(name) {
+            // In place, so that comments before the key and behind the old value stay.
+            Some(there) => {
+                if let (Some(old), Some(new)) = (there.as_value(), item.as_value_mut()) {
+                    *new.decor_mut() = old.decor().clone();
+                }
+                *there = item;
             }
-        }
+            None => drop(document.insert(name, item)),
+        },
         None => drop(document.remove(name)),
     };
     set("key_file", Some(value(shown(&site.key_file))));
