@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::figures::{Figures, Unit};
 use super::plugging::{LIMIT, Prepared, Side, Sides};
-use crate::vm::{Image, Vm, VolatileDrive, restore};
+use crate::vm::{Vm, VolatileDrive, restore};
 
 const RATE: &str = "durability: write 32 MiB, cache flushed at once";
 const DISK_RATE: &str = "durability: write 32 MiB, each flush takes 8 ms";
@@ -50,13 +50,7 @@ enum Work {
 }
 
 pub(super) fn measure(figures: &mut Figures) -> Result<()> {
-    if let Some(why) = Image::lacking() {
-        for name in NAMES {
-            figures.skip(name, &why);
-        }
-        return Ok(());
-    }
-    let image = Image::ready(|line| println!("    {line}"))?;
+    let Some(image) = super::guest_image(figures, &NAMES)? else { return Ok(()) };
     Vm::start(&image)?.told(|vm| {
         let sides = Sides::set_up(vm, &["A"])?;
         vm.sh(&format!("head -c {PART} /dev/urandom >/run/part; mkdir -p /mnt/bare"))?;

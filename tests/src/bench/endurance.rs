@@ -31,13 +31,9 @@ const STORM_EVENTS: u32 = 100;
 const TEAR_OUTS_EACH: u32 = 30;
 
 pub(super) fn measure(figures: &mut Figures) -> Result<()> {
-    if let Some(why) = Image::lacking() {
-        for name in NAMES {
-            figures.skip(name, &why);
-        }
-        return Ok(());
-    }
-    let image = Image::ready(|line| println!("    {line}"))?;
+    let Some(image) = super::guest_image(figures, &NAMES)? else { return Ok(()) };
+    figures.long(STORM);
+    figures.long(TEAR_OUTS);
     if [MEMORY, WAKE_UPS, LOCKED, TWO, HELD].iter().any(|name| figures.wants(name)) {
         Vm::start(&image)?.told(|vm| at_rest_and_at_work(vm, figures))?;
     }

@@ -89,6 +89,13 @@ impl Figures {
             && !self.measured.iter().any(|figure| figure.name == name)
     }
 
+    /// Says that a figure takes too long for a run of all figures; a filter asks for it.
+    pub(super) fn long(&mut self, name: &str) {
+        if self.filter.is_empty() {
+            self.skip(name, "takes half an hour or more; a part of its name as FILTER asks for it");
+        }
+    }
+
     /// Takes the samples of one comparison, and shows it at once.
     pub(super) fn record(&mut self, name: &str, unit: Unit, ours: &[f64], peer: &str, peers: &[f64]) {
         let (Some(median_ours), Some(median_peers)) = (median(ours), median(peers)) else {

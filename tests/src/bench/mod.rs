@@ -17,6 +17,8 @@ use std::time::Instant;
 
 pub use figures::{Figure, Figures, Unit};
 
+use crate::vm::Image;
+
 /// Figures that are measured together, since they share what has to be set up.
 struct Group {
     names: &'static [&'static str],
@@ -53,4 +55,15 @@ pub fn measure(filter: &str) -> Figures {
         println!("    {:.0} s", started.elapsed().as_secs_f64());
     }
     figures
+}
+
+/// The guest's image; none where it can't be had, and then `names` are skipped.
+fn guest_image(figures: &mut Figures, names: &[&str]) -> anyhow::Result<Option<Image>> {
+    if let Some(why) = Image::lacking() {
+        for name in names {
+            figures.skip(name, &why);
+        }
+        return Ok(None);
+    }
+    Image::ready(|line| println!("    {line}")).map(Some)
 }

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::figures::{Figures, Unit};
 use super::measure::turns;
-use crate::vm::{Image, Running, Vm};
+use crate::vm::{Running, Vm};
 
 use sides::{Goal, IDLE};
 pub(super) use sides::{LIMIT, Prepared, Side, Sides};
@@ -53,13 +53,7 @@ const DEADLOCK_CAP: Duration = Duration::from_secs(30);
 const NEVER_CAP: Duration = Duration::from_secs(15);
 
 pub(super) fn measure(figures: &mut Figures) -> Result<()> {
-    if let Some(why) = Image::lacking() {
-        for name in NAMES {
-            figures.skip(name, &why);
-        }
-        return Ok(());
-    }
-    let image = Image::ready(|line| println!("    {line}"))?;
+    let Some(image) = super::guest_image(figures, &NAMES)? else { return Ok(()) };
     Vm::start(&image)?.told(|vm| measure_in(&Sides::set_up(vm, &["A", "B"])?, figures))
 }
 

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result};
 
 use super::figures::{Figures, Unit};
 use super::measure::turns;
-use crate::vm::{Image, Size, Vm};
+use crate::vm::{Size, Vm};
 
 const WRITE: &str = "luks: write through a mapping, with dm-crypt's work queues";
 const READ: &str = "luks: read through a mapping, with dm-crypt's work queues";
@@ -19,13 +19,7 @@ const MEGABYTES: f64 = 67.108_864;
 const SWITCHED_OFF: &str = "--perf-no_read_workqueue --perf-no_write_workqueue";
 
 pub(super) fn measure(figures: &mut Figures) -> Result<()> {
-    if let Some(why) = Image::lacking() {
-        for name in NAMES {
-            figures.skip(name, &why);
-        }
-        return Ok(());
-    }
-    let image = Image::ready(|line| println!("    {line}"))?;
+    let Some(image) = super::guest_image(figures, &NAMES)? else { return Ok(()) };
     Vm::start(&image)?.told(|vm| measure_in(vm, figures))
 }
 
