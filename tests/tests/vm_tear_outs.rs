@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
-use offsite_tests::tear_outs::{Bench, Moment};
+use offsite_tests::tear_outs::{Bench, Moment, Tally};
 use offsite_tests::vm::{Vm, run_trials, trial};
 
 const USUAL_COUNT: u32 = 1;
@@ -25,7 +25,8 @@ fn torn_out(vm: &Vm, moments: &[Moment]) -> Result<()> {
     let count = std::env::var("OFFSITE_TEAR_OUTS").map_or(Ok(USUAL_COUNT), |text| text.parse())?;
     let bench = Bench::set_up(vm)?;
     for &moment in moments {
-        let tally = bench.tear_out(moment, count)?;
+        let mut tally = Tally::default();
+        bench.tear_out(moment, count, &mut tally)?;
         println!("{moment}: {} of {} recovered, {} missed", tally.recovered, tally.torn, tally.missed);
         ensure!(tally.torn == count && tally.recovered == count, "{moment}: {tally:#?}");
         ensure!(tally.stale == 0 && tally.hung == 0, "{moment}: {tally:#?}");

@@ -45,6 +45,8 @@ pub(super) const NAMES: [&str; 17] = [
 enum Scene {
     /// One magazine with so many volumes.
     One(u32),
+    /// The same, made by the program itself.
+    Made(u32),
     /// 64 magazines with 1,000 volumes each.
     Many,
     /// An empty magazine, and so many named by a UUID that no device has.
@@ -77,7 +79,7 @@ const BESIDE: [(&str, Scene, Task); 11] = [
     (NAMES[9], Scene::Absent(6), Task::Loaded),
     (NAMES[10], Scene::Absent(50), Task::Loaded),
     (NAMES[11], Scene::One(0), Task::Create(10_000)),
-    (NAMES[12], Scene::One(10_000), Task::Create(1)),
+    (NAMES[12], Scene::Made(10_000), Task::Create(1)),
     (NAMES[13], Scene::Many, Task::Loaded),
     (NAMES[14], Scene::Many, Task::Load),
     (NAMES[15], Scene::Many, Task::List),
@@ -166,6 +168,7 @@ impl Site {
     fn fill(&mut self) -> Result<()> {
         let (magazines, volumes, absent) = match self.scene {
             Scene::One(volumes) => (1, volumes, 0),
+            Scene::Made(_) => (1, 0, 0),
             Scene::Many => (64, 1_000, 0),
             Scene::Absent(absent) => (1, 0, absent),
         };
@@ -190,7 +193,11 @@ impl Site {
             self.path("log").display(),
         );
         fs::write(self.path("conf"), text).context("cannot write a changer's configuration")?;
-        self.call(&["refresh"]).map(drop)
+        self.call(&["refresh"])?;
+        if let Scene::Made(volumes) = self.scene {
+            self.call(&["createvols", "0", &volumes.to_string()])?;
+        }
+        Ok(())
     }
 
     fn command(&self, arguments: &[&str]) -> Command {

@@ -185,28 +185,45 @@ fn storm(vm: &Vm, figures: &mut Figures) -> Result<()> {
     Ok(())
 }
 
+/// How often a machine that doesn't do what it is told is replaced by a new one.
+const SPARE_MACHINES: u32 = 4;
+
 /// Half of the moments in each of two machines, one after the other.
 fn tear_outs(image: &Image, figures: &mut Figures) -> Result<()> {
     let count = std::env::var("OFFSITE_TEAR_OUTS").map_or(Ok(TEAR_OUTS_EACH), |text| text.parse())?;
-    let mut total = Tally::default();
-    for moments in Moment::ALL.chunks(4) {
-        Vm::start(image)?.told(|vm| {
-            let bench = Bench::set_up(vm)?;
-            for &moment in moments {
-                let tally = bench.tear_out(moment, count)?;
-                println!(
-                    "    {moment:8} {} of {} recovered, {} stale mappings, {} hung processes, {} tries missed the moment",
-                    tally.recovered, tally.torn, tally.stale, tally.hung, tally.missed
-                );
-                total.add(tally);
+    let mut tallies = Moment::ALL.map(|moment| (moment, Tally::default()));
+    let mut spare = SPARE_MACHINES;
+    for part in tallies.chunks_mut(4) {
+        while let Err(error) = Vm::start(image)?.told(|vm| tear_out_at(part, count, vm)) {
+            if spare == 0 {
+                return Err(error);
             }
-            Ok(())
-        })?;
+            spare -= 1;
+            println!("    goes on in a new machine after: {error:#}");
+        }
+    }
+    let mut total = Tally::default();
+    for (_, tally) in tallies {
+        total.add(tally);
     }
     for trouble in &total.troubles {
         println!("    {trouble}");
     }
+    println!("    {} stale mappings, {} hung processes", total.stale, total.hung);
     let (recovered, torn) = (f64::from(total.recovered), f64::from(total.torn));
     figures.record(TEAR_OUTS, Unit::Times, &[recovered], "drives torn out", &[torn]);
+    Ok(())
+}
+
+/// Goes on until each moment has its count.
+fn tear_out_at(tallies: &mut [(Moment, Tally)], count: u32, vm: &Vm) -> Result<()> {
+    let bench = Bench::set_up(vm)?;
+    for (moment, tally) in tallies.iter_mut().filter(|(_, tally)| tally.torn < count) {
+        bench.tear_out(*moment, count, tally)?;
+        println!(
+            "    {moment:8} {} of {} recovered, {} stale mappings, {} hung processes, {} tries missed the moment",
+            tally.recovered, tally.torn, tally.stale, tally.hung, tally.missed
+        );
+    }
     Ok(())
 }

@@ -13,15 +13,17 @@ use crate::programs;
 const AS_MADE: &str = "luks: open a container as each tool makes it by default";
 const SAME: &str = "luks: open one container, made by ours";
 const FORMAT: &str = "luks: format, with the key in slot 1, same parameters";
+const PROVEN: &str = "luks: format, with the key in slot 1, and the key proven";
+const TUTORIAL: &str = "luks: format, with the key in slot 1 and slot 0 empty";
 
 /// The figures of this module.
-pub(super) const NAMES: [&str; 3] = [AS_MADE, SAME, FORMAT];
+pub(super) const NAMES: [&str; 5] = [AS_MADE, SAME, FORMAT, PROVEN, TUTORIAL];
 
 const REPETITIONS: usize = 5;
 const SHORT_REPETITIONS: usize = 25;
 /// What ours chooses for a key file, said to cryptsetup.
 const SAME_PARAMETERS: &str = "-q luksFormat --type luks2 --cipher aes-xts-plain64 --key-size 512 --sector-size 4096 \
-     --hash sha256 --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --key-slot 1";
+     --hash sha256 --pbkdf pbkdf2 --pbkdf-force-iterations 1000";
 
 pub(super) fn measure(figures: &mut Figures) -> Result<()> {
     let Ok(cryptsetup) = find("cryptsetup") else {
@@ -70,21 +72,32 @@ pub(super) fn measure(figures: &mut Figures) -> Result<()> {
         let (by_ours, by_theirs) = turns(SHORT_REPETITIONS, || by_ours(&ours), || by_theirs(&ours))?;
         figures.record(SAME, Unit::Milliseconds, &by_ours, "cryptsetup open --test-passphrase", &by_theirs);
     }
-    if figures.wants(FORMAT) {
-        let format_by_theirs = |container: &Path| {
-            milliseconds(
-                Command::new(&cryptsetup).args(SAME_PARAMETERS.split_whitespace()).args([container, &*key]),
-            )
-        };
-        let (by_ours, by_theirs) =
-            turns(SHORT_REPETITIONS, || format_by_ours(&ours), || format_by_theirs(&theirs))?;
-        figures.record(
-            FORMAT,
-            Unit::Milliseconds,
-            &by_ours,
-            "cryptsetup luksFormat --key-slot 1",
-            &by_theirs,
-        );
+    let call = |words: &str, files: &[&Path]| {
+        milliseconds(Command::new(&cryptsetup).args(words.split_whitespace()).args(files))
+    };
+    let to_slot_1 = format!("{SAME_PARAMETERS} --key-slot 1");
+    let format_by_theirs = || call(&to_slot_1, &[&theirs, &key]);
+    // Ours opens the slot from the disk before it reports success.
+    let proven_by_theirs =
+        || Ok(format_by_theirs()? + call("open --test-passphrase --key-file", &[&key, &theirs])?);
+    let passphrase = at("passphrase");
+    std::fs::write(&passphrase, "temporary")?;
+    let tutorial_by_theirs = || {
+        let add = "-q luksAddKey --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --key-slot 1 --key-file";
+        let format = call(&format!("{SAME_PARAMETERS} --key-slot 0"), &[&theirs, &passphrase])?;
+        let added = call(add, &[&passphrase, &theirs, &key])?;
+        Ok(format + added + call("-q luksKillSlot --key-file", &[&key, &theirs, Path::new("0")])?)
+    };
+    let peers: [(_, _, &dyn Fn() -> Result<f64>); 3] = [
+        (FORMAT, "cryptsetup luksFormat --key-slot 1", &format_by_theirs),
+        (PROVEN, "cryptsetup luksFormat, open --test-passphrase", &proven_by_theirs),
+        (TUTORIAL, "cryptsetup luksFormat, luksAddKey, luksKillSlot", &tutorial_by_theirs),
+    ];
+    for (name, peer, by_peer) in peers {
+        if figures.wants(name) {
+            let (by_ours, by_theirs) = turns(SHORT_REPETITIONS, || format_by_ours(&ours), by_peer)?;
+            figures.record(name, Unit::Milliseconds, &by_ours, peer, &by_theirs);
+        }
     }
     Ok(())
 }
