@@ -9,13 +9,13 @@ use offsite_tests::vm::{Vm, run_trials, trial};
 use serde_json::Value;
 
 fn main() -> ExitCode {
-    run_trials(vec![trial("luks_core_on_real_devices", |vm| passes(vm, "root_devices"))])
+    run_trials(vec![trial("luks_core_on_real_devices", |vm| passes(vm, "luks-core/tests/root_devices.rs"))])
 }
 
-/// Every test of a test program passes in the guest, and none is left out there.
-fn passes(vm: &Vm, program: &str) -> Result<()> {
-    vm.put(&built(program)?, &format!("/var/tmp/{program}"), 0o755)?;
-    let said = vm.run_within(&format!("cd /var/tmp && ./{program} 2>&1"), Duration::from_mins(8))?;
+/// Every test of a test program, named by its source, passes in the guest, and none is left out there.
+fn passes(vm: &Vm, source: &str) -> Result<()> {
+    vm.put(&built(source)?, "/var/tmp/tests", 0o755)?;
+    let said = vm.run_within("cd /var/tmp && ./tests 2>&1", Duration::from_mins(8))?;
     ensure!(
         said.success() && said.text.contains(" 0 failed; 0 ignored;"),
         "in the guest, exit status {}:\n{}",
@@ -27,7 +27,7 @@ fn passes(vm: &Vm, program: &str) -> Result<()> {
 }
 
 /// A test program of the workspace, built with the same features as by whoever runs all tests.
-fn built(program: &str) -> Result<PathBuf> {
+fn built(source: &str) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .args(["test", "--locked", "--workspace", "--no-run", "--message-format=json"])
@@ -36,12 +36,12 @@ fn built(program: &str) -> Result<PathBuf> {
         .context("cannot run cargo")?;
     ensure!(output.status.success(), "not built: {}", String::from_utf8_lossy(&output.stderr));
     let said = String::from_utf8(output.stdout)?;
-    let messages = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let mut built = messages.filter(|message| {
-        message.pointer("/target/name").and_then(Value::as_str) == Some(program)
-            && message.get("executable").is_some_and(Value::is_string)
-    });
-    let message = built.next().with_context(|| format!("the workspace has no test {program}"))?;
-    let path = message.get("executable").and_then(Value::as_str).context("no path")?;
-    Ok(path.into())
+    let text =
+        |message: &Value, place: &str| message.pointer(place).and_then(Value::as_str).map(str::to_owned);
+    said.lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| text(message, "/target/src_path").is_some_and(|path| path.ends_with(source)))
+        .find_map(|message| text(&message, "/executable"))
+        .map(PathBuf::from)
+        .with_context(|| format!("the workspace has no test {source}"))
 }

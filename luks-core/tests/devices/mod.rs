@@ -97,12 +97,12 @@ impl ScsiDisk {
         disk
     }
 
-    /// Waits for the disk and its node.
+    /// Waits for the disk and its node, which is there a moment before it can be opened.
     fn settle(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(20);
         while Instant::now() < deadline {
             if let Some((name, host)) = find()
-                && Path::new("/dev").join(&name).exists()
+                && File::open(Path::new("/dev").join(&name)).is_ok()
             {
                 (self.name, self.host) = (name, host);
                 return;
