@@ -1,13 +1,16 @@
 //! Writing a header back from its backup.
 
+use std::fs::OpenOptions;
 use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use libcryptsetup_rs::consts::vals::EncryptionFormat;
 
 use crate::container::{Container, LoadError, read_header};
-use crate::disk_header::DiskHeader;
+use crate::disk_header::{self, DiskHeader};
 use crate::luks_uuid::LuksUuid;
+use crate::luks1_header;
 use crate::secret::Secret;
 use crate::session::{CryptsetupError, Session};
 use crate::slots::{TestKeyError, flush};
@@ -78,6 +81,15 @@ pub enum RestoreError {
         /// Where the data would begin, in bytes.
         data_offset: u64,
     },
+    /// The device can't be written; the header may be written in part.
+    #[error("cannot write the header of {}: {source}; try again", device.display())]
+    Write {
+        /// The device.
+        device: PathBuf,
+        /// The reason.
+        #[source]
+        source: io::Error,
+    },
     /// libcryptsetup failed; the header may be written in part.
     #[error("cannot write the header of {}: {source}; try again", device.display())]
     Failed {
@@ -105,7 +117,7 @@ impl Container {
     /// was made open the drive again. `root` (usually `/`) is where `sys` and `dev` are looked up.
     ///
     /// # Errors
-    /// Before anything is written, except for [`RestoreError::Failed`] and [`RestoreError::NotConfirmed`].
+    /// Before anything is written, except for [`RestoreError::Write`], [`RestoreError::Failed`] and [`RestoreError::NotConfirmed`].
     pub fn restore_header(
         root: &Path,
         device: &Path,
@@ -124,6 +136,7 @@ impl Container {
         }
         let slot = copy.test_key(key).map_err(|source| RestoreError::Key { source })?;
         check_target(root, device, expected, copy.data_offset_bytes())?;
+        forget_luks1(device).map_err(|source| RestoreError::Write { device: owned(), source })?;
         let failed = |source| RestoreError::Failed { device: owned(), source };
         let mut session = Session::init(device).map_err(failed)?;
         session
@@ -139,6 +152,19 @@ impl Container {
         restored.confirm_key(key, slot).map_err(not_confirmed)?;
         Ok(restored)
     }
+}
+
+/// Takes the signature off a LUKS1 header that is to be overwritten.
+///
+/// libcryptsetup refuses a backup whose data offset or key length differ from those on the device, as if nothing but the
+/// key slots could be damaged; LUKS1 has no checksum that would tell.
+fn forget_luks1(device: &Path) -> io::Result<()> {
+    if !matches!(disk_header::read(device)?, DiskHeader::Luks1(_)) {
+        return Ok(());
+    }
+    let file = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(device)?;
+    file.write_all_at(&[0; luks1_header::LEN], 0)?;
+    file.sync_all()
 }
 
 fn check_target(
