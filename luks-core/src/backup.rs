@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use libcryptsetup_rs::consts::vals::EncryptionFormat;
 
 use crate::container::{Container, LoadError, read_header};
+use crate::key_slot::KeySlot;
 use crate::luks_uuid::LuksUuid;
 use crate::new_file::Draft;
 use crate::session::CryptsetupError;
@@ -124,6 +125,19 @@ impl Container {
         let copy = Self::load(backup)?;
         let (now, _session) = self.reopen()?;
         Ok(copy.uuid == self.uuid && read_header(backup)? == now)
+    }
+
+    /// The slots in use that a backup describes as the header on the device does, down to their random salts: the same
+    /// keys were put into them, whether or not the key material is still there.
+    ///
+    /// # Errors
+    /// As [`Container::load`], for the device and for the backup.
+    pub fn slots_alike(&self, backup: &Path) -> Result<Vec<KeySlot>, LoadError> {
+        let copy = Self::load(backup)?;
+        let (now, _session) = self.reopen()?;
+        let then = read_header(backup)?;
+        let slots = KeySlot::first(self.version.slot_count());
+        Ok(slots.filter(|slot| copy.uuid == self.uuid && now.has_slot_of(&then, *slot)).collect())
     }
 }
 

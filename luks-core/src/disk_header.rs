@@ -9,6 +9,7 @@ use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
+use crate::key_slot::KeySlot;
 use crate::luks1_header::{self, Luks1Header};
 use crate::luks2_copy::{self, BINARY_LEN, Copy, HeaderCopy, SIZES};
 
@@ -33,6 +34,21 @@ pub(crate) enum DiskHeader {
     Ruined {
         reason: String,
     },
+}
+
+impl DiskHeader {
+    /// Whether a slot is in use and described alike in both, with the random salt that each key in it gets.
+    pub(crate) fn has_slot_of(&self, other: &Self, slot: KeySlot) -> bool {
+        match (self, other) {
+            (Self::Luks1(one), Self::Luks1(other)) => one.has_slot_of(other, slot),
+            (Self::Sound(one), Self::Sound(other)) => {
+                let place = format!("/keyslots/{slot}");
+                let described = one.metadata.pointer(&place);
+                described.is_some() && described == other.metadata.pointer(&place)
+            }
+            _ => false,
+        }
+    }
 }
 
 /// Opens a regular file or block device for reading, without waiting for a pipe's other end.

@@ -40,6 +40,13 @@ impl Luks1Header {
         let slot = self.slots.get(usize::from(slot.get()))?;
         slot.active.then_some(slot.iterations)
     }
+
+    /// Whether a slot is in use and the same in both headers.
+    pub(crate) fn has_slot_of(&self, other: &Self, slot: KeySlot) -> bool {
+        let place = usize::from(slot.get());
+        self.slots.get(place).is_some_and(|slot| slot.active)
+            && self.slots.get(place) == other.slots.get(place)
+    }
 }
 
 pub(crate) fn has_magic(bytes: &[u8]) -> bool {

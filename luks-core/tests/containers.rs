@@ -368,3 +368,24 @@ fn containers_may_be_used_from_several_threads() {
         }
     });
 }
+
+#[test]
+fn a_slot_is_recognised_in_a_backup_when_its_key_material_is_gone() {
+    for version in [LuksVersion::Luks1, LuksVersion::Luks2] {
+        let directory = tempfile::tempdir().unwrap();
+        let (device, backup) = (directory.path().join("drive"), directory.path().join("backup"));
+        File::create(&device).unwrap().set_len(20 << 20).unwrap();
+        let options = FormatOptions { version, ..FormatOptions::default() };
+        let (one, two) = (Secret::random(64).unwrap(), Secret::random(64).unwrap());
+        let container =
+            Container::format(&device, &options, &one, SecretKind::KeyFile, KeySlot::ONE).unwrap();
+        container.backup_header(&backup).unwrap();
+        container.add_key(&one, &two, SecretKind::KeyFile, Some(KeySlot::TWO)).unwrap();
+        assert_eq!(container.slots_alike(&backup).unwrap(), [KeySlot::ONE], "{version}");
+        // Emptied and taken by the same key again it is another slot.
+        container.kill_slot(KeySlot::ONE, &two).unwrap();
+        assert_eq!(container.slots_alike(&backup).unwrap(), [], "{version}");
+        container.add_key(&two, &one, SecretKind::KeyFile, Some(KeySlot::ONE)).unwrap();
+        assert_eq!(container.slots_alike(&backup).unwrap(), [], "{version}");
+    }
+}
