@@ -46,7 +46,8 @@ pub fn run(root: &Root, options: &Adopt) -> Result<(), Failure> {
     if !options.dry_run {
         if luks_uuid.is_some() {
             let container = Container::load(&place).or_fail("cannot read the LUKS header again")?;
-            headers::keep(root, &container)?;
+            let keys = Keyring::load(root, &site)?;
+            headers::keep(root, &container, &keys.opening(&container)?.secret)?;
         }
         let site = register::add(root, &magazine)?;
         conf::refresh(root, &site)?;

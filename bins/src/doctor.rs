@@ -214,11 +214,20 @@ fn header(
     let (grade, message) = match headers::state(root, luks, plugged.as_ref()) {
         headers::State::Good => {
             findings.ok(format!("magazine {magazine}: its LUKS header is backed up"));
-            opened_by_the_key(root, magazine, luks, findings);
+            let _told = closed_to_the_key(root, magazine, luks, plugged.as_ref(), findings);
+            return mended(root, magazine, luks, findings);
+        }
+        headers::State::Foreign(other) => {
+            let path = headers::path(root, luks);
+            let message = format!("magazine {magazine}: {} is the header of {other}", path.display());
+            findings.bad(Grade::Error, message, format!("move it away, then {renew}"));
             return mended(root, magazine, luks, findings);
         }
         headers::State::Missing => {
             (Grade::Error, format!("magazine {magazine}: no backup of its LUKS header"))
+        }
+        headers::State::Stale if closed_to_the_key(root, magazine, luks, plugged.as_ref(), findings) => {
+            return mended(root, magazine, luks, findings);
         }
         headers::State::Stale => (
             Grade::Warning,
@@ -233,14 +242,29 @@ fn header(
     mended(root, magazine, luks, findings);
 }
 
-fn opened_by_the_key(root: &Root, magazine: &Magazine, luks: LuksUuid, findings: &mut Findings) {
-    let opened = Site::load(root)
-        .and_then(|site| Keyring::load(root, &site))
-        .and_then(|keys| keys.opening(&headers::load(root, luks, &magazine.name)?).map(drop));
-    if let Err(failure) = opened {
-        let remedy = failure.remedy().unwrap_or("offsite key status").to_owned();
-        findings.bad(Grade::Error, format!("magazine {magazine}: {}", failure.message()), remedy);
-    }
+/// Tells of a backup, or a drive that is plugged, which no key opens: each can be brought back from the other.
+fn closed_to_the_key(
+    root: &Root,
+    magazine: &Magazine,
+    luks: LuksUuid,
+    plugged: Option<&Container>,
+    findings: &mut Findings,
+) -> bool {
+    let Ok(keys) = Site::load(root).and_then(|site| Keyring::load(root, &site)) else { return false };
+    let backup = headers::load(root, luks, &magazine.name).and_then(|backup| keys.opening(&backup).map(drop));
+    let drive = plugged.map_or(Ok(()), |drive| keys.opening(drive).map(drop));
+    let (failure, remedy) = match (backup, drive) {
+        (Ok(()), Ok(())) => return false,
+        (Ok(()), Err(failure)) => (failure, plugged.and_then(|drive| keys.remedy(root, drive))),
+        (Err(failure), Ok(())) => (
+            failure,
+            Some(format!("where the key opens the drive, this renews it: offsite unlock {magazine}")),
+        ),
+        (Err(failure), Err(_)) => (failure, None),
+    };
+    let remedy = remedy.unwrap_or_else(|| "offsite key status".to_owned());
+    findings.bad(Grade::Error, format!("magazine {magazine}: {}", failure.message()), remedy);
+    true
 }
 
 fn mended(root: &Root, magazine: &Magazine, luks: LuksUuid, findings: &mut Findings) {

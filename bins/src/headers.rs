@@ -3,7 +3,7 @@
 //! A backup and any key that it had open the drive, so the directory is root's alone.
 
 use std::fs::File;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -20,8 +20,10 @@ pub enum State {
     Good,
     /// None.
     Missing,
-    /// A file that is no sound header of this container, or that others may read; with what is wrong.
+    /// A file that is no sound header, or that others may read; with what is wrong.
     Bad(String),
+    /// The header of another container.
+    Foreign(LuksUuid),
     /// A backup of an earlier state of the header, which the drive that is plugged has no more.
     Stale,
 }
@@ -31,14 +33,35 @@ pub fn path(root: &Root, luks: LuksUuid) -> PathBuf {
     root.headers_dir().join(format!("{luks}.img"))
 }
 
-/// Makes the register's backup of a container, or renews it when the header has changed; tells whether it did.
+/// Makes the register's backup of a container that `key` opens, or renews it; tells whether it did.
 ///
-/// What a change that was killed has left goes as well: the drive and its backup are the truth now.
-pub fn keep(root: &Root, container: &Container) -> Result<bool, Failure> {
+/// A backup that says the same as the header stays, unless it has rotten (`key` doesn't open it) or others may read it.
+/// A header that `key` doesn't open takes the place of none: it may be the very damage that the backup is for. What a
+/// change that was killed has left goes as well: the drive and its backup are the truth now.
+pub fn keep(root: &Root, container: &Container, key: &Secret) -> Result<bool, Failure> {
     let _lock = lock(root)?;
-    let renewed = renew_if_behind(root, container)?;
+    let renewed = !is_kept(root, container, key);
+    if renewed {
+        container
+            .test_key(key)
+            .or_fail(format!("the header of {} was not backed up", container.device().display()))?;
+        renew(root, container)?;
+    }
     remove_remains(root, container.uuid())?;
     Ok(renewed)
+}
+
+fn is_kept(root: &Root, container: &Container, key: &Secret) -> bool {
+    let backup = path(root, container.uuid());
+    is_private(&backup)
+        && container.is_backed_up_by(&backup).unwrap_or(false)
+        && Container::load(&backup).is_ok_and(|copy| copy.test_key(key).is_ok())
+}
+
+fn is_private(backup: &Path) -> bool {
+    backup
+        .symlink_metadata()
+        .is_ok_and(|metadata| metadata.is_file() && matches!(metadata.mode() & 0o777, 0o400 | 0o600))
 }
 
 /// Removes the copies and unfinished backups of a container that killed runs have left; old keys open them.
@@ -53,14 +76,6 @@ fn remove_remains(root: &Root, luks: LuksUuid) -> Result<(), Failure> {
         name.starts_with(&unfinished) && name.ends_with(".new")
     });
     remains.try_for_each(|path| durable::remove(&path))
-}
-
-fn renew_if_behind(root: &Root, container: &Container) -> Result<bool, Failure> {
-    let backup = path(root, container.uuid());
-    if container.is_backed_up_by(&backup).unwrap_or(false) {
-        return Ok(false);
-    }
-    renew(root, container).map(|()| true)
 }
 
 /// Makes the register's backup anew, whatever it says.
@@ -90,19 +105,15 @@ fn make_directory(root: &Root) -> Result<(), Failure> {
 /// Looks at the register; `plugged` is the container itself when it can be read now.
 pub fn state(root: &Root, luks: LuksUuid, plugged: Option<&Container>) -> State {
     let backup = path(root, luks);
-    let metadata = match backup.symlink_metadata() {
-        Ok(metadata) => metadata,
+    match backup.symlink_metadata() {
+        Ok(_) if is_private(&backup) => {}
+        Ok(_) => return State::Bad(format!("others than root may read {}", backup.display())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return State::Missing,
         Err(error) => return State::Bad(format!("{} can't be looked at: {error}", backup.display())),
-    };
-    if metadata.mode() & 0o077 != 0 {
-        return State::Bad(format!("others than root may read {}", backup.display()));
     }
     match Container::load(&backup) {
         Err(error) => State::Bad(error.to_string()),
-        Ok(copy) if copy.uuid() != luks => {
-            State::Bad(format!("{} is the header of {}", backup.display(), copy.uuid()))
-        }
+        Ok(copy) if copy.uuid() != luks => State::Foreign(copy.uuid()),
         Ok(_) => match plugged.map(|container| container.is_backed_up_by(&backup)) {
             Some(Ok(false)) => State::Stale,
             _ => State::Good,
@@ -110,58 +121,121 @@ pub fn state(root: &Root, luks: LuksUuid, plugged: Option<&Container>) -> State 
     }
 }
 
-/// Changes key slots with a copy of the header made before. The copy goes when the change came to its end or changed
-/// nothing; otherwise it stays and the failure names it. An enrolled container's backup is renewed afterwards.
+/// Changes key slots with a copy of the header made before; `auth` is the key that authorises it.
+///
+/// A change that failed and changed nothing leaves all as it was. One that broke off leaves the copy, and the failure
+/// names it. After one that was made, and for which luks-core has seen a key open the changed header, an enrolled
+/// container's backup is renewed; whether it could be is told beside what the change gave, which must not be lost.
 pub fn guarded<T>(
     root: &Root,
     container: &Container,
+    auth: &Secret,
     change: impl FnOnce() -> Result<T, Failure>,
-) -> Result<T, Failure> {
-    let (before, _lock) = back_up_before(root, container)?;
-    let changed = change();
-    if changed.is_err() && !container.is_backed_up_by(&before).unwrap_or(false) {
-        let hint = format!("the header as it was before is kept in {}", before.display());
-        return changed.map_err(|failure| failure.hint(hint));
+) -> Result<(T, Result<(), Failure>), Failure> {
+    let before = Before::make(root, container, auth)?;
+    match change() {
+        Ok(made) => Ok((made, before.finish(root, container))),
+        Err(failure) if before.is_new && container.is_backed_up_by(&before.path).unwrap_or(false) => {
+            durable::remove(&before.path)?;
+            Err(failure)
+        }
+        Err(failure) => {
+            let hint = format!("the header as it was before is kept in {}", before.path.display());
+            Err(failure.hint(hint))
+        }
     }
-    if path(root, container.uuid()).exists() {
-        // Not only when it is behind: a removal that was killed before leaves a header that says the same as its
-        // backup, which still has the key material.
-        renew(root, container)?;
-    }
-    durable::remove(&before)?;
-    changed
 }
 
-/// Where the header lies as it was before the change that is being made.
+/// The header as it was before the change that is being made.
+struct Before {
+    path: PathBuf,
+    /// Whether it is of this run, and not left by one that broke off.
+    is_new: bool,
+    _lock: Option<File>,
+}
+
+impl Before {
+    /// In the register, or beside a file when the register is somebody else's.
+    fn make(root: &Root, container: &Container, auth: &Secret) -> Result<Self, Failure> {
+        let device = container.device();
+        let refused = format!("the header of {} can't be backed up before it is changed", device.display());
+        let lock = lock(root);
+        let path = match &lock {
+            Ok(_) => before(root, container.uuid()),
+            Err(_) if device.is_file() => before_beside(container),
+            Err(failure) => {
+                return Err(Failure::new(Exit::Refused, format!("{refused}: {}", failure.message())));
+            }
+        };
+        // What a run that broke off has left may be all that a key still opens.
+        let opens = |container: &Container| container.test_key(auth).is_ok();
+        let is_new = !Container::load(&path).is_ok_and(|left| opens(&left) && !opens(container));
+        if is_new {
+            container.renew_backup(&path).map_err(|error| {
+                Failure::because(Exit::Refused, refused, &error)
+                    .hint(format!("make room in {}, or run as root", root.headers_dir().display()))
+            })?;
+        }
+        Ok(Self { path, is_new, _lock: lock.ok() })
+    }
+
+    fn finish(self, root: &Root, container: &Container) -> Result<(), Failure> {
+        // Not only when it is behind: a removal that was killed before leaves a header that says the same as its
+        // backup, which still has the key material.
+        let registered = path(root, container.uuid()).exists();
+        let renewed = if registered { renew(root, container) } else { Ok(()) };
+        renewed.and_then(|()| durable::remove(&self.path)).map_err(|failure| {
+            let hint = failure.remedy().unwrap_or("offsite doctor tells what is wrong").to_owned();
+            Failure::new(failure.exit(), format!("the change was made; {}", failure.message())).hint(hint)
+        })
+    }
+}
+
 fn before(root: &Root, luks: LuksUuid) -> PathBuf {
     root.headers_dir().join(format!("{luks}.before.img"))
 }
 
-/// A copy of the header as it is now: in the register, or beside a file when the register is somebody else's.
-fn back_up_before(root: &Root, container: &Container) -> Result<(PathBuf, Option<File>), Failure> {
-    let device = container.device();
-    let refused = format!("the header of {} can't be backed up before it is changed", device.display());
-    let lock = lock(root);
-    let place = match &lock {
-        Ok(_) => before(root, container.uuid()),
-        Err(_) if device.is_file() => device.with_file_name(format!(".{}.before.img", container.uuid())),
-        Err(failure) => return Err(Failure::new(Exit::Refused, format!("{refused}: {}", failure.message()))),
-    };
-    match container.renew_backup(&place) {
-        Ok(()) => Ok((place, lock.ok())),
-        Err(error) => Err(Failure::because(Exit::Refused, refused, &error)
-            .hint(format!("make room in {}, or run as root", root.headers_dir().display()))),
-    }
+fn before_beside(container: &Container) -> PathBuf {
+    container.device().with_file_name(format!(".{}.before.img", container.uuid()))
 }
 
-/// Slots that a key opened when the header was backed up, while the header still says that it has them: their removal
-/// was killed after the key material was gone.
-pub fn half_removed(root: &Root, container: &Container, key: &Secret) -> Vec<KeySlot> {
-    let backup = path(root, container.uuid());
-    if !container.is_backed_up_by(&backup).unwrap_or(false) {
-        return Vec::new();
+/// Every slot that a key opens, or opened when the header was backed up, while the header still describes the slot
+/// alike: its removal was killed after the key material was gone.
+pub fn slots_of(root: &Root, container: &Container, key: &Secret) -> Result<Vec<KeySlot>, Failure> {
+    let mut slots = container
+        .slots_opened_by(key)
+        .or_fail(format!("cannot look for the key in {}", container.device().display()))?;
+    let luks = container.uuid();
+    for backup in [path(root, luks), before(root, luks), before_beside(container)] {
+        let Ok(alike) = container.slots_alike(&backup) else { continue };
+        let opened = Container::load(&backup).ok().and_then(|copy| copy.slots_opened_by(key).ok());
+        for slot in opened.unwrap_or_default() {
+            if alike.contains(&slot) && !slots.contains(&slot) {
+                slots.push(slot);
+            }
+        }
     }
-    Container::load(&backup).ok().and_then(|copy| copy.slots_opened_by(key).ok()).unwrap_or_default()
+    Ok(slots)
+}
+
+/// Keeps what lies in a header's place, before another one is written there: whoever was wrong about the drive can put
+/// it back. Tells where.
+pub fn keep_overwritten(root: &Root, luks: LuksUuid, device: &Path, len: u64) -> Result<PathBuf, Failure> {
+    let failed = || format!("cannot keep a copy of what is overwritten on {}", device.display());
+    let file = File::open(device).or_fail(failed())?;
+    let mut bytes = vec![0; usize::try_from(len).or_fail(failed())?];
+    let mut offset = 0;
+    for block in bytes.chunks_mut(4096) {
+        // A header may be ruined because sectors of it can't be read; they are left out.
+        let _read_or_zeros = file.read_at(block, offset);
+        offset += block.len() as u64;
+    }
+    make_directory(root)?;
+    let now = Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
+    let path = root.headers_dir().join(format!("{luks}.overwritten-{now}.img"));
+    durable::replace(&path, 0o400, &bytes)
+        .map_err(|failure| failure.hint(format!("is there room in {}?", root.headers_dir().display())))?;
+    Ok(path)
 }
 
 /// Where it is noted that a header copy was mended.

@@ -91,6 +91,17 @@ impl Keyring {
             .hint("is it the right drive? `offsite key status` tells which drive takes which key"))
     }
 
+    /// What to do about an enrolled drive that no key opens, when one opens its backup: its header is ruined, however
+    /// sound it looks.
+    pub fn remedy(&self, root: &Root, container: &Container) -> Option<String> {
+        let backup = headers::load(root, container.uuid(), "the drive").ok()?;
+        self.opening(&backup).ok()?;
+        Some(format!(
+            "a key opens the backup of its header; bring it back: offsite luks restore {}",
+            container.device().display()
+        ))
+    }
+
     /// Gives a container the keys that it should have and takes away those that it shouldn't; tells what was done.
     ///
     /// A key is removed only after the current one opened the container as it is on the disk.
@@ -106,19 +117,14 @@ impl Keyring {
             }
         }
         for old in self.keys.iter().filter(|key| key.role == Role::Old) {
-            let mut slots = container.slots_opened_by(&old.secret).or_fail("cannot look for the old key")?;
-            for slot in headers::half_removed(root, container, &old.secret) {
-                if !slots.contains(&slot) {
-                    slots.push(slot);
-                }
-            }
-            for slot in slots {
-                headers::guarded(root, container, || {
+            for slot in headers::slots_of(root, container, &old.secret)? {
+                let ((), backed_up) = headers::guarded(root, container, self.current(), || {
                     container.kill_slot(slot, self.current()).or_fail(format!(
                         "the old key stays in slot {slot} of {}",
                         container.device().display()
                     ))
                 })?;
+                backed_up?;
                 done.push(format!("takes the key {} no more (slot {slot})", old.secret.fingerprint()));
             }
         }
@@ -128,11 +134,12 @@ impl Keyring {
     fn add(&self, root: &Root, container: &Container, new: &Secret) -> Result<KeySlot, Failure> {
         let auth = &self.opening(container)?.secret;
         let slot = free_slot(container)?;
-        headers::guarded(root, container, || {
+        let (slot, backed_up) = headers::guarded(root, container, auth, || {
             container
                 .add_key(auth, new, SecretKind::KeyFile, slot)
                 .or_fail(format!("{} didn't take the new key", container.device().display()))
-        })
+        })?;
+        backed_up.map(|()| slot)
     }
 }
 

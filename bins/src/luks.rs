@@ -6,12 +6,14 @@ mod restore;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use luks_core::{Container, FormatOptions, KeySlot, LuksVersion, Secret, SecretKind};
+use luks_core::{Container, FormatOptions, KeySlot, LoadError, LuksVersion, RepairError, Secret, SecretKind};
 use media_wipe::Identity;
 
 use crate::cli::{AuthKey, Luks, LuksCommand};
 use crate::failure::{Exit, Failure, OrFail as _};
+use crate::keyring::Keyring;
 use crate::paths::Root;
+use crate::site::Site;
 use crate::{confirm, headers, identify, interrupt, key, report, secret_input};
 
 /// Runs `offsite luks`.
@@ -57,19 +59,7 @@ pub fn run(root: &Root, options: &Luks) -> Result<(), Failure> {
         }
         LuksCommand::Change { device, key_file, new_key_file } => {
             let (old, new) = (key::load(key_file)?, key::load(new_key_file)?);
-            let container = load(device)?;
-            let rotated = headers::guarded(root, &container, || {
-                container
-                    .rotate_key(&old, &new, SecretKind::KeyFile)
-                    .or_fail(format!("the key of {} was not changed", device.display()))
-            })?;
-            let gone: Vec<_> = rotated.removed.iter().map(ToString::to_string).collect();
-            println!(
-                "{}: the new key opens slot {}; emptied: {}",
-                device.display(),
-                rotated.slot,
-                gone.join(", ")
-            );
+            change(root, &load(device)?, &old, &new)?;
         }
         LuksCommand::Kill { device, slot, auth, dry_run } => {
             let slot = key_slot(*slot)?;
@@ -80,12 +70,13 @@ pub fn run(root: &Root, options: &Luks) -> Result<(), Failure> {
                 println!("would empty slot {slot} of {}; the key opens slot {opens}", device.display());
                 return Ok(());
             }
-            headers::guarded(root, &container, || {
+            let ((), backed_up) = headers::guarded(root, &container, &secret, || {
                 container
                     .kill_slot(slot, &secret)
                     .or_exit(Exit::Refused, format!("slot {slot} was not emptied"))
             })?;
             println!("{}: slot {slot} is empty", device.display());
+            backed_up?;
         }
         LuksCommand::Test { device, auth } => {
             let container = load(device)?;
@@ -140,18 +131,52 @@ pub fn make_partition(root: &Root, identity: &Identity, name: &str) -> Result<Pa
 }
 
 fn repair(root: &Root, device: &Path) -> Result<(), Failure> {
-    let (container, mended) = Container::load_repairing(device)
-        .or_fail(format!("the header of {} can't be mended", device.display()))?;
-    match mended {
+    let failed = || format!("the header of {} can't be mended", device.display());
+    let (container, mended) = Container::load_repairing(device).map_err(|error| match &error {
+        RepairError::Load(load) => Failure::because(exit_of(load), failed(), load),
+        _ => Failure::because(Exit::Failed, failed(), &error),
+    })?;
+    match &mended {
         Some(repair) => {
             println!("{}: the {} header copy {}; written anew", device.display(), repair.copy, repair.reason);
         }
         None => println!("{}: nothing to mend", device.display()),
     }
-    if headers::path(root, container.uuid()).exists() {
-        headers::keep(root, &container)?;
+    if !headers::path(root, container.uuid()).exists() {
+        return Ok(());
+    }
+    // LUKS1 has no checksum and LUKS2 none of its key material, so that a header in which nothing is to mend may be
+    // ruined all the same; only a key tells.
+    let keys = Site::load(root).and_then(|site| Keyring::load(root, &site))?;
+    let key = keys.opening(&container).map_err(|failure| match keys.remedy(root, &container) {
+        Some(remedy) => failure.hint(remedy),
+        None => failure,
+    })?;
+    if mended.is_some() {
+        headers::keep(root, &container, &key.secret)?;
     }
     Ok(())
+}
+
+/// Exchanges a key, and empties as well what an exchange that was killed has left of the old one's slots.
+fn change(root: &Root, container: &Container, old: &Secret, new: &Secret) -> Result<(), Failure> {
+    let device = container.device().display();
+    let olds = headers::slots_of(root, container, old)?;
+    let (rotated, backed_up) = headers::guarded(root, container, old, || {
+        let failed = || format!("the key of {device} was not changed");
+        let mut rotated = container.rotate_key(old, new, SecretKind::KeyFile).or_fail(failed())?;
+        for slot in olds {
+            if !rotated.removed.contains(&slot) {
+                container.kill_slot(slot, new).or_fail(failed())?;
+                rotated.removed.push(slot);
+            }
+        }
+        Ok(rotated)
+    })?;
+    let gone: Vec<_> = rotated.removed.iter().map(ToString::to_string).collect();
+    let gone = if gone.is_empty() { "none, the old key opens no slot".to_owned() } else { gone.join(", ") };
+    println!("{device}: the new key opens slot {}; emptied: {gone}", rotated.slot);
+    backed_up
 }
 
 fn auth_key(auth: &AuthKey) -> Result<Secret, Failure> {
@@ -163,7 +188,20 @@ fn auth_key(auth: &AuthKey) -> Result<Secret, Failure> {
 }
 
 fn load(device: &Path) -> Result<Container, Failure> {
-    Container::load(device).or_fail(format!("cannot read the LUKS header of {}", device.display()))
+    Container::load(device).map_err(|error| {
+        Failure::because(
+            exit_of(&error),
+            format!("cannot read the LUKS header of {}", device.display()),
+            &error,
+        )
+    })
+}
+
+fn exit_of(error: &LoadError) -> Exit {
+    match error {
+        LoadError::Missing { .. } => Exit::NotThere,
+        _ => Exit::Failed,
+    }
 }
 
 fn key_slot(number: u8) -> Result<KeySlot, Failure> {

@@ -208,7 +208,7 @@ fn container(
         )
         .hint(format!("if another drive is meant, remove {} and begin anew", journal_path.display())));
     }
-    headers::keep(root, &container)?;
+    headers::keep(root, &container, key)?;
     Ok(container)
 }
 

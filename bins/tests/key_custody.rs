@@ -3,88 +3,27 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod fleet;
 mod world;
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use age::secrecy::ExposeSecret as _;
-use luks_core::{
-    Container, FormatOptions, KeySlot, LuksUuid, RecoveryKey, Secret, SecretKind, load_key_file,
-};
-use offsite::headers;
+use fleet::Fleet;
+use luks_core::{Container, KeySlot, RecoveryKey, Secret, SecretKind, load_key_file};
 use offsite::keyring::Keyring;
-use offsite::paths::Root;
-use offsite::site::Site;
 use serde_json::Value;
 use world::{World, shown, text};
 
-/// A site with drives, which are files.
-struct Fleet {
-    world: World,
-    root: Root,
-}
-
 impl Fleet {
-    fn new(names: &[&str]) -> Self {
-        let world = World::initialised();
-        let root = Root::new(world.root.path());
-        let fleet = Self { world, root };
-        for name in names {
-            fleet.enrol(name);
-        }
-        fleet
-    }
-
-    fn key(&self) -> Secret {
-        load_key_file(&self.world.path("etc/offsite/key")).unwrap()
-    }
-
-    fn site(&self) -> Site {
-        Site::load(&self.root).unwrap()
-    }
-
-    fn enrol(&self, name: &str) {
-        let drive = self.drive(name);
-        File::create_new(&drive).unwrap().set_len(4 << 20).unwrap();
-        let options = FormatOptions { keyslots_area_bytes: Some(0x10_0000), ..FormatOptions::default() };
-        let container =
-            Container::format(&drive, &options, &self.key(), SecretKind::KeyFile, KeySlot::ONE).unwrap();
-        headers::keep(&self.root, &container).unwrap();
-        let table = format!(
-            "\n[[magazine]]\nname = \"{name}\"\nluks_uuid = \"{}\"\nfs_uuid = \"{}\"\nfs_type = \"ext4\"\n",
-            container.uuid(),
-            LuksUuid::random()
-        );
-        let site = self.world.path("etc/offsite/site.toml");
-        File::options().append(true).open(site).unwrap().write_all(table.as_bytes()).unwrap();
-    }
-
-    fn drive(&self, name: &str) -> PathBuf {
-        self.world.path(&format!("drive-{name}"))
-    }
-
-    fn container(&self, name: &str) -> Container {
-        Container::load(&self.drive(name)).unwrap()
-    }
-
-    fn backup(&self, name: &str) -> PathBuf {
-        headers::path(&self.root, self.container(name).uuid())
-    }
-
     /// What offsited does when the drive is plugged.
     fn comes_home(&self, name: &str) -> Vec<String> {
         let keys = Keyring::load(&self.root, &self.site()).unwrap();
         keys.settle(&self.root, &self.container(name)).unwrap()
-    }
-
-    fn says(&self, arguments: &[&str]) -> String {
-        let output = self.world.offsite(arguments);
-        assert!(output.status.success(), "{arguments:?}: {}", text(&output));
-        String::from_utf8(output.stdout).unwrap()
     }
 
     fn with_input(&self, arguments: &[&str], input: &str) -> Output {

@@ -52,7 +52,7 @@ fn make(directory: &Path) {
     let key = load_key_file(&directory.join("etc/offsite/key")).unwrap();
     let options = FormatOptions { keyslots_area_bytes: Some(0x10_0000), ..FormatOptions::default() };
     let container = Container::format(&drive, &options, &key, SecretKind::KeyFile, KeySlot::ONE).unwrap();
-    headers::keep(&root, &container).unwrap();
+    headers::keep(&root, &container, &key).unwrap();
     let site = directory.join("etc/offsite/site.toml");
     let text = format!(
         "{}\n[[magazine]]\nname = \"A\"\nluks_uuid = \"{}\"\nfs_uuid = \"{}\"\nfs_type = \"ext4\"\n",
@@ -85,7 +85,7 @@ fn comes_home(directory: &Path) {
     let (container, _mended) = Container::load_repairing(&directory.join("drive")).unwrap();
     let keys = Keyring::load(&root, &Site::load(&root).unwrap()).unwrap();
     keys.settle(&root, &container).unwrap();
-    headers::keep(&root, &container).unwrap();
+    headers::keep(&root, &container, &keys.opening(&container).unwrap().secret).unwrap();
 }
 
 /// A key of the site opens the drive, and its registered header.

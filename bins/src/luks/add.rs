@@ -1,9 +1,9 @@
 //! `offsite luks add`: another key for a container.
 
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use luks_core::{Container, KeySlot, RecoveryKey, Secret, SecretKind, SlotState};
+use luks_core::{AddKeyError, Container, KeySlot, RecoveryKey, Secret, SecretKind, SlotState};
 
 use crate::durable;
 use crate::failure::{Exit, Failure, OrFail as _};
@@ -62,7 +62,8 @@ impl NewKey {
     }
 }
 
-/// Adds it; a recovery key is shown when it opens the container, and never again.
+/// Adds it; a recovery key is shown when it opens the container, and never again. It is shown before anything else can
+/// fail.
 pub(super) fn run(
     root: &Root,
     container: &Container,
@@ -76,19 +77,59 @@ pub(super) fn run(
         None => new.usual_slot(container)?,
     };
     let (secret, kind) = new.secret();
-    let slot = headers::guarded(root, container, || {
-        container.add_key(auth, secret, kind, slot).or_fail(format!("no key was added to {device}"))
+    let (slot, backed_up) = headers::guarded(root, container, auth, || {
+        container.add_key(auth, secret, kind, slot).map_err(|error| {
+            let exit = match &error {
+                AddKeyError::Occupied { .. } | AddKeyError::Full { .. } => Exit::Refused,
+                AddKeyError::NoSuchSlot { .. } => Exit::Usage,
+                _ => Exit::Failed,
+            };
+            Failure::because(exit, format!("no key was added to {device}"), &error)
+        })
     })?;
-    println!("{device}: key added to slot {slot}");
     if let NewKey::Recovery { key, picture } = new {
-        show(key, picture.as_deref())?;
+        if let Err(error) = show(key, &format!("{device}: key added to slot {slot}")) {
+            return Err(take_back(root, container, auth, slot, &error));
+        }
+        draw(key, picture.as_deref())?;
+    } else {
+        println!("{device}: key added to slot {slot}");
     }
-    Ok(())
+    backed_up
 }
 
-fn show(key: &RecoveryKey, picture: Option<&Path>) -> Result<(), Failure> {
-    println!("\nThe recovery key, shown this once; write it down and keep it away from the drive:\n");
-    println!("    {}\n", key.expose_text());
+/// Shows a recovery key, the only time that it can be.
+fn show(key: &RecoveryKey, added: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(
+        out,
+        "{added}\n\nThe recovery key, shown this once; write it down and keep it away from the drive:\n\n    {}\n",
+        key.expose_text()
+    )?;
+    out.flush()
+}
+
+/// Nobody knows a recovery key that couldn't be shown, so it must not stay.
+fn take_back(root: &Root, container: &Container, auth: &Secret, slot: KeySlot, error: &io::Error) -> Failure {
+    let device = container.device().display();
+    let removed = headers::guarded(root, container, auth, || {
+        container.kill_slot(slot, auth).or_fail("it could not be removed again")
+    });
+    match removed.and_then(|((), backed_up)| backed_up) {
+        Ok(()) => Failure::because(
+            Exit::Failed,
+            "the recovery key could not be shown, so it was removed again",
+            error,
+        ),
+        Err(failure) => Failure::new(
+            Exit::Failed,
+            format!("the recovery key in slot {slot} could not be shown: {error}; {}", failure.message()),
+        )
+        .hint(format!("nobody knows that key; remove it: offsite luks kill {device} {slot}")),
+    }
+}
+
+fn draw(key: &RecoveryKey, picture: Option<&Path>) -> Result<(), Failure> {
     let drawn = key.picture().ok_or_else(|| Failure::new(Exit::Failed, "the key can't be drawn"))?;
     if let Some(path) = picture {
         let refused = || Failure::new(Exit::Failed, format!("{} could not be drawn", path.display()));
@@ -97,7 +138,7 @@ fn show(key: &RecoveryKey, picture: Option<&Path>) -> Result<(), Failure> {
             _ => durable::replace(path, 0o400, drawn.svg().as_bytes())?,
         }
         println!("{}: its QR code; print it, then destroy the file", path.display());
-    } else if std::io::stdout().is_terminal() {
+    } else if io::stdout().is_terminal() {
         println!("{}", &*drawn.terminal());
     }
     println!(

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use luks_core::{CloseMode, Container, LuksUuid, OpenOptions, Secret};
+use luks_core::{CloseMode, Container, LoadError, OpenOptions, Secret};
 use media_wipe::Identity;
 use mount_by_uuid::{System, Tag};
 
@@ -41,9 +41,9 @@ pub(super) fn run(root: &Root, device: &Path, wish: &Wish<'_>) -> Result<(), Fai
         .hint(refusal.remedy()));
     }
     let place = partition::container_device(root, device)?;
-    refuse_sound(&place, luks)?;
-    let backup = headers::load(root, luks, &magazine.name)?;
     let keys = Keyring::load(root, &site)?;
+    let backup = headers::load(root, luks, &magazine.name)?;
+    refuse_sound(&place, &backup, &keys)?;
     let key = &keys.opening(&backup)?.secret;
     if !wish.unproven {
         prove(root, &backup, &place, key, magazine)?;
@@ -53,10 +53,13 @@ pub(super) fn run(root: &Root, device: &Path, wish: &Wish<'_>) -> Result<(), Fai
         return Ok(());
     }
     confirm::overwrite_header(&identity, &magazine.name, wish.confirmed)?;
+    let overwritten = headers::keep_overwritten(root, luks, &place, backup.data_offset_bytes())?;
+    println!("{}: kept as it was before the header is written", overwritten.display());
     let backup = headers::path(root, luks);
     Container::restore_header(root.kernel(), &place, &backup, luks, key)
         .or_exit(Exit::Refused, format!("the header of {magazine} was not restored"))?;
     println!("{}: the header of {magazine} is restored, and its key opens it", place.display());
+    println!("When the drive is well: rm {}", overwritten.display());
     Ok(())
 }
 
@@ -83,11 +86,19 @@ fn magazine<'a>(site: &'a Site, identity: &Identity, name: Option<&str>) -> Resu
     }
 }
 
-/// A header that can be used, or mended from its own second copy, is left alone.
-fn refuse_sound(place: &Path, luks: LuksUuid) -> Result<(), Failure> {
-    use luks_core::LoadError;
+/// A header that a key opens and that finds the data where the backup does, or one that can be mended from its own second
+/// copy, is left alone. That it can be read says little: nothing checks the key material, and LUKS1 has no checksum.
+fn refuse_sound(place: &Path, backup: &Container, keys: &Keyring) -> Result<(), Failure> {
+    let data = |container: &Container| {
+        (container.cipher().to_owned(), container.sector_size(), container.data_offset_bytes())
+    };
     let sound = match Container::load(place) {
-        Ok(container) if container.uuid() == luks => "its header is sound".to_owned(),
+        Ok(container) if container.uuid() == backup.uuid() => {
+            if keys.opening(&container).is_err() || data(&container) != data(backup) {
+                return Ok(());
+            }
+            "a key of this site opens its header".to_owned()
+        }
         Ok(container) => format!("it carries the sound container {}, another drive's", container.uuid()),
         Err(LoadError::HeaderDamaged { .. }) => {
             return Err(Failure::new(

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use luks_core::{Container, LoadError, LuksUuid, RepairError};
+use luks_core::{Container, LoadError, LuksUuid, RepairError, Secret};
 
 use super::say;
 use crate::failure::{Exit, Failure};
@@ -51,12 +51,23 @@ pub(super) fn settle(root: &Root, container: &Container, keys: &Keyring) {
     }
 }
 
-/// Renews the header's backup when the header has changed; the drive is used all the same when that fails, and
+/// Renews the header's backup when it isn't that of the header which `key` has opened now; the drive is used all the same when that fails, and
 /// `offsite doctor` tells.
-pub(super) fn back_up(root: &Root, container: &Container) {
-    match headers::keep(root, container) {
+pub(super) fn back_up(root: &Root, container: &Container, key: &Secret) {
+    match headers::keep(root, container, key) {
         Ok(true) => say(&format!("the header of {} is backed up", container.device().display())),
         Ok(false) => {}
         Err(failure) => say(failure.message()),
+    }
+}
+
+/// A drive that stays closed because its key material is gone can have it back from its backup.
+pub(super) fn with_remedy(root: &Root, container: &Container, keys: &Keyring, failure: Failure) -> Failure {
+    if keys.opening(container).is_ok() {
+        return failure; // it is something else than the key
+    }
+    match keys.remedy(root, container) {
+        Some(remedy) => failure.hint(remedy),
+        None => failure,
     }
 }

@@ -169,11 +169,19 @@ fn unlock(root: &Root, site: &Site, luks: LuksUuid, device: &BlockDevice) -> Res
                 }
             }
         }
-        let key = if keys.is_rotating() { &keys.opening(&container)?.secret } else { keys.current() };
+        let key = if keys.is_rotating() {
+            &keys
+                .opening(&container)
+                .map_err(|failure| custody::with_remedy(root, &container, &keys, failure))?
+                .secret
+        } else {
+            keys.current()
+        };
         container
             .open(&name, key, &OpenOptions::default())
-            .or_fail(format!("cannot unlock {}", device.path.display()))?;
-        custody::back_up(root, &container);
+            .or_fail(format!("cannot unlock {}", device.path.display()))
+            .map_err(|failure| custody::with_remedy(root, &container, &keys, failure))?;
+        custody::back_up(root, &container, key);
         return Ok(name);
     }
     Err(Failure::new(Exit::Failed, format!("old mappings of {first} are still in use"))

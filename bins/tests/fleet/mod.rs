@@ -1,0 +1,76 @@
+//! A site whose drives are files with LUKS headers.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use luks_core::{Container, FormatOptions, KeySlot, LuksUuid, Secret, SecretKind, load_key_file};
+use offsite::headers;
+use offsite::paths::Root;
+use offsite::site::Site;
+
+use crate::world::{World, text};
+
+/// A site with drives, which are files.
+pub(crate) struct Fleet {
+    pub(crate) world: World,
+    pub(crate) root: Root,
+}
+
+impl Fleet {
+    pub(crate) fn new(names: &[&str]) -> Self {
+        let world = World::initialised();
+        let root = Root::new(world.root.path());
+        let fleet = Self { world, root };
+        for name in names {
+            fleet.enrol(name);
+        }
+        fleet
+    }
+
+    pub(crate) fn key(&self) -> Secret {
+        load_key_file(&self.world.path("etc/offsite/key")).unwrap()
+    }
+
+    pub(crate) fn site(&self) -> Site {
+        Site::load(&self.root).unwrap()
+    }
+
+    pub(crate) fn enrol(&self, name: &str) {
+        let options = FormatOptions { keyslots_area_bytes: Some(0x10_0000), ..FormatOptions::default() };
+        self.enrol_as(name, &options);
+    }
+
+    pub(crate) fn enrol_as(&self, name: &str, options: &FormatOptions) {
+        let drive = self.drive(name);
+        File::create_new(&drive).unwrap().set_len(4 << 20).unwrap();
+        let container =
+            Container::format(&drive, options, &self.key(), SecretKind::KeyFile, KeySlot::ONE).unwrap();
+        headers::keep(&self.root, &container, &self.key()).unwrap();
+        let table = format!(
+            "\n[[magazine]]\nname = \"{name}\"\nluks_uuid = \"{}\"\nfs_uuid = \"{}\"\nfs_type = \"ext4\"\n",
+            container.uuid(),
+            LuksUuid::random()
+        );
+        let site = self.world.path("etc/offsite/site.toml");
+        File::options().append(true).open(site).unwrap().write_all(table.as_bytes()).unwrap();
+    }
+
+    pub(crate) fn drive(&self, name: &str) -> PathBuf {
+        self.world.path(&format!("drive-{name}"))
+    }
+
+    pub(crate) fn container(&self, name: &str) -> Container {
+        Container::load(&self.drive(name)).unwrap()
+    }
+
+    pub(crate) fn backup(&self, name: &str) -> PathBuf {
+        headers::path(&self.root, self.container(name).uuid())
+    }
+
+    pub(crate) fn says(&self, arguments: &[&str]) -> String {
+        let output = self.world.offsite(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output));
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
