@@ -11,6 +11,7 @@ use crate::disk_header::{self, DiskHeader};
 use crate::key_slot::KeySlot;
 use crate::luks_uuid::LuksUuid;
 use crate::luks2_copy::HeaderCopy;
+use crate::secret::Secret;
 use crate::session::{CryptsetupError, Session};
 use crate::slot_info::{self, SlotInfo};
 use crate::suspicion;
@@ -164,8 +165,13 @@ impl Container {
     /// As [`Container::load`], with the handle that it was loaded by.
     pub(crate) fn load_with_session(device: &Path, detached: bool) -> Result<(Self, Session), LoadError> {
         let owned = || device.to_owned();
-        let known = Known::from_header(device, read_header(device)?, detached)?;
+        let header = read_header(device)?;
+        let uncommon = suspicion::has_uncommon_digest(&header);
+        let known = Known::from_header(device, header, detached)?;
         let mut session = session(device)?;
+        if uncommon {
+            refuse_blind_digest(device, &mut session)?;
+        }
         let (sector_size, data_offset) = {
             let handle = session.device();
             let offset = handle.status_handle().get_data_offset();
@@ -265,13 +271,21 @@ impl Container {
 
     /// Loads again from the disk and makes sure that it is still the same container.
     pub(crate) fn reopen(&self) -> Result<(DiskHeader, Session), LoadError> {
-        Ok((self.reread()?, session(&self.device)?))
+        let (header, mut session) = (self.reread()?, session(&self.device)?);
+        if suspicion::has_uncommon_digest(&header) {
+            refuse_blind_digest(&self.device, &mut session)?;
+        }
+        Ok((header, session))
     }
 
     /// As [`Container::reopen`], for data that lie on another device than the header.
     pub(crate) fn reopen_on(&self, data: &Path) -> Result<Session, LoadError> {
-        self.reread()?;
-        loaded(&self.device, data, || Session::init_detached(&self.device, data))
+        let header = self.reread()?;
+        let mut session = loaded(&self.device, data, || Session::init_detached(&self.device, data))?;
+        if suspicion::has_uncommon_digest(&header) {
+            refuse_blind_digest(&self.device, &mut session)?;
+        }
+        Ok(session)
     }
 
     fn reread(&self) -> Result<DiskHeader, LoadError> {
@@ -282,6 +296,21 @@ impl Container {
         }
         Ok(header)
     }
+}
+
+/// Lets libcryptsetup verify a random volume key, which must fail: a digest whose hash its crypto library can't compute
+/// lets every key pass.
+fn refuse_blind_digest(device: &Path, session: &mut Session) -> Result<(), LoadError> {
+    let size = session.device().status_handle().get_volume_key_size();
+    let random = usize::try_from(size).ok().and_then(|size| Secret::random(size).ok());
+    let passes = random
+        .is_none_or(|key| session.call(|handle| handle.volume_key_handle().verify(key.expose())).is_ok());
+    if passes {
+        let reason =
+            "its digest can't tell a right key from a wrong one, its hash is unknown here".to_owned();
+        return Err(LoadError::Suspicious { device: device.to_owned(), reason });
+    }
+    Ok(())
 }
 
 /// A handle on a device whose header has been checked.

@@ -12,7 +12,7 @@ use crate::luks2_copy::Copy;
 
 /// Length of LUKS1's digest, which converted containers keep; LUKS2 makes 32 bytes.
 const SHORTEST_DIGEST: usize = 20;
-/// Hashes that every build of every crypto library has.
+/// Hashes that every build of every crypto library has; of others it must be seen whether they can be computed.
 const COMMON_HASHES: [&str; 5] = ["sha1", "sha224", "sha256", "sha384", "sha512"];
 /// Bytes; LUKS1 and LUKS2 both make 32.
 const SHORTEST_SALT: usize = 8;
@@ -41,8 +41,9 @@ fn luks2(copy: &Copy, detached: bool) -> Option<String> {
     let header_end = if detached { 0 } else { header_end(copy) };
     let segments =
         entries("segments").filter_map(|(name, segment)| segment_suspicion(name, segment, header_end));
+    let only = entries("digests").count() == 1;
     let digests = entries("digests").filter_map(|(name, digest)| {
-        let missing = digest_weakness(digest)?;
+        let missing = digest_weakness(digest, only)?;
         Some(format!("digest {name} can't tell a right key from a wrong one, {missing}"))
     });
     let slots = entries("keyslots").filter_map(|(name, slot)| {
@@ -56,19 +57,32 @@ fn luks2(copy: &Copy, detached: bool) -> Option<String> {
     segments.chain(digests).chain(slots).next()
 }
 
+/// Whether it must be seen that the digest refuses a wrong volume key: its hash is one that not every crypto library has.
+pub(crate) fn has_uncommon_digest(header: &DiskHeader) -> bool {
+    let DiskHeader::Sound(copy) = header else { return false };
+    let digests = copy.metadata.get("digests").and_then(Value::as_object);
+    digests.into_iter().flatten().any(|(_, digest)| !has_common_hash(digest))
+}
+
+fn has_common_hash(digest: &Value) -> bool {
+    let hash = digest.get("hash").and_then(Value::as_str);
+    hash.is_some_and(|hash| COMMON_HASHES.contains(&hash))
+}
+
 /// What keeps a digest from proving a key.
 ///
 /// libcryptsetup 2.6 compares as many bytes as there are, takes what is no string for an empty one, and when its crypto
 /// library can't compute a digest (an unknown hash, no salt) every key passes: `cryptsetup open` reports "Key slot 0
 /// unlocked" then.
-fn digest_weakness(digest: &Value) -> Option<&'static str> {
+fn digest_weakness(digest: &Value, only: bool) -> Option<&'static str> {
     let text = |name: &str| digest.get(name).and_then(Value::as_str);
     let long_enough =
         |name: &str, least: usize| text(name).and_then(base64_len).is_some_and(|len| len >= least);
     if text("type") != Some("pbkdf2") {
         Some("its type is unknown")
-    } else if !text("hash").is_some_and(|hash| COMMON_HASHES.contains(&hash)) {
-        Some("its hash is not one that is available everywhere")
+    } else if !only && !has_common_hash(digest) {
+        // Tried can only be the one that the data belong to, not those that other keys might be checked by.
+        Some("its hash is not one that is available everywhere, and there are other digests")
     } else if !long_enough("digest", SHORTEST_DIGEST) {
         Some("it is too short")
     } else if !long_enough("salt", SHORTEST_SALT) {

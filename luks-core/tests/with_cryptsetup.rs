@@ -45,6 +45,7 @@ fn main() -> ExitCode {
         trial("a_detached_header_is_a_container", a_detached_header_is_a_container),
         trial("a_converted_container_opens", a_converted_container_opens),
         trial("keys_of_every_size_open_alike", keys_of_every_size_open_alike),
+        trial("every_hash_that_cryptsetup_makes_opens", every_hash_that_cryptsetup_makes_opens),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -481,4 +482,26 @@ fn keys_of_every_size_open_alike() {
         let open = ["-v", "open", "--test-passphrase", "--key-file", path.to_str().unwrap(), "DEVICE"];
         assert!(cryptsetup(&device, &open, b"").contains(&format!("Key slot {slot} unlocked")), "{size}");
     }
+}
+
+fn every_hash_that_cryptsetup_makes_opens() {
+    let bench = Bench::new();
+    let key_file = bench.key_file.to_str().unwrap();
+    let mut made = 0;
+    for hash in ["sha512", "whirlpool", "ripemd160", "blake2b-512", "blake2s-256", "sha3-256", "sm3"] {
+        let device = bench.drive(hash, 20);
+        let options = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--hash", hash];
+        let format = [&["luksFormat", "--type", "luks2"], &options[..], &["DEVICE", key_file]].concat();
+        if try_cryptsetup(&device, &format, b"").is_err() {
+            continue; // its crypto library doesn't have this one, so ours hasn't either
+        }
+        made += 1;
+        let container = Container::load(&device).unwrap();
+        assert_eq!(container.test_key(&bench.key()).unwrap(), KeySlot::ZERO, "{hash}");
+        let wrong = container.test_key(&Secret::random(64).unwrap());
+        assert!(matches!(wrong, Err(TestKeyError::WrongKey { .. })), "{hash}");
+        container.add_key(&bench.key(), &bench.key(), SecretKind::KeyFile, Some(KeySlot::ONE)).unwrap();
+        assert!(bench.opened_by_cryptsetup(&device).contains("unlocked"), "{hash}");
+    }
+    assert!(made >= 2, "only {made} hashes were tried");
 }
