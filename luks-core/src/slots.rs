@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use libcryptsetup_rs::consts::flags::CryptActivate;
+use libcryptsetup_rs::consts::flags::{CryptActivate, CryptVolumeKey};
+use libcryptsetup_rs::{CryptDevice, Either, LibcryptErr};
 
 use crate::container::{Container, LoadError};
 use crate::disk_header;
@@ -47,6 +48,12 @@ pub enum AddKeyError {
     /// The authorising key opens no slot.
     #[error("the authorising key opens no slot of {}; use a key that the drive already takes", device.display())]
     WrongKey {
+        /// The container.
+        device: PathBuf,
+    },
+    /// The volume key is another container's.
+    #[error("the volume key isn't that of {}; is it the right drive?", device.display())]
+    WrongVolumeKey {
         /// The container.
         device: PathBuf,
     },
@@ -196,26 +203,51 @@ impl Container {
         kind: SecretKind,
         slot: Option<KeySlot>,
     ) -> Result<KeySlot, AddKeyError> {
+        let put = |device: &mut CryptDevice, slot| {
+            device.keyslot_handle().add_by_passphrase(Some(slot), auth.expose(), new.expose())
+        };
+        self.put_key(new, kind, slot, put, AddKeyError::WrongKey { device: self.device.clone() })
+    }
+
+    /// As [`Container::add_key`], authorised by the volume key itself: for who has kept it (`cryptsetup luksDump
+    /// --dump-volume-key --volume-key-file PATH`) and lost every key.
+    ///
+    /// # Errors
+    /// [`AddKeyError::WrongVolumeKey`] when it is another container's.
+    pub fn add_key_by_volume_key(
+        &self,
+        volume_key: &Secret,
+        new: &Secret,
+        kind: SecretKind,
+        slot: Option<KeySlot>,
+    ) -> Result<KeySlot, AddKeyError> {
+        let put = |device: &mut CryptDevice, slot| {
+            device.keyslot_handle().add_by_key(
+                Some(slot),
+                Some(Either::Left(volume_key.expose())),
+                new.expose(),
+                CryptVolumeKey::empty(),
+            )
+        };
+        self.put_key(new, kind, slot, put, AddKeyError::WrongVolumeKey { device: self.device.clone() })
+    }
+
+    fn put_key(
+        &self,
+        new: &Secret,
+        kind: SecretKind,
+        slot: Option<KeySlot>,
+        put: impl FnOnce(&mut CryptDevice, u32) -> Result<u32, LibcryptErr>,
+        wrong: AddKeyError,
+    ) -> Result<KeySlot, AddKeyError> {
         let device = || self.device.clone();
         let failed = |source| AddKeyError::Failed { device: device(), source };
         let (_, mut session) = self.reopen()?;
         let slot = self.free_slot(&mut session, slot)?;
         session.call(|device| pbkdf::choose(device, kind, self.version)).map_err(failed)?;
         session
-            .call(|device| {
-                device.keyslot_handle().add_by_passphrase(
-                    Some(slot.get().into()),
-                    auth.expose(),
-                    new.expose(),
-                )
-            })
-            .map_err(|source| {
-                if source.is(libc::EPERM) {
-                    AddKeyError::WrongKey { device: device() }
-                } else {
-                    failed(source)
-                }
-            })?;
+            .call(|device| put(device, slot.get().into()))
+            .map_err(|source| if source.is(libc::EPERM) { wrong } else { failed(source) })?;
         drop(session);
         self.confirm_key(new, slot)
             .map_err(|reason| AddKeyError::NotConfirmed { device: device(), reason })?;

@@ -10,8 +10,8 @@ use std::process::{Command, ExitCode, Stdio};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use luks_core::{
-    Container, FormatOptions, HeaderCopy, KeySlot, LoadError, LuksVersion, RecoveryKey, Secret, SecretKind,
-    SlotPbkdf, SlotState, TestKeyError, load_key_file,
+    AddKeyError, Container, FormatOptions, HeaderCopy, KeySlot, LoadError, LuksVersion, RecoveryKey, Secret,
+    SecretKind, SlotPbkdf, SlotState, TestKeyError, load_key_file,
 };
 use tempfile::TempDir;
 
@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         trial("a_converted_container_opens", a_converted_container_opens),
         trial("keys_of_every_size_open_alike", keys_of_every_size_open_alike),
         trial("every_hash_that_cryptsetup_makes_opens", every_hash_that_cryptsetup_makes_opens),
+        trial("the_dumped_volume_key_adds_a_key", the_dumped_volume_key_adds_a_key),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -504,4 +505,30 @@ fn every_hash_that_cryptsetup_makes_opens() {
         assert!(bench.opened_by_cryptsetup(&device).contains("unlocked"), "{hash}");
     }
     assert!(made >= 2, "only {made} hashes were tried");
+}
+
+fn the_dumped_volume_key_adds_a_key() {
+    let bench = Bench::new();
+    for (name, options) in [("one", luks1()), ("two", FormatOptions::default())] {
+        let device = bench.drive(name, 32);
+        let container = bench.format(&device, &options);
+        let dumped = bench.directory.path().join(format!("{name}.volume-key"));
+        let (key_file, dumped) = (bench.key_file.to_str().unwrap(), dumped.to_str().unwrap());
+        let dump =
+            ["luksDump", "--dump-volume-key", "--volume-key-file", dumped, "--key-file", key_file, "DEVICE"];
+        cryptsetup(&device, &dump, b"");
+        let volume_key = Secret::from_bytes(fs::read(dumped).unwrap());
+        let new = Secret::random(64).unwrap();
+        let add = |volume_key: &Secret, slot| {
+            container.add_key_by_volume_key(volume_key, &new, SecretKind::KeyFile, slot)
+        };
+        for len in [64, 32] {
+            assert!(add(&Secret::random(len).unwrap(), None).is_err(), "{name}: {len} random bytes");
+        }
+        let wrong = add(&Secret::random(64).unwrap(), None);
+        assert!(matches!(wrong, Err(AddKeyError::WrongVolumeKey { .. })), "{name}: {wrong:?}");
+        assert!(matches!(add(&volume_key, Some(KeySlot::ONE)), Err(AddKeyError::Occupied { .. })), "{name}");
+        assert_eq!(add(&volume_key, Some(KeySlot::TWO)).unwrap(), KeySlot::TWO, "{name}");
+        assert_eq!(container.test_key(&new).unwrap(), KeySlot::TWO, "{name}");
+    }
 }
