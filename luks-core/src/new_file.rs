@@ -6,6 +6,8 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+
 /// Owner may read, nobody else anything.
 pub(crate) const OWNER_READ: u32 = 0o400;
 
@@ -50,9 +52,26 @@ impl Draft {
     /// `AlreadyExists` when the name is taken; nothing is overwritten.
     pub(crate) fn publish(self) -> io::Result<()> {
         File::open(&self.temporary)?.sync_all()?;
-        fs::hard_link(&self.temporary, &self.target)?;
-        fs::remove_file(&self.temporary)?;
+        match self.rename_unless_taken() {
+            // Not every filesystem has it. A second name must do then, which a kill between the two calls leaves.
+            Err(Errno::EINVAL | Errno::ENOSYS) => {
+                fs::hard_link(&self.temporary, &self.target)?;
+                fs::remove_file(&self.temporary)?;
+            }
+            renamed => renamed?,
+        }
         self.sync_directory()
+    }
+
+    #[cfg(target_env = "gnu")]
+    fn rename_unless_taken(&self) -> Result<(), Errno> {
+        use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+        renameat2(AT_FDCWD, &self.temporary, AT_FDCWD, &self.target, RenameFlags::RENAME_NOREPLACE)
+    }
+
+    #[cfg(not(target_env = "gnu"))]
+    fn rename_unless_taken(&self) -> Result<(), Errno> {
+        Err(Errno::ENOSYS)
     }
 
     /// As [`Draft::publish`], but takes the place of what has the name.

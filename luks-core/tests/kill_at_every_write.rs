@@ -7,6 +7,7 @@
 mod tracer;
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
@@ -199,6 +200,10 @@ fn key_file_is_whole_or_absent(directory: &Path) -> Result<(), String> {
     let path = directory.join("key");
     if !path.exists() {
         return Ok(());
+    }
+    let names = fs::metadata(&path).map_err(|error| error.to_string())?.nlink();
+    if names != 1 {
+        return Err(format!("the key has {names} names"));
     }
     let len = load_key_file(&path).map_err(|error| error.to_string())?.len();
     if len == 4096 { Ok(()) } else { Err(format!("the key file has {len} bytes")) }
