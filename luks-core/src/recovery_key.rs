@@ -52,10 +52,14 @@ pub enum RecoveryKeyError {
         len: usize,
     },
     /// Too few or too many groups.
-    #[error("there are {count} groups in place of {GROUPS}; was a group left out or typed twice?")]
+    #[error(
+        "there are {count} groups in place of {GROUPS}, and group {group} is the first that doesn't fit; was one left out or typed twice there?"
+    )]
     GroupCount {
         /// How many there are.
         count: usize,
+        /// The first that isn't the group of its place; the one behind the last when only that is missing.
+        group: usize,
     },
     /// Typed without separators, and with a character too few or too many.
     #[error(
@@ -166,15 +170,17 @@ fn check_lengths(lengths: &[usize], values: &[u8]) -> Result<(), RecoveryKeyErro
         }
         // Separators at other places, or none: only the characters count.
         _ if count == SYMBOLS => Ok(()),
-        (groups, None) if groups > 1 => Err(RecoveryKeyError::GroupCount { count: groups }),
-        _ => {
-            let wrong = values.chunks(GROUP).enumerate().position(|(index, group)| !checks(group, index));
-            Err(RecoveryKeyError::Count {
-                count,
-                group: wrong.map_or(GROUPS, |index| (index + 1).min(GROUPS)),
-            })
+        (groups, None) if groups > 1 => {
+            let group = first_wrong(values).unwrap_or(groups + 1);
+            Err(RecoveryKeyError::GroupCount { count: groups, group })
         }
+        _ => Err(RecoveryKeyError::Count { count, group: first_wrong(values).unwrap_or(GROUPS).min(GROUPS) }),
     }
+}
+
+/// The first group, from 1, that isn't the one of its place.
+fn first_wrong(values: &[u8]) -> Option<usize> {
+    values.chunks(GROUP).enumerate().position(|(index, group)| !checks(group, index)).map(|index| index + 1)
 }
 
 fn check_groups(values: &[u8]) -> Result<(), RecoveryKeyError> {
@@ -267,7 +273,12 @@ mod tests {
         let groups: Vec<_> = text.split('-').collect();
         let join = |groups: &[&str]| groups.join(" ");
         assert_eq!(error(""), Some(RecoveryKeyError::Count { count: 0, group: GROUPS }));
-        assert_eq!(error(&join(&groups[1..])), Some(RecoveryKeyError::GroupCount { count: 12 }));
+        for (left_out, group) in [(0, 1), (5, 6), (12, 13)] {
+            let rest = [&groups[..left_out], &groups[left_out + 1..]].concat();
+            assert_eq!(error(&join(&rest)), Some(RecoveryKeyError::GroupCount { count: 12, group }));
+        }
+        let twice = [&groups[..5], &groups[4..]].concat();
+        assert_eq!(error(&join(&twice)), Some(RecoveryKeyError::GroupCount { count: 14, group: 6 }));
         let mut short = groups.clone();
         short[4] = &groups[4][..3];
         assert_eq!(error(&join(&short)), Some(RecoveryKeyError::GroupLength { group: 5, len: 3 }));
