@@ -8,6 +8,7 @@ use age::secrecy::SecretString;
 use age::{DecryptError, Decryptor, Encryptor, Identity, IdentityFile, Recipient};
 use zeroize::Zeroizing;
 
+use crate::passphrase::{WeakPassphrase, check_passphrase};
 use crate::secret::{MAX_LEN, Secret};
 
 /// What a sealed file begins with.
@@ -33,11 +34,11 @@ pub enum EscrowError {
         reason: String,
     },
     /// A passphrase that anybody guesses.
-    #[error("the passphrase has {len} characters, at least {SHORTEST_PASSPHRASE} are needed")]
-    Passphrase {
-        /// Its length in characters.
-        len: usize,
-    },
+    #[error(transparent)]
+    Passphrase(#[from] WeakPassphrase),
+    /// A passphrase that age can't take.
+    #[error("the passphrase is no text in UTF-8")]
+    NoText,
     /// The identities can't be used.
     #[error("these are no identities of age: {reason}; expected lines of the form AGE-SECRET-KEY-1...")]
     Identities {
@@ -70,20 +71,13 @@ pub enum EscrowError {
     },
 }
 
-/// Fewer characters are guessed in no time, whatever the stretching.
-const SHORTEST_PASSPHRASE: usize = 12;
-
 /// Seals a key so that a passphrase (at least 12 characters) opens it; stretched by scrypt for about a second.
 ///
 /// # Errors
-/// [`EscrowError::Passphrase`] when it is too short or no text.
+/// [`EscrowError::Passphrase`] when it is too short.
 pub fn seal_to_passphrase(key: &Secret, passphrase: &Secret) -> Result<Vec<u8>, EscrowError> {
-    let text = text(passphrase)?;
-    let len = text.chars().count();
-    if len < SHORTEST_PASSPHRASE {
-        return Err(EscrowError::Passphrase { len });
-    }
-    seal(key, Encryptor::with_user_passphrase(SecretString::from(text.to_owned())))
+    check_passphrase(passphrase)?;
+    seal(key, Encryptor::with_user_passphrase(SecretString::from(text(passphrase)?.to_owned())))
 }
 
 /// Seals a key so that each of the recipients (public keys of the form `age1...`) opens it alone.
@@ -194,7 +188,7 @@ fn one_line(error: &DecryptError) -> String {
 }
 
 fn text(passphrase: &Secret) -> Result<&str, EscrowError> {
-    std::str::from_utf8(passphrase.expose()).map_err(|_| EscrowError::Passphrase { len: 0 })
+    std::str::from_utf8(passphrase.expose()).map_err(|_| EscrowError::NoText)
 }
 
 #[cfg(test)]
@@ -228,7 +222,7 @@ mod tests {
         let other = unseal_by_identities(&sealed, &identity().1).err();
         assert!(matches!(other, Some(EscrowError::OtherSeal { passphrase: true })), "{other:?}");
         let short = seal_to_passphrase(&key, &secret("short")).err();
-        assert!(matches!(short, Some(EscrowError::Passphrase { len: 5 })), "{short:?}");
+        assert!(matches!(short, Some(EscrowError::Passphrase(WeakPassphrase { len: 5 }))), "{short:?}");
     }
 
     #[test]

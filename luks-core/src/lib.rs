@@ -68,6 +68,7 @@ mod mapping_status;
 mod new_file;
 #[cfg(feature = "gpt")]
 mod partition_table;
+mod passphrase;
 mod pbkdf;
 mod qr_code;
 mod recovery_key;
@@ -108,6 +109,7 @@ pub use mapping_status::{
 };
 #[cfg(feature = "gpt")]
 pub use partition_table::{PartitionError, make_partition, partitions};
+pub use passphrase::{WeakPassphrase, check_passphrase};
 pub use pbkdf::SecretKind;
 pub use qr_code::RecoveryKeyPicture;
 pub use recovery_key::{RecoveryKey, RecoveryKeyError};
