@@ -361,9 +361,12 @@ pub enum KeyCommand {
     },
     /// Proves a copy of the key without the drives: opens every header backup with it.
     Test {
-        /// The copy, for example on a memory stick; its owner and mode don't matter.
+        /// The copy, for example on a memory stick (its owner and mode don't matter); a sealed one; or enough shares.
         #[arg(required_unless_present = "recovery_key", conflicts_with = "recovery_key")]
-        copy: Option<PathBuf>,
+        copy: Vec<PathBuf>,
+        /// The file of age identities that open a sealed copy; a passphrase is asked for without it.
+        #[arg(long, value_name = "PATH")]
+        identity: Option<PathBuf>,
         /// Asks for a recovery key, from the terminal or standard input.
         #[arg(long)]
         recovery_key: bool,
@@ -379,9 +382,13 @@ pub enum KeyCommand {
     },
     /// Puts a new key in the place of the site's; drives get it as they are plugged. Run it again to go on.
     Rotate {
-        /// A copy of the new key that was put away, to be proven; only then is the old key removed from drives.
+        /// A copy of the new key that was put away (for shares: each of them), to be proven; only then is the old key
+        /// removed from drives.
         #[arg(long, value_name = "PATH")]
-        copy: Option<PathBuf>,
+        copy: Vec<PathBuf>,
+        /// The file of age identities that open a sealed copy; a passphrase is asked for without it.
+        #[arg(long, value_name = "PATH", requires = "copy")]
+        identity: Option<PathBuf>,
         /// Removes the old key from drives although no copy of the new one is proven.
         #[arg(long, conflicts_with = "copy")]
         without_copy: bool,
@@ -406,9 +413,9 @@ pub enum KeyCommand {
         #[arg(long, value_name = "K/N", conflicts_with_all = ["recipient", "passphrase"])]
         split: Option<String>,
     },
-    /// Brings a sealed or split key back, and makes sure that it is the site's.
+    /// Brings a sealed, split or copied key back, and makes sure that it is the site's.
     Import {
-        /// The sealed key, or all shares.
+        /// The sealed key, enough shares, or a plain copy.
         #[arg(required = true)]
         from: Vec<PathBuf>,
         /// The file of age identities that open it; a passphrase is asked for without it.

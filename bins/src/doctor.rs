@@ -89,7 +89,8 @@ fn examine(root: &Root) -> Vec<Finding> {
     let site = Site::load(root);
     if let Some(site) = findings.check("site.toml is sound", site) {
         let key_file = root.join(&site.key_file);
-        let key = key::load(&key_file).and_then(|key| check_fingerprint(&site, key.fingerprint()));
+        let key =
+            key::load(&key_file).and_then(|key| check_fingerprint(site.key_fingerprint, key.fingerprint()));
         findings.check("the key file can be used, by root alone", key);
         if site.next_key_file.is_some() || !site.old_key_files.is_empty() {
             let remedy =

@@ -1,8 +1,8 @@
 //! Files that survive a power cut: written beside, flushed, renamed, and the directory flushed.
 
-use std::fs::{File, Permissions};
+use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use crate::failure::{Failure, OrFail as _};
@@ -20,6 +20,13 @@ fn write(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
     file.as_file().sync_all()?;
     file.persist(path)?;
     File::open(directory)?.sync_all()
+}
+
+/// Makes a directory, and those above it, with the given permission bits whatever the umask says.
+pub fn directory(path: &Path, mode: u32) -> Result<(), Failure> {
+    let done = DirBuilder::new().recursive(true).mode(mode).create(path);
+    done.and_then(|()| std::fs::set_permissions(path, Permissions::from_mode(mode)))
+        .or_fail(format!("cannot make {}", path.display()))
 }
 
 /// Removes a file, for good, if it is there.

@@ -1,7 +1,5 @@
 //! `offsite init`: makes what every later step relies on, and nothing that is there already.
 
-use std::fs::{DirBuilder, Permissions};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use crate::cli::Init;
@@ -72,11 +70,7 @@ struct Steps {
 
 impl Steps {
     fn directory(&mut self, path: &Path, mode: u32) -> Result<(), Failure> {
-        self.file(path, || {
-            let done = DirBuilder::new().recursive(true).mode(mode).create(path);
-            done.and_then(|()| std::fs::set_permissions(path, Permissions::from_mode(mode)))
-                .or_fail(format!("cannot make {}", path.display()))
-        })
+        self.file(path, || durable::directory(path, mode))
     }
 
     fn file(&mut self, path: &Path, make: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {

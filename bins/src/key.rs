@@ -32,10 +32,10 @@ pub fn run(root: &Root, options: &Key) -> Result<(), Failure> {
             println!("{}", load(&path)?.fingerprint());
             Ok(())
         }
-        KeyCommand::Test { copy, json, .. } => proof::run(root, copy.as_deref(), *json),
+        KeyCommand::Test { copy, identity, json, .. } => proof::run(root, copy, identity.as_deref(), *json),
         KeyCommand::Status { json } => status::run(root, *json),
-        KeyCommand::Rotate { copy, without_copy, dry_run } => {
-            rotate::run(root, copy.as_deref(), *without_copy, *dry_run)
+        KeyCommand::Rotate { copy, identity, without_copy, dry_run } => {
+            rotate::run(root, copy, identity.as_deref(), *without_copy, *dry_run)
         }
         KeyCommand::Export { to, key_file, recipient, passphrase, split } => {
             let key_file = match key_file {

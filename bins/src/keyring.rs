@@ -165,11 +165,11 @@ pub fn opens(container: &Container, key: &Secret) -> Result<bool, Failure> {
     }
 }
 
-/// A key that was to be the site's and isn't.
-pub fn check_fingerprint(site: &Site, found: Fingerprint) -> Result<(), Failure> {
-    match site.key_fingerprint {
+/// Refuses a key that isn't the one which site.toml names.
+pub fn check_fingerprint(expected: Option<Fingerprint>, found: Fingerprint) -> Result<(), Failure> {
+    match expected {
         Some(expected) if expected != found => {
-            Err(Failure::new(Exit::Refused, format!("it is the key {found}, and the site's is {expected}"))
+            Err(Failure::new(Exit::Refused, format!("it is the key {found}, and site.toml names {expected}"))
                 .hint("look for the right copy; key_fingerprint in site.toml names the site's key"))
         }
         _ => Ok(()),

@@ -52,6 +52,7 @@ fn set_key_settings(document: &mut DocumentMut, site: &Site) {
     set("key_file", Some(value(shown(&site.key_file))));
     set("key_fingerprint", site.key_fingerprint.map(|print| value(print.to_string())));
     set("next_key_file", site.next_key_file.as_deref().map(|path| value(shown(path))));
+    set("next_key_fingerprint", site.next_key_fingerprint.map(|print| value(print.to_string())));
     let old: Array = site.old_key_files.iter().map(|path| shown(path)).collect();
     set("old_key_files", (!old.is_empty()).then(|| value(old)));
 }

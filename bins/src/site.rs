@@ -27,6 +27,9 @@ pub struct Site {
     /// A key file that is added to each drive when it is plugged; see `offsite key rotate`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_key_file: Option<PathBuf>,
+    /// The fingerprint of that key, so that it is never made a second time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_key_fingerprint: Option<Fingerprint>,
     /// Key files that are removed from each drive when it is plugged, once `key_file` opens it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub old_key_files: Vec<PathBuf>,
@@ -116,7 +119,8 @@ impl fmt::Display for Magazine {
     }
 }
 
-fn default_key_file() -> PathBuf {
+/// Where the key file lies unless site.toml says otherwise.
+pub fn default_key_file() -> PathBuf {
     "/etc/offsite/key".into()
 }
 

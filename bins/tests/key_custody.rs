@@ -86,7 +86,7 @@ fn a_copy_that_is_good_for_nothing_is_told_by_drive_and_exit_code() {
     let link = fleet.world.path("link");
     symlink(&copy, &link).unwrap();
     fleet.world.fails(&["key", "test", shown(&link)], 2, "symbolic link", "");
-    fleet.world.fails(&["key", "test", "/no/such/copy"], 2, "missing", "");
+    fleet.world.fails(&["key", "test", "/no/such/copy"], 4, "No such file", "");
     World::initialised().fails(&["key", "test", shown(&copy)], 4, "nothing was proven", "");
 }
 
@@ -358,4 +358,100 @@ fn doctor_tells_what_is_wrong_with_header_backups() {
     {
         assert!(said.contains(expected), "{expected}: {said}");
     }
+}
+
+/// A server that burnt down: nothing is there but what the safe has.
+#[test]
+fn a_key_comes_back_to_an_empty_system_in_every_form() {
+    let fleet = Fleet::new(&[]);
+    let key = fleet.world.path("etc/offsite/key");
+    let (public, identity) = identity(&fleet);
+    let (sealed, share) = (fleet.world.path("sealed"), fleet.world.path("share"));
+    fleet.says(&["key", "export", shown(&sealed), "--recipient", &public]);
+    fleet.says(&["key", "export", shown(&share), "--split", "2/3"]);
+    let stick = copy_as_on_a_stick(&fleet, "etc/offsite/key");
+    let shares = [1, 3].map(|number| PathBuf::from(format!("{}.{number}", share.display())));
+    let forms = [
+        vec![shown(&sealed), "--identity", shown(&identity)],
+        vec![shown(&shares[0]), shown(&shares[1])],
+        vec![shown(&stick)],
+    ];
+    for form in forms {
+        for named in [false, true] {
+            let empty = World::new();
+            let back = empty.path("etc/offsite/key");
+            let to = if named { vec!["--to", shown(&back)] } else { Vec::new() };
+            let output = empty.offsite(&[&["key", "import"][..], &form, &to].concat());
+            assert!(output.status.success(), "{form:?} {to:?}: {}", text(&output));
+            assert_eq!(fs::read(&back).unwrap(), fs::read(&key).unwrap());
+            assert_eq!(fs::metadata(&back).unwrap().permissions().mode() & 0o777, 0o400);
+            assert_eq!(fs::metadata(back.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o755);
+            let init = empty.offsite(&["init"]);
+            assert!(init.status.success(), "{}", text(&init));
+        }
+    }
+    let nowhere = fleet.world.path("no/such/directory/key");
+    fleet.world.fails(&["key", "import", shown(&stick), "--to", shown(&nowhere)], 1, "No such file", "");
+}
+
+#[test]
+fn what_was_exported_is_proven_as_it_lies_in_the_safe() {
+    let fleet = Fleet::new(&["A"]);
+    let (public, identity) = identity(&fleet);
+    let (sealed, share) = (fleet.world.path("sealed"), fleet.world.path("share"));
+    fleet.says(&["key", "export", shown(&sealed), "--recipient", &public]);
+    fleet.says(&["key", "export", shown(&share), "--split", "2/3"]);
+    let part = |number: u8| format!("{}.{number}", share.display());
+    for form in [vec![shown(&sealed), "--identity", shown(&identity)], vec![&*part(3), &*part(2)]] {
+        let said = fleet.says(&[&["key", "test"][..], &form].concat());
+        assert!(said.contains("A  opens (slot 1)"), "{said}");
+    }
+    fleet.world.fails(&["key", "test", shown(&sealed)], 2, "sealed to recipients", "--identity");
+    fleet.world.fails(&["key", "test", &part(1)], 1, "2 are needed", "name enough of them");
+
+    // A sealed copy of the next key ends an exchange as well as a plain one.
+    fleet.says(&["key", "rotate"]);
+    let next = fleet.world.path("etc/offsite/key-2");
+    let sealed = fleet.world.path("sealed-next");
+    fleet.says(&["key", "export", shown(&sealed), "--recipient", &public, "--key-file", shown(&next)]);
+    fleet.says(&["key", "rotate", "--copy", shown(&sealed), "--identity", shown(&identity)]);
+    assert_eq!(fleet.site().next_key_fingerprint, None);
+}
+
+#[test]
+fn a_next_key_that_is_lost_is_brought_back_and_never_made_anew() {
+    let fleet = Fleet::new(&["A"]);
+    fleet.says(&["key", "rotate"]);
+    let next = fleet.world.path("etc/offsite/key-2");
+    let print = load_key_file(&next).unwrap().fingerprint();
+    assert_eq!(fleet.site().next_key_fingerprint, Some(print));
+    fleet.comes_home("A"); // it takes the key that is about to be lost
+    let wrong = copy_as_on_a_stick(&fleet, "etc/offsite/key");
+    let copy = fleet.world.path("copy");
+    fs::rename(&next, &copy).unwrap();
+    for arguments in [&["key", "rotate"][..], &["key", "rotate", "--without-copy"]] {
+        fleet.world.fails(arguments, 4, "is missing", "bring the copy back");
+    }
+    fleet.world.fails(&["key", "rotate", "--copy", shown(&wrong)], 3, "site.toml names", "right copy");
+    fleet.world.fails(&["key", "import", shown(&wrong), "--to", shown(&next)], 3, "site.toml names", "");
+    assert!(!next.exists());
+    assert!(fleet.says(&["key", "rotate", "--copy", shown(&copy)]).contains("brought back from the copy"));
+    assert_eq!(load_key_file(&next).unwrap().fingerprint(), print);
+    assert_eq!(fleet.site().key_fingerprint, Some(print));
+}
+
+#[test]
+fn no_fingerprint_makes_a_foreign_key_the_sites() {
+    let fleet = Fleet::new(&[]);
+    let (key, foreign) = (fleet.world.path("etc/offsite/key"), fleet.world.path("foreign"));
+    fleet.says(&["key", "generate", shown(&foreign)]);
+    fs::remove_file(&key).unwrap();
+    let print = load_key_file(&foreign).unwrap().fingerprint().to_string();
+    let import = ["key", "import", shown(&foreign), "--fingerprint", &print];
+    fleet.world.fails(&import, 3, "site.toml names", "right copy");
+    let round_about = fleet.world.path("etc/offsite/../offsite/key");
+    fleet.world.fails(&[&import[..], &["--to", shown(&round_about)]].concat(), 3, "site.toml names", "");
+    assert!(!key.exists());
+    let elsewhere = fleet.world.path("elsewhere");
+    fleet.says(&[&import[..], &["--to", shown(&elsewhere)]].concat());
 }

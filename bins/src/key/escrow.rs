@@ -1,20 +1,22 @@
 //! `offsite key export` and `import`: the key sealed for the safe, or split among people.
 
+use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use luks_core::{
-    Fingerprint, KeyShare, Secret, is_sealed, is_sealed_to_passphrase, join_key, save_key_file,
-    seal_to_passphrase, seal_to_recipients, split_key, unseal_by_identities, unseal_by_passphrase,
+    Fingerprint, KeyFileError, KeyShare, Secret, is_sealed, is_sealed_to_passphrase, join_key, load_key_copy,
+    save_key_file, seal_to_passphrase, seal_to_recipients, split_key, unseal_by_identities,
+    unseal_by_passphrase,
 };
 use zeroize::Zeroizing;
 
 use crate::failure::{Exit, Failure, OrFail as _};
 use crate::keyring::{check_fingerprint, opens};
 use crate::paths::Root;
-use crate::site::Site;
-use crate::{headers, key, secret_input};
+use crate::site::{Site, default_key_file};
+use crate::{durable, headers, key, secret_input};
 
 /// No sealed key or share is longer than this many bytes.
 const LONGEST: u64 = 16 << 20;
@@ -75,32 +77,45 @@ pub(super) fn import(
     fingerprint: Option<&str>,
 ) -> Result<(), Failure> {
     let site = if root.site_toml().exists() { Some(Site::load(root)?) } else { None };
-    let to = match (to, &site) {
-        (Some(to), _) => to.to_owned(),
-        (None, Some(site)) => root.join(&site.key_file),
-        (None, None) => {
-            return Err(Failure::new(Exit::Usage, "there is no site.toml that says where the key belongs")
-                .hint("give --to PATH, or bring site.toml back first"));
-        }
-    };
+    let own = root.join(site.as_ref().map_or_else(default_key_file, |site| site.key_file.clone()));
+    let to = to.map_or_else(|| own.clone(), Path::to_owned);
     let key = bring_back(from, identity)?;
     let found = key.fingerprint();
-    let known = prove(root, site.as_ref(), &key, fingerprint)?;
+    let known = prove(root, site.as_ref(), &to, &key, fingerprint)?;
     if let Ok(there) = key::load(&to)
         && there.fingerprint() == found
     {
         println!("{}: the key {found} is there already, and the same", to.display());
         return Ok(());
     }
-    save_key_file(&to, &key).or_exit(Exit::Refused, "the key was not written")?;
+    if let Some(directory) = to.parent().filter(|directory| same_place(&to, &own) && !directory.exists()) {
+        durable::directory(directory, 0o755)?;
+    }
+    save(&to, &key)?;
     println!("{}: the key {found}, {known}", to.display());
     Ok(())
 }
 
-/// Refuses a key that isn't the site's; says by what it was recognised.
+/// Writes a key that was brought back; never over another one.
+pub(super) fn save(to: &Path, key: &Secret) -> Result<(), Failure> {
+    save_key_file(to, key).map_err(|error| {
+        let taken = matches!(error, KeyFileError::Exists { .. });
+        let exit = if taken { Exit::Refused } else { Exit::Failed };
+        Failure::because(exit, "the key was not written", &error)
+    })
+}
+
+/// Whether two paths name one place, though there may be nothing yet.
+fn same_place(a: &Path, b: &Path) -> bool {
+    let directory = |path: &Path| path.parent().and_then(|directory| directory.canonicalize().ok());
+    a == b || (a.file_name() == b.file_name() && directory(a).is_some() && directory(a) == directory(b))
+}
+
+/// Refuses a key that isn't the one which belongs at `to`; says by what it was recognised.
 fn prove(
     root: &Root,
     site: Option<&Site>,
+    to: &Path,
     key: &Secret,
     fingerprint: Option<&str>,
 ) -> Result<&'static str, Failure> {
@@ -110,12 +125,23 @@ fn prove(
         if expected != found {
             return Err(Failure::new(Exit::Refused, format!("it is the key {found}, not {expected}")));
         }
-        return Ok("as its fingerprint says");
     }
-    let Some(site) = site else { return Ok("not compared with anything: there is no site.toml") };
-    check_fingerprint(site, found)?;
-    if site.key_fingerprint.is_some() {
+    let by_fingerprint = fingerprint.map(|_| "as its fingerprint says");
+    let Some(site) = site else {
+        return Ok(by_fingerprint.unwrap_or("not compared with anything: there is no site.toml"));
+    };
+    let goes_to = |path: &Path| same_place(to, &root.join(path));
+    let expected = match &site.next_key_file {
+        Some(next) if goes_to(next) => site.next_key_fingerprint,
+        _ if fingerprint.is_none() || goes_to(&site.key_file) => site.key_fingerprint,
+        _ => None,
+    };
+    check_fingerprint(expected, found)?;
+    if expected.is_some() {
         return Ok("as site.toml names it");
+    }
+    if let Some(known) = by_fingerprint {
+        return Ok(known);
     }
     // A site.toml of an earlier version names no key; a header backup that it opens says as much.
     let backups: Vec<_> = site
@@ -137,24 +163,59 @@ fn prove(
         .hint("look for the right copy"))
 }
 
-fn bring_back(from: &[PathBuf], identity: Option<&Path>) -> Result<Secret, Failure> {
-    let contents = from.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
-    if let [sealed] = contents.as_slice()
-        && is_sealed(sealed)
-    {
-        return unseal(sealed, identity);
-    }
-    let mut shares = Vec::with_capacity(contents.len());
-    for (path, bytes) in from.iter().zip(&contents) {
+/// What a copy of the key can be.
+enum Form {
+    Plain,
+    Sealed,
+    Share,
+}
+
+/// The key behind a plain copy, a sealed one, or enough shares.
+pub(super) fn bring_back(from: &[PathBuf], identity: Option<&Path>) -> Result<Secret, Failure> {
+    let mut shares = Vec::with_capacity(from.len());
+    for path in from {
         let shown = path.display();
-        if is_sealed(bytes) {
-            return Err(Failure::new(Exit::Usage, format!("{shown} is a sealed key; name it alone")));
+        match (form(path)?, from.len()) {
+            (Form::Plain, 1) => {
+                return load_key_copy(path)
+                    .map_err(|error| Failure::because(Exit::Usage, "the copy can't be used", &error));
+            }
+            (Form::Sealed, 1) => return unseal(&read(path)?, identity),
+            (Form::Plain, _) => {
+                return Err(Failure::new(Exit::Usage, format!("{shown} is no share of a key")));
+            }
+            (Form::Sealed, _) => {
+                return Err(Failure::new(Exit::Usage, format!("{shown} is a sealed key; name it alone")));
+            }
+            (Form::Share, _) => {
+                let bytes = read(path)?;
+                let text = std::str::from_utf8(&bytes).or_exit(Exit::Usage, format!("{shown} is no text"))?;
+                shares.push(KeyShare::parse(text).or_exit(Exit::Usage, shown)?);
+            }
         }
-        let text = std::str::from_utf8(bytes)
-            .or_exit(Exit::Usage, format!("{shown} is neither a sealed key nor a share"))?;
-        shares.push(KeyShare::parse(text).or_exit(Exit::Usage, shown)?);
     }
-    join_key(&shares).or_exit(Exit::Failed, "the shares don't give a key back")
+    join_key(&shares)
+        .or_exit(Exit::Failed, "the shares don't give a key back")
+        .map_err(|failure| failure.hint("name enough of them, one behind the other"))
+}
+
+/// Looks at the beginning of a copy only: a plain one is the key itself.
+fn form(path: &Path) -> Result<Form, Failure> {
+    let mut start = Zeroizing::new([0; 64]);
+    let len = open(path)?.read(&mut *start).unwrap_or_default();
+    let start = start.get(..len).unwrap_or_default();
+    Ok(match () {
+        () if is_sealed(start) => Form::Sealed,
+        () if KeyShare::is_share(start) => Form::Share,
+        () => Form::Plain,
+    })
+}
+
+fn open(path: &Path) -> Result<File, Failure> {
+    let mut options = File::options();
+    let opened = options.read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let exit = if path.exists() { Exit::Failed } else { Exit::NotThere };
+    opened.or_exit(exit, format!("cannot read {}", path.display()))
 }
 
 fn unseal(sealed: &[u8], identity: Option<&Path>) -> Result<Secret, Failure> {
@@ -175,11 +236,7 @@ fn unseal(sealed: &[u8], identity: Option<&Path>) -> Result<Secret, Failure> {
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let failed = || format!("cannot read {}", path.display());
-    let file = std::fs::OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(path)
-        .or_exit(if path.exists() { Exit::Failed } else { Exit::NotThere }, failed())?;
+    let file = open(path)?;
     let metadata = file.metadata().or_fail(failed())?;
     if !metadata.is_file() || metadata.len() > LONGEST {
         return Err(Failure::new(
@@ -205,5 +262,5 @@ fn refuse_taken(path: &Path) -> Result<(), Failure> {
 fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     refuse_taken(path)?;
     let path = if path.parent() == Some(Path::new("")) { Path::new(".").join(path) } else { path.to_owned() };
-    crate::durable::replace(&path, 0o400, bytes)
+    durable::replace(&path, 0o400, bytes)
 }

@@ -1,10 +1,11 @@
 //! `offsite key test`: proves a copy of the key while the drives are away.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use luks_core::{KeySlot, Secret, TestKeyError, load_key_copy};
+use luks_core::{KeySlot, Secret, TestKeyError};
 use serde::Serialize;
 
+use super::escrow;
 use crate::failure::{Exit, Failure, chain};
 use crate::paths::Root;
 use crate::site::{Magazine, Site};
@@ -51,19 +52,23 @@ impl Row {
     }
 }
 
-/// Opens every header backup with the copy at a path, or with a recovery key that is typed.
-pub(super) fn run(root: &Root, copy: Option<&Path>, json: bool) -> Result<(), Failure> {
+/// Opens every header backup with a copy, whatever its form, or with a recovery key that is typed.
+pub(super) fn run(
+    root: &Root,
+    copies: &[PathBuf],
+    identity: Option<&Path>,
+    json: bool,
+) -> Result<(), Failure> {
     let site = Site::load(root)?;
-    let rows = match copy {
-        Some(path) => {
-            let key = load_key_copy(path)
-                .map_err(|error| Failure::because(Exit::Usage, "the copy can't be used", &error))?;
-            if !json {
-                println!("{}: the key {}", path.display(), key.fingerprint());
-            }
-            rows(root, &site, &key)
+    let rows = if copies.is_empty() {
+        rows(root, &site, secret_input::recovery_key()?.secret())
+    } else {
+        let key = escrow::bring_back(copies, identity)?;
+        if !json {
+            let shown: Vec<_> = copies.iter().map(|path| path.display().to_string()).collect();
+            println!("{}: the key {}", shown.join(", "), key.fingerprint());
         }
-        None => rows(root, &site, secret_input::recovery_key()?.secret()),
+        rows(root, &site, &key)
     };
     if json {
         report::json(&rows)?;

@@ -7,11 +7,11 @@
 
 use std::path::{Path, PathBuf};
 
-use luks_core::{generate_key_file, load_key_copy};
+use luks_core::{Secret, generate_key_file};
 
-use super::status;
+use super::{escrow, status};
 use crate::failure::{Exit, Failure, OrFail as _};
-use crate::keyring::{Keyring, Role};
+use crate::keyring::{Keyring, Role, check_fingerprint};
 use crate::paths::Root;
 use crate::site::Site;
 use crate::{control, key, register};
@@ -22,15 +22,16 @@ const KEY_BYTES: usize = 4096;
 /// Takes the next step that can be taken, and says what the one after it needs.
 pub(super) fn run(
     root: &Root,
-    copy: Option<&Path>,
+    copies: &[PathBuf],
+    identity: Option<&Path>,
     without_copy: bool,
     dry_run: bool,
 ) -> Result<(), Failure> {
     let site = Site::load(root)?;
-    let proven = copy.is_some() || without_copy;
+    let proven = !copies.is_empty() || without_copy;
     match &site.next_key_file {
         None if !site.old_key_files.is_empty() => finish(root, site, dry_run),
-        None if copy.is_some() => {
+        None if !copies.is_empty() => {
             Err(Failure::new(Exit::Usage, "there is no new key yet that this could be a copy of")
                 .hint("make it first: offsite key rotate"))
         }
@@ -44,19 +45,21 @@ pub(super) fn run(
         None => {
             let next = free_path(root, &site);
             let site = register::set_keys(root, &Site { next_key_file: Some(next.clone()), ..site })?;
-            begin(root, &next, !proven)?;
-            if proven { exchange(root, site, &next, copy, false) } else { Ok(()) }
+            let site = begin(root, site, &next, None, !proven)?;
+            if proven { exchange(root, site, &next, None, false) } else { Ok(()) }
         }
         Some(next) => {
             let next = next.clone();
-            if !dry_run {
-                begin(root, &next, !proven)?;
-            } else if !proven {
+            refuse_itself(root, &next, copies)?;
+            let copy = (!copies.is_empty()).then(|| escrow::bring_back(copies, identity)).transpose()?;
+            let copy = copy.as_ref();
+            if dry_run && !proven {
                 println!(
                     "{} is being added to each drive that is plugged; next: --copy PATH",
                     next.display()
                 );
             }
+            let site = if dry_run { site } else { begin(root, site, &next, copy, !proven)? };
             if proven { exchange(root, site, &next, copy, dry_run) } else { Ok(()) }
         }
     }
@@ -77,43 +80,71 @@ fn free_path(root: &Root, site: &Site) -> PathBuf {
     }
 }
 
-/// Makes the next key unless an interrupted run did, and has the daemon add it.
-fn begin(root: &Root, next: &Path, explain: bool) -> Result<(), Failure> {
+/// Makes the next key unless an interrupted run did, notes which one it is, and has the daemon add it.
+///
+/// A key that was noted and is gone is never made anew: drives may take it already, and its copy is in the safe.
+fn begin(
+    root: &Root,
+    site: Site,
+    next: &Path,
+    copy: Option<&Secret>,
+    explain: bool,
+) -> Result<Site, Failure> {
     let path = root.join(next);
     if path.symlink_metadata().is_err() {
-        generate_key_file(&path, KEY_BYTES).or_fail("no key file was made")?;
+        match (site.next_key_fingerprint, copy) {
+            (None, _) => drop(generate_key_file(&path, KEY_BYTES).or_fail("no key file was made")?),
+            (expected, Some(copy)) => {
+                check_fingerprint(expected, copy.fingerprint())?;
+                escrow::save(&path, copy)?;
+                println!("{}: brought back from the copy", path.display());
+            }
+            (Some(expected), None) => {
+                let lost = format!("the next key {} ({expected}) is missing", path.display());
+                return Err(Failure::new(Exit::NotThere, lost).hint(
+                    "drives may take it already; bring the copy back: offsite key rotate --copy PATH",
+                ));
+            }
+        }
     }
     let print = key::load(&path)?.fingerprint();
+    check_fingerprint(site.next_key_fingerprint, print)?;
+    let site = if site.next_key_fingerprint.is_none() {
+        register::set_keys(root, &Site { next_key_fingerprint: Some(print), ..site })?
+    } else {
+        site
+    };
     control::reload(root);
     if explain {
         println!("{}: the next key, {print}", path.display());
         println!("Each drive takes it, beside the old one, when it is plugged: offsite key status");
         println!("Put a copy of it into the safe, and prove it: offsite key rotate --copy PATH-OF-THE-COPY");
     }
-    Ok(())
+    Ok(site)
+}
+
+fn refuse_itself(root: &Root, next: &Path, copies: &[PathBuf]) -> Result<(), Failure> {
+    match copies.iter().find(|copy| same_file(copy, &root.join(next))) {
+        None => Ok(()),
+        Some(copy) => {
+            Err(Failure::new(Exit::Refused, format!("{} is the key itself, no copy", copy.display()))
+                .hint("name the copy that goes into the safe, or give --without-copy"))
+        }
+    }
 }
 
 /// Makes the next key the site's; from now on the old one is removed from drives that take the new one.
-fn exchange(root: &Root, site: Site, next: &Path, copy: Option<&Path>, dry_run: bool) -> Result<(), Failure> {
+fn exchange(
+    root: &Root,
+    site: Site,
+    next: &Path,
+    copy: Option<&Secret>,
+    dry_run: bool,
+) -> Result<(), Failure> {
     let print = key::load(&root.join(next))?.fingerprint();
-    if let Some(copy) = copy {
-        let found = load_key_copy(copy)
-            .map_err(|error| Failure::because(Exit::Usage, "the copy can't be used", &error))?
-            .fingerprint();
-        if same_file(copy, &root.join(next)) {
-            return Err(Failure::new(
-                Exit::Refused,
-                format!("{} is the key itself, no copy", copy.display()),
-            )
-            .hint("name the copy that goes into the safe, or give --without-copy"));
-        }
-        if found != print {
-            return Err(Failure::new(
-                Exit::Refused,
-                format!("{} is the key {found}, not {print}", copy.display()),
-            )
+    if let Some(found) = copy.map(Secret::fingerprint).filter(|found| *found != print) {
+        return Err(Failure::new(Exit::Refused, format!("the copy is the key {found}, not {print}"))
             .hint(format!("make a new copy of {}", next.display())));
-        }
     }
     if dry_run {
         println!("would remove the old key {} from each drive that is plugged", site.key_file.display());
@@ -125,6 +156,7 @@ fn exchange(root: &Root, site: Site, next: &Path, copy: Option<&Path>, dry_run: 
         key_file: next.to_owned(),
         key_fingerprint: Some(print),
         next_key_file: None,
+        next_key_fingerprint: None,
         old_key_files: old,
         ..site
     };
