@@ -107,6 +107,9 @@ pub fn state(root: &Root, luks: LuksUuid, plugged: Option<&Container>) -> State 
     let backup = path(root, luks);
     match backup.symlink_metadata() {
         Ok(_) if is_private(&backup) => {}
+        Ok(metadata) if !metadata.is_file() => {
+            return State::Bad(format!("{} is no regular file", backup.display()));
+        }
         Ok(_) => return State::Bad(format!("others than root may read {}", backup.display())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return State::Missing,
         Err(error) => return State::Bad(format!("{} can't be looked at: {error}", backup.display())),

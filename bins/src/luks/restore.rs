@@ -97,7 +97,7 @@ fn refuse_sound(place: &Path, backup: &Container, keys: &Keyring) -> Result<(), 
             if keys.opening(&container).is_err() || data(&container) != data(backup) {
                 return Ok(());
             }
-            "a key of this site opens its header".to_owned()
+            "its header is sound, a key of this site opens it".to_owned()
         }
         Ok(container) => format!("it carries the sound container {}, another drive's", container.uuid()),
         Err(LoadError::HeaderDamaged { .. }) => {
