@@ -324,6 +324,7 @@ fn other_changes() -> Vec<Change> {
         ("/digests/0/digest", json!([])),
         ("/digests/0/hash", json!("0")),
         ("/digests/0/hash", json!("whirlpool")),
+        ("/digests", json!({"0": digest("sha256", &[]), "1": digest("0", &["1"])})),
         ("/config/json_size", json!("1")),
         ("/config/json_size", huge()),
         ("/config/keyslots_size", json!("0")),
@@ -333,6 +334,15 @@ fn other_changes() -> Vec<Change> {
         ("/tokens", json!({"0": {"type": "luks2-keyring", "keyslots": ["99"]}})),
         ("/tokens", json!({"x": 1})),
     ]
+}
+
+/// A digest of zeros for the data, by which the keys in some slots are checked.
+fn digest(hash: &str, keyslots: &[&str]) -> Value {
+    let zeros = format!("{}=", "A".repeat(43));
+    json!({
+        "type": "pbkdf2", "keyslots": keyslots, "segments": ["0"], "hash": hash, "iterations": 1000,
+        "salt": zeros, "digest": zeros,
+    })
 }
 
 /// JSON with wrong contents, with right checksums.
