@@ -49,15 +49,19 @@ pub fn run(root: &Root, options: &Init) -> Result<(), Failure> {
     let key_file = root.join(&site.key_file);
     steps.file(&key_file, || {
         let print = luks_core::generate_key_file(&key_file, KEY_BYTES).or_fail("no key file was made")?;
-        register::set_keys(root, &Site { key_fingerprint: Some(print), ..Site::load(root)? })?;
         println!("      its fingerprint: {print}");
         println!(
             "      KEEP A COPY IN A SAFE PLACE: without this key nothing on the drives can ever be read."
         );
         Ok(())
     })?;
-    crate::key::load(&key_file).map(drop).or_else(|failure| if act { Err(failure) } else { Ok(()) })?;
     if act {
+        // A key that was brought back belongs to this site from now on, as one that was made.
+        let key = crate::key::load(&key_file)?;
+        let site = Site::load(root)?;
+        if site.key_fingerprint.is_none() {
+            register::set_keys(root, &Site { key_fingerprint: Some(key.fingerprint()), ..site })?;
+        }
         println!("next: plug in a blank drive, then `offsite identify` and `offsite prepare`");
     }
     Ok(())

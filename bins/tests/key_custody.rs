@@ -388,6 +388,9 @@ fn a_key_comes_back_to_an_empty_system_in_every_form() {
             assert_eq!(fs::metadata(back.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o755);
             let init = empty.offsite(&["init"]);
             assert!(init.status.success(), "{}", text(&init));
+            let site = fs::read_to_string(empty.path("etc/offsite/site.toml")).unwrap();
+            let print = load_key_file(&back).unwrap().fingerprint();
+            assert!(site.contains(&format!("key_fingerprint = \"{print}\"")), "{site}");
         }
     }
     let nowhere = fleet.world.path("no/such/directory/key");
