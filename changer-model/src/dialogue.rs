@@ -65,18 +65,28 @@ pub(crate) fn slots_were_updated(output: &str, storage: &str, shown: &BTreeSet<V
     listed && !other && shown.iter().all(|name| named.contains(name.as_str()))
 }
 
+/// What a Director says that could not, or would not, list its volumes; it answers `version` all the same, which
+/// needs no catalog.
+const NOT_LISTED: [&str; 3] = ["Could not open catalog", "is an invalid command", "ERR="];
+
 /// Reads the tables of `list volumes`; none unless all of them came.
 pub(crate) fn statuses(output: &str) -> Option<Statuses> {
     let mut statuses = Statuses::new();
     let mut columns: Option<(usize, usize)> = None;
+    let mut listed = false;
     let mut versions = 0;
     let mut complete = false;
     for line in output.lines().map(str::trim) {
+        if NOT_LISTED.iter().any(|words| line.contains(words)) {
+            return None;
+        }
+        listed |= line == "No results to list.";
         if let Some(cells) = line.strip_prefix('|') {
             let cells: Vec<&str> = cells.split('|').map(str::trim).collect();
             let column = |title: &str| cells.iter().position(|cell| cell.eq_ignore_ascii_case(title));
             if let (Some(name), Some(status)) = (column("volumename"), column("volstatus")) {
                 columns = Some((name, status));
+                listed = true;
             } else if let Some((name, status)) = columns
                 && let (Some(name), Some(status)) = (cells.get(name), cells.get(status))
                 && let Ok(name) = VolumeName::new(*name)
@@ -90,7 +100,15 @@ pub(crate) fn statuses(output: &str) -> Option<Statuses> {
             complete = versions > 1;
         }
     }
-    complete.then_some(statuses)
+    (complete && listed).then_some(statuses)
+}
+
+/// The volumes of which the Director said that its catalog does not have them.
+pub(crate) fn unknown_volumes(output: &str) -> BTreeSet<VolumeName> {
+    let unknown = output.lines().filter(|line| line.trim_end().ends_with("\" not found."));
+    unknown
+        .filter_map(|line| VolumeName::new(between(line, "Media record for Volume name \"", "\"")?).ok())
+        .collect()
 }
 
 /// Whether every volume was changed in the catalog, or is not in it.
@@ -239,6 +257,7 @@ mod tests {
         let read = statuses(set).expect("complete");
         assert_eq!(read[&VolumeName::new("c0_A_0001").expect("legal")], "Read-Only");
         assert!(!read.contains_key(&VolumeName::new("nope").expect("legal")));
+        assert_eq!(unknown_volumes(set), names(&["nope"]));
         // PostgreSQL folds the titles' case
         let lower = LISTED.replace("VolumeName", "volumename").replace("VolStatus", "volstatus");
         assert_eq!(statuses(&lower), statuses(LISTED));
@@ -254,6 +273,8 @@ mod tests {
             include_str!("../tests/transcripts/wrong_password.txt"),
             include_str!("../tests/transcripts/no_director.txt"),
             include_str!("../tests/transcripts/refused.txt"),
+            include_str!("../tests/transcripts/no_database.txt"),
+            include_str!("../tests/transcripts/no_list_command.txt"),
             "",
         ] {
             assert_eq!(statuses(broken), None, "{broken}");

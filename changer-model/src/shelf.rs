@@ -115,16 +115,17 @@ impl Shelf {
                 work.close.insert(name.clone());
             }
         }
-        // a volume that is neither here nor on a known drive may have moved to where it is none of our business
+        // a volume that is neither here nor on a known drive may have moved to where it is none of our business; of
+        // one that the answer doesn't have, nothing is known
         self.volumes.retain(|name, _| {
-            work.close.contains(name) || catalog.get(name).is_some_and(|status| status == CLOSED)
+            work.close.contains(name) || catalog.get(name).is_none_or(|status| status == CLOSED)
         });
         let back = self.volumes.iter().filter(|(name, _)| here.contains(*name));
         work.reopen = back.map(|(name, open)| (name.clone(), *open)).collect();
         work
     }
 
-    /// Forgets volumes that were given back their status.
+    /// Forgets volumes that were given back their status, or are no longer in the catalog.
     pub(crate) fn reopened<'a>(&mut self, names: impl IntoIterator<Item = &'a VolumeName>) {
         for name in names {
             self.volumes.remove(name);
@@ -192,6 +193,16 @@ mod tests {
         let closed = catalog(&[("a", CLOSED), ("b", "Archive"), ("c", "Append"), ("d", CLOSED)]);
         let back = kept.plan(&closed, &all, &all);
         assert_eq!(back.reopen, BTreeMap::from([(name("a"), Open::Used), (name("d"), Open::Append)]));
+    }
+
+    #[test]
+    fn what_an_answer_does_not_have_is_not_forgotten() {
+        let mut kept = Shelf::default();
+        let all = names(&["a"]);
+        kept.plan(&catalog(&[("a", "Append")]), &BTreeSet::new(), &all);
+        assert_eq!(kept.plan(&Statuses::new(), &BTreeSet::new(), &all), Work::default());
+        let back = kept.plan(&catalog(&[("a", CLOSED)]), &all, &all);
+        assert_eq!(back.reopen, BTreeMap::from([(name("a"), Open::Append)]));
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl Changer {
         here: &BTreeSet<VolumeName>,
         known: &BTreeSet<VolumeName>,
     ) -> Result<Returned, RefreshError> {
-        let catalog = self.statuses(console, &dialogue::list_volumes(), 0)?;
+        let (catalog, _) = self.statuses(console, &dialogue::list_volumes(), 0)?;
         let before = self.store.shelf().map_err(ChangerError::from)?;
         let mut kept = before.clone();
         let work = kept.plan(&catalog, here, known);
@@ -48,7 +48,7 @@ impl Changer {
         }
         if !work.close.is_empty() {
             let script = dialogue::set_statuses(work.close.iter().map(|name| (name, CLOSED)));
-            let catalog = self.statuses(console, &script, work.close.len())?;
+            let (catalog, _) = self.statuses(console, &script, work.close.len())?;
             if let Some(name) = work.still_open(&catalog).next() {
                 return Err(unset(name, CLOSED).into());
             }
@@ -64,10 +64,12 @@ impl Changer {
             return Ok(());
         }
         let script = dialogue::set_statuses(back.iter().map(|(name, open)| (name, open.as_str())));
-        let catalog = self.statuses(console, &script, back.len())?;
+        let (catalog, unknown) = self.statuses(console, &script, back.len())?;
         let is_closed = |name: &VolumeName| catalog.get(name).is_some_and(|status| status == CLOSED);
+        let is_done =
+            |name: &VolumeName| catalog.get(name).map_or(unknown.contains(name), |status| status != CLOSED);
         let mut kept = self.store.shelf().map_err(ChangerError::from)?;
-        kept.reopened(back.keys().filter(|name| !is_closed(name)));
+        kept.reopened(back.keys().filter(|name| is_done(name)));
         self.store.write_shelf(&kept).map_err(ChangerError::from)?;
         match back.iter().find(|(name, _)| is_closed(name)) {
             Some((name, open)) => Err(unset(name, open.as_str()).into()),
@@ -89,10 +91,18 @@ impl Changer {
         Ok(())
     }
 
-    fn statuses(&self, console: &Console, script: &str, volumes: usize) -> Result<Statuses, ConsoleError> {
+    /// What the catalog says after a script, and which of the script's volumes it does not have.
+    fn statuses(
+        &self,
+        console: &Console,
+        script: &str,
+        volumes: usize,
+    ) -> Result<(Statuses, BTreeSet<VolumeName>), ConsoleError> {
         let output = console.run(script, self.console_limit(volumes))?;
-        dialogue::statuses(&output)
-            .ok_or_else(|| ConsoleError::Unconfirmed { command: "list volumes".to_owned(), output })
+        match dialogue::statuses(&output) {
+            Some(statuses) => Ok((statuses, dialogue::unknown_volumes(&output))),
+            None => Err(ConsoleError::Unconfirmed { command: "list volumes".to_owned(), output }),
+        }
     }
 }
 

@@ -58,6 +58,7 @@ while read -r line; do
   'update slots'*)
     echo '3306 Issuing autochanger "list" command.'
     for file in $root/m*/*; do echo "Catalog record for Volume \"${file##*/}\" is up to date."; done;;
+  'list volumes') echo 'No results to list.';;
   version) echo 'd Version: 9.6.7 (1)'; echo 'd Version: 9.6.7 (2)';;
   'label '*) for file in $root/m*/*; do test -s $file || cp $root/labels/${file##*/} $file; done;;
   esac

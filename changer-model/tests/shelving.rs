@@ -96,6 +96,11 @@ fn volumes_that_vanish_while_away_disturb_nothing() {
     plug(&site, "m0");
     site.answer("refresh");
     assert_eq!(catalog(&site), ["b Read-Only", "c Used"], "nobody has b's file, so no job may start on it");
+    let shelf = fs::read_to_string(site.path("work/shelf.json")).expect("is there");
+    assert!(
+        !shelf.contains("\"a\"") && shelf.contains("\"b\""),
+        "the catalog said that it has no a: {shelf}"
+    );
     assert_eq!(site.changer().pending_catalog().expect("reads"), None);
     site.volume("m1/b");
     site.answer("refresh");
@@ -122,6 +127,23 @@ fn what_the_director_did_not_do_stays_owed() {
     fs::write(site.path("deaf"), "").expect("writes");
     assert_eq!(site.run("refresh").code, 1);
     fs::remove_file(site.path("deaf")).expect("removes");
+    site.answer("refresh");
+    assert_eq!(catalog(&site), ["a Append", "b Full", "c Used"]);
+}
+
+#[test]
+fn a_catalog_that_cannot_be_read_makes_nothing_forgotten() {
+    let site = shelving_site();
+    pull(&site, "m0");
+    site.answer("refresh");
+    let shelf = fs::read(site.path("work/shelf.json")).expect("is there");
+    fs::write(site.path("no-database"), "").expect("writes");
+    let outcome = site.run("refresh");
+    assert!(outcome.stderr.contains("Could not open catalog database"), "{}", outcome.stderr);
+    assert_eq!(fs::read(site.path("work/shelf.json")).expect("is there"), shelf);
+    plug(&site, "m0");
+    assert_eq!(site.run("refresh").code, 1);
+    fs::remove_file(site.path("no-database")).expect("removes");
     site.answer("refresh");
     assert_eq!(catalog(&site), ["a Append", "b Full", "c Used"]);
 }

@@ -14,6 +14,10 @@ echo '1000 OK: 103 d Version: 9.6.7 (10 December 2020)'
 while read -r line; do
   echo "$line" | tee -a $root/said
   case "$line" in
+  'list volumes'|'update volume='*volstatus=*)
+    test -e $root/no-database && { echo 'Could not open catalog database "cat".'; continue; };;
+  esac
+  case "$line" in
   'list volumes')
     echo 'Pool: P'
     echo '| MediaId | VolumeName | VolStatus | Enabled |'
@@ -22,6 +26,7 @@ while read -r line; do
   'update volume='*volstatus=*)
     test -e $root/deaf && continue
     name=${line#*\"}; name=${name%%\"*}; status=${line#*volstatus=}
+    test -f $root/catalog/$name || echo "sql_get.c:1266 Media record for Volume name \"$name\" not found."
     test -f $root/catalog/$name && echo $status > $root/catalog/$name && echo "New Volume status is: $status";;
   'update slots storage="c0" drive=0')
     echo '3306 Issuing autochanger "list" command.'
