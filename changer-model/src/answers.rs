@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -174,21 +174,28 @@ impl Changer {
         self.check_drive(drive)?;
         self.look_first()?;
         let drives = self.store.drives().map_err(ChangerError::from)?;
-        let linked = drives::target(self.store.dir(), self.generation(), drive);
         let Some(loaded) = drives.loaded.get(&drive) else {
+            let linked = drives::target(self.store.dir(), self.generation(), drive);
             if linked.is_some_and(|path| path != standin::path(&self.store)) {
                 self.tidy(drive)?;
             }
             return Ok("0\n".to_owned());
         };
-        let there = self.is_shown(&loaded.magazine)?;
-        if !there || linked.as_deref() != Some(Path::new(&loaded.path)) {
+        let scan = match self.behind(drive, loaded)? {
+            Behind::Volume => return Ok(format!("{}\n", loaded.slot)),
             // a link that leads nowhere would let the daemon create a file where the magazine should be
-            if let Ok(lock) = self.lock_within(TIDY_LIMIT) {
-                self.update_locked(Scan::Only(&[]), &lock)?;
-            }
+            Behind::Elsewhere => Scan::Only(&[]),
+            Behind::Nothing(Access::Plain) => Scan::Changed,
+            Behind::Nothing(_) => Scan::Only(std::slice::from_ref(&loaded.magazine)),
+        };
+        if let Ok(lock) = self.lock_within(TIDY_LIMIT) {
+            self.update_locked(scan, &lock)?;
         }
-        Ok(if there { format!("{}\n", loaded.slot) } else { "0\n".to_owned() })
+        let drives = self.store.drives().map_err(ChangerError::from)?;
+        Ok(match drives.loaded.get(&drive) {
+            Some(loaded) if self.behind(drive, loaded)? == Behind::Volume => format!("{}\n", loaded.slot),
+            _ => "0\n".to_owned(),
+        })
     }
 
     /// Takes away the link of an empty drive, which an unload that was killed left.
@@ -201,15 +208,26 @@ impl Changer {
         Ok(())
     }
 
-    /// Whether one magazine is shown, without asking for the others.
-    fn is_shown(&self, id: &MagazineId) -> Result<bool, ChangerError> {
-        let Some(setting) = self.settings.iter().find(|setting| setting.id == *id) else { return Ok(false) };
+    /// What is behind a drive that holds a volume, without asking for any other magazine and without waking this one.
+    fn behind(&self, drive: DriveIndex, loaded: &Loaded) -> Result<Behind, ChangerError> {
+        let Some(setting) = self.settings.iter().find(|setting| setting.id == loaded.magazine) else {
+            return Ok(Behind::Elsewhere);
+        };
         let state = self.store.state()?;
-        let record = state.as_ref().and_then(|state| state.magazines.get(id));
-        Ok(match crate::presence::Finder::new(&self.env).find(setting, record) {
-            Presence::Absent => false,
-            Presence::Unknown { .. } => record.is_some_and(|r| r.seen),
-            Presence::Present { .. } => true,
+        let record = state.as_ref().and_then(|state| state.magazines.get(&loaded.magazine));
+        let presence = crate::presence::Finder::new(&self.env).find(setting, record);
+        let linked = drives::target(self.store.dir(), self.generation(), drive);
+        let path = Path::new(&loaded.path);
+        Ok(match presence {
+            Presence::Absent => Behind::Elsewhere,
+            Presence::Unknown { .. } if !record.is_some_and(|r| r.seen) => Behind::Elsewhere,
+            _ if linked.as_deref() != Some(path) => Behind::Elsewhere,
+            Presence::Present { access: access @ (Access::Plain | Access::Automounted), .. }
+                if !fs::symlink_metadata(path).is_ok_and(|data| data.is_file()) =>
+            {
+                Behind::Nothing(access)
+            }
+            Presence::Unknown { .. } | Presence::Present { .. } => Behind::Volume,
         })
     }
 
@@ -258,9 +276,8 @@ impl Changer {
             }
         }
         let mut drives = self.store.drives().map_err(ChangerError::from)?;
-        let Some((id, place)) = model::check_load(&view.state, &drives, &view.present, slot, drive)? else {
-            return Ok(());
-        };
+        // also where the volume is in the drive already: what became of it since must be known before it is used
+        let (id, place) = model::check_load(&view.state, &drives, &view.present, slot, drive)?;
         let empty = || LoadRefusal::EmptySlot { slot, away: Some(id.clone()) };
         let (Presence::Present { directory, .. } | Presence::Unknown { directory }) = view.presence(id)
         else {
@@ -284,9 +301,11 @@ impl Changer {
             volume: volume.name.clone(),
             path: path.to_string_lossy().into_owned(),
         };
-        drives.loaded.insert(drive, loaded);
-        drives.highest = drives.highest.max(drive);
-        self.write_drives(&drives)?;
+        if drives.loaded.get(&drive) != Some(&loaded) {
+            drives.loaded.insert(drive, loaded);
+            drives.highest = drives.highest.max(drive);
+            self.write_drives(&drives)?;
+        }
         Ok(())
     }
 
@@ -333,6 +352,17 @@ impl Changer {
             _ => Ok(()),
         }
     }
+}
+
+/// What is behind a drive that should hold a volume.
+#[derive(PartialEq, Eq)]
+enum Behind {
+    /// The volume, as far as can be told.
+    Volume,
+    /// The magazine is away, or the drive's link isn't the changer's.
+    Elsewhere,
+    /// The link leads into the magazine, to no file.
+    Nothing(Access),
 }
 
 struct Shown {

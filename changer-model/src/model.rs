@@ -116,30 +116,26 @@ pub(crate) fn owner<'s>(
     (None, away)
 }
 
-/// Decides whether a slot may go into a drive; `Ok(None)` when it is there already.
+/// Decides whether a slot may go into a drive, where it may be already, and says whose volume it is.
 pub(crate) fn check_load<'s>(
     state: &'s State,
     drives: &Drives,
     present: &BTreeSet<MagazineId>,
     slot: Slot,
     drive: DriveIndex,
-) -> Result<Option<(&'s MagazineId, u32)>, LoadRefusal> {
+) -> Result<(&'s MagazineId, u32), LoadRefusal> {
     let slots = total_slots(state);
     if slot.number() > slots {
         return Err(LoadRefusal::NoSuchSlot { slot, slots });
     }
-    if let Some(loaded) = drives.loaded.get(&drive) {
-        return if loaded.slot == slot {
-            Ok(None)
-        } else {
-            Err(LoadRefusal::DriveFull { drive, holds: loaded.slot, slot })
-        };
+    if let Some(loaded) = drives.loaded.get(&drive).filter(|loaded| loaded.slot != slot) {
+        return Err(LoadRefusal::DriveFull { drive, holds: loaded.slot, slot });
     }
-    if let Some(holder) = drives.holding(slot) {
+    if let Some(holder) = drives.holding(slot).filter(|holder| *holder != drive) {
         return Err(LoadRefusal::InOtherDrive { slot, holder, drive });
     }
     match owner(state, present, slot) {
-        (Some(owner), _) => Ok(Some(owner)),
+        (Some(owner), _) => Ok(owner),
         (None, away) => Err(LoadRefusal::EmptySlot { slot, away: away.cloned() }),
     }
 }
