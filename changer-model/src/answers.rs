@@ -118,25 +118,39 @@ impl Changer {
     }
 
     fn shown(&self) -> Result<Shown, ChangerError> {
-        let first = self.current()?;
-        let mut first = Some(first);
-        let cell = std::cell::RefCell::new(&mut first);
+        let shown = self.shown_by(self.current()?)?;
+        let damaged: Vec<MagazineId> =
+            shown.damaged.iter().filter(|id| shown.view.is_open(id)).cloned().collect();
+        if damaged.is_empty() {
+            return Ok(shown);
+        }
+        self.shown_by(self.update(Scan::Only(&damaged))?.view)
+    }
+
+    /// The volumes that a view shows.
+    fn shown_by(&self, view: View) -> Result<Shown, ChangerError> {
+        let first = std::cell::Cell::new(Some(view));
         consistently(|| {
-            let view = match cell.borrow_mut().take() {
+            let view = match first.take() {
                 Some(view) => view,
                 None => self.look()?,
             };
             let mut volumes: Vec<(Slot, VolumeName)> = Vec::new();
+            let mut damaged = Vec::new();
             for id in &view.present {
                 let Some(record) = view.state.magazines.get(id) else { continue };
-                for (place, volume) in self.store.volumes(id, record)? {
+                let list = self.store.volume_list(id, record)?;
+                if list.damaged {
+                    damaged.push(id.clone());
+                }
+                for (place, volume) in list.volumes {
                     if let Some(slot) = model::slot_of(view.state.manner, record, place) {
                         volumes.push((slot, volume.name));
                     }
                 }
             }
             volumes.sort_unstable_by_key(|(slot, _)| *slot);
-            Ok(Shown { view, volumes })
+            Ok(Shown { view, volumes, damaged })
         })
     }
 
@@ -278,14 +292,21 @@ impl Changer {
         let mut drives = self.store.drives().map_err(ChangerError::from)?;
         // also where the volume is in the drive already: what became of it since must be known before it is used
         let (id, place) = model::check_load(&view.state, &drives, &view.present, slot, drive)?;
+        let id = &id.clone();
+        let record = view.state.magazines.get(id).cloned().unwrap_or_default();
+        let mut list = self.store.volume_list(id, &record).map_err(ChangerError::from)?;
+        if list.damaged {
+            view = self.update_locked(Scan::Only(std::slice::from_ref(id)), lock)?.view;
+            drives = self.store.drives().map_err(ChangerError::from)?;
+            let record = view.state.magazines.get(id).cloned().unwrap_or_default();
+            list = self.store.volume_list(id, &record).map_err(ChangerError::from)?;
+        }
         let empty = || LoadRefusal::EmptySlot { slot, away: Some(id.clone()) };
         let (Presence::Present { directory, .. } | Presence::Unknown { directory }) = view.presence(id)
         else {
             return Err(empty().into());
         };
-        let record = view.state.magazines.get(id).ok_or_else(empty)?;
-        let volumes = self.store.volumes(id, record).map_err(ChangerError::from)?;
-        let volume = volumes.get(&place).ok_or_else(empty)?;
+        let volume = list.volumes.get(&place).ok_or(LoadRefusal::EmptySlot { slot, away: None })?;
         let must_be_mounted = must_be_mounted(id, view.presence(id), record.mount_point);
         let magazine = Magazine::open(&self.env, directory, must_be_mounted)?;
         if let Err(error) = magazine.verify(volume) {
@@ -368,6 +389,8 @@ enum Behind {
 struct Shown {
     view: View,
     volumes: Vec<(Slot, VolumeName)>,
+    /// Magazines of whose volumes some may be missing here, for their list is damaged.
+    damaged: Vec<MagazineId>,
 }
 
 fn list_by_index(view: &View) -> String {

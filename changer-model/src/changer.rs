@@ -138,6 +138,11 @@ impl View {
             .find(|(other, _)| other == id)
             .map_or(&Presence::Absent, |(_, presence)| presence)
     }
+
+    /// Whether a magazine is mounted or a plain directory, so that looking into it wakes nothing.
+    pub(crate) fn is_open(&self, id: &MagazineId) -> bool {
+        matches!(self.presence(id), Presence::Present { access: Access::Plain | Access::Automounted, .. })
+    }
 }
 
 impl Changer {

@@ -149,6 +149,9 @@ pub(crate) fn absorb(state: &mut State, scans: Vec<Scanned<'_>>) {
     for scan in scans {
         let Scanned { id, volumes, found } = scan;
         let record = state.magazines.entry(id.clone()).or_default();
+        if state.manner == Manner::ByVolume {
+            freed.note_forgotten(id, record, volumes);
+        }
         let found = freed.keep_found(record, volumes, by_name(found));
         news.push(Scanned { id, volumes, found });
     }
@@ -164,10 +167,25 @@ pub(crate) fn add(state: &mut State, id: &MagazineId, volumes: &mut Volumes, fou
 #[derive(Default)]
 struct Freed {
     by_name: BTreeMap<VolumeName, BTreeSet<u32>>,
+    /// Of magazines whose list of volumes was damaged: the places of the volumes that are no longer known.
+    forgotten: BTreeMap<MagazineId, BTreeSet<u32>>,
     places: Places,
 }
 
 impl Freed {
+    /// Reserves the places of which the damaged list of a magazine says nothing for what is found there.
+    fn note_forgotten(&mut self, id: &MagazineId, record: &mut MagazineRecord, volumes: &Volumes) {
+        let forgotten: BTreeSet<u32> =
+            record.places.iter().filter(|place| !volumes.contains_key(place)).collect();
+        if !forgotten.is_empty() {
+            record.revision += 1;
+            for place in &forgotten {
+                self.places.insert(*place);
+            }
+            self.forgotten.insert(id.clone(), forgotten);
+        }
+    }
+
     /// Takes over the files of known volumes, drops the volumes whose files are gone, and returns the new ones.
     fn keep_found(
         &mut self,
@@ -217,7 +235,8 @@ fn place_new(state: &mut State, news: Vec<Scanned<'_>>, mut freed: Freed) {
             let place = match manner {
                 Manner::ByVolume => {
                     let left = freed.by_name.get_mut(&name).and_then(BTreeSet::pop_first);
-                    left.unwrap_or_else(|| library.lowest())
+                    let forgotten = || freed.forgotten.get_mut(id).and_then(BTreeSet::pop_first);
+                    left.or_else(forgotten).unwrap_or_else(|| library.lowest())
                 }
                 Manner::ByBay { slots_per_magazine, .. } => {
                     let own = name.numbers().map(|(_, slot)| slot);

@@ -13,9 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::identifiers::{MagazineId, VolumeName};
-
-/// The version of the shelf's file.
-const VERSION: u32 = 1;
+use crate::state::VERSION;
+use crate::store::Versioned;
 
 /// The status that closes a volume.
 pub(crate) const CLOSED: &str = "Read-Only";
@@ -66,6 +65,12 @@ pub(crate) struct Shelf {
     magazines: BTreeMap<MagazineId, u64>,
 }
 
+impl Versioned for Shelf {
+    fn version(&self) -> u32 {
+        self.version
+    }
+}
+
 impl Default for Shelf {
     fn default() -> Self {
         Self { version: VERSION, volumes: BTreeMap::new(), magazines: BTreeMap::new() }
@@ -82,10 +87,6 @@ pub(crate) struct Work {
 }
 
 impl Shelf {
-    pub(crate) fn check(&self) -> Result<(), String> {
-        if self.version == VERSION { Ok(()) } else { Err(format!("version {}", self.version)) }
-    }
-
     /// Whether a magazine is noted to be away.
     pub(crate) fn holds(&self, magazine: &MagazineId) -> bool {
         self.magazines.contains_key(magazine)

@@ -17,8 +17,8 @@ use serde::de::DeserializeOwned;
 
 use crate::identifiers::MagazineId;
 use crate::shelf::Shelf;
-use crate::state::{Drives, MagazineRecord, Manner, State, VERSION, Volumes};
-use crate::volumes_file::{Row, VolumesFile, file_name_of, volumes_text};
+use crate::state::{Drives, MagazineRecord, Manner, State, VERSION, Volume, Volumes};
+use crate::volumes_file::{Row, VolumesFile, file_name_of, row, volumes_text};
 
 const STATE: &str = "state.json";
 const PREVIOUS: &str = "state.json.previous";
@@ -140,55 +140,59 @@ impl Store {
 
     /// Reads a magazine's volumes; none of a magazine that was never scanned.
     pub(crate) fn volumes(&self, id: &MagazineId, record: &MagazineRecord) -> Result<Volumes, StateError> {
-        let Some(name) = &record.volumes_file else { return Ok(Volumes::new()) };
-        let path = self.dir.join(name);
-        let check = |file: &VolumesFile| {
-            if file.magazine == *id { Ok(()) } else { Err(format!("it is of magazine {}", file.magazine)) }
-        };
-        let file = match read_json::<VolumesFile>(&path, check)? {
-            Content::Good(file) => file,
-            Content::Missing => {
-                return Err(StateError::Io {
-                    action: "find",
-                    path,
-                    source: io::Error::from(io::ErrorKind::NotFound),
-                });
-            }
-            Content::Bad(reason) => return self.older_volumes(id, record, &path, reason),
-        };
-        let volumes: Volumes = file.volumes.into_iter().map(Row::into_volume).collect();
-        if !volumes.keys().copied().eq(record.places.iter()) {
-            let reason = format!("its slots are not {}", record.places);
-            return Err(StateError::Damaged { path, reason });
-        }
-        Ok(volumes)
+        Ok(self.volume_list(id, record)?.volumes)
     }
 
-    /// The previous copy's list of a magazine's volumes, as far as it fits the places that are taken now.
-    fn older_volumes(
+    /// Reads a magazine's list of volumes. Of a damaged one counts what can be read of it and of the one before; the
+    /// places of what can't stay taken until the magazine is scanned.
+    pub(crate) fn volume_list(
         &self,
         id: &MagazineId,
         record: &MagazineRecord,
-        path: &Path,
-        reason: String,
-    ) -> Result<Volumes, StateError> {
-        let damaged = || StateError::Damaged { path: path.to_owned(), reason };
-        let Content::Good(previous) = read_json::<State>(&self.dir.join(PREVIOUS), check_state)? else {
-            return Err(damaged());
-        };
-        let Some(name) = previous.magazines.get(id).and_then(|r| r.volumes_file.clone()) else {
-            return Err(damaged());
-        };
-        match read_json::<VolumesFile>(&self.dir.join(name), |_| Ok(()))? {
-            Content::Good(file) if self.dir.join(record.volumes_file.clone().unwrap_or_default()) == path => {
-                Ok(file
-                    .volumes
-                    .into_iter()
-                    .map(Row::into_volume)
-                    .filter(|(place, _)| record.places.contains(*place))
-                    .collect())
+    ) -> Result<VolumeList, StateError> {
+        let Some(name) = &record.volumes_file else { return Ok(VolumeList::default()) };
+        let path = self.dir.join(name);
+        let rows = match read_json::<VolumesFile>(&path, |_| Ok(()))? {
+            Content::Good(file) if file.magazine == *id => {
+                file.volumes.into_iter().map(Row::into_volume).collect()
             }
-            _ => Err(damaged()),
+            // who reads without the lock may have a state that is no longer the valid one
+            Content::Missing if self.volumes_file(id)?.as_ref() != Some(name) => {
+                let source = io::Error::from(io::ErrorKind::NotFound);
+                return Err(StateError::io("find", &path)(source));
+            }
+            Content::Good(_) | Content::Missing => Vec::new(),
+            Content::Bad(_) => readable_rows(&path),
+        };
+        if rows.iter().map(|(place, _)| *place).eq(record.places.iter()) {
+            return Ok(VolumeList { volumes: rows.into_iter().collect(), damaged: false });
+        }
+        let mut list = VolumeList { volumes: Volumes::new(), damaged: true };
+        let mut names = BTreeSet::new();
+        for (place, volume) in rows.into_iter().chain(self.older_rows(id)) {
+            if record.places.contains(place)
+                && !list.volumes.contains_key(&place)
+                && names.insert(volume.name.clone())
+            {
+                list.volumes.insert(place, volume);
+            }
+        }
+        Ok(list)
+    }
+
+    /// The file that the valid state names for a magazine's volumes.
+    fn volumes_file(&self, id: &MagazineId) -> Result<Option<String>, StateError> {
+        Ok(self.state()?.and_then(|state| state.magazines.get(id)?.volumes_file.clone()))
+    }
+
+    /// The rows of the list that the previous state names.
+    fn older_rows(&self, id: &MagazineId) -> Vec<(u32, Volume)> {
+        match read_json::<State>(&self.dir.join(PREVIOUS), check_state) {
+            Ok(Content::Good(previous)) => {
+                let name = previous.magazines.get(id).and_then(|record| record.volumes_file.as_deref());
+                name.map(|name| readable_rows(&self.dir.join(name))).unwrap_or_default()
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -206,7 +210,6 @@ impl Store {
             self.write_new(&name, &volumes_text(id, volumes), true)?;
             if let Some(record) = state.magazines.get_mut(id) {
                 record.volumes_file = Some(name);
-                record.places = volumes.keys().copied().collect();
             }
         }
         let path = self.dir.join(STATE);
@@ -248,7 +251,7 @@ impl Store {
     /// Reads which volumes are closed in Bacula's catalog; none before the first was.
     pub(crate) fn shelf(&self) -> Result<Shelf, StateError> {
         let path = self.dir.join(SHELF);
-        match read_json::<Shelf>(&path, Shelf::check)? {
+        match read_json::<Shelf>(&path, |_| Ok(()))? {
             Content::Good(kept) => Ok(kept),
             Content::Missing => Ok(Shelf::default()),
             Content::Bad(reason) => Err(StateError::DamagedShelf { path, reason }),
@@ -331,50 +334,83 @@ enum Content<T> {
     Bad(String),
 }
 
+/// A magazine's volumes as they could be read.
+#[derive(Default)]
+pub(crate) struct VolumeList {
+    pub(crate) volumes: Volumes,
+    /// The file is damaged or gone; the magazine has to be scanned.
+    pub(crate) damaged: bool,
+}
+
+/// What is in a state file.
+pub(crate) trait Versioned: DeserializeOwned {
+    fn version(&self) -> u32;
+}
+
+impl Versioned for State {
+    fn version(&self) -> u32 {
+        self.version
+    }
+}
+
+impl Versioned for Drives {
+    fn version(&self) -> u32 {
+        self.version
+    }
+}
+
 #[derive(Deserialize)]
 struct VersionOnly {
     version: u32,
 }
 
-fn read_json<T: DeserializeOwned>(
+/// Reads a state file. That a newer program wrote it is told before anything else: what it means is not known here, and
+/// it must not be taken for damaged and replaced.
+fn read_json<T: Versioned>(
     path: &Path,
     check: impl FnOnce(&T) -> Result<(), String>,
 ) -> Result<Content<T>, StateError> {
+    let bytes = match read_file(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Content::Missing),
+        Err(error) => return Err(StateError::io("read", path)(error)),
+    };
+    let read = serde_json::from_slice::<T>(&bytes).map_err(|error| error.to_string());
+    let version = match &read {
+        Ok(value) => value.version(),
+        Err(_) => serde_json::from_slice(&bytes).map_or(VERSION, |VersionOnly { version }| version),
+    };
+    if version > VERSION {
+        return Err(StateError::Newer { path: path.to_owned(), found: version });
+    }
+    let checked = read.and_then(|value| match check(&value) {
+        Ok(()) if version == VERSION => Ok(value),
+        Ok(()) => Err(format!("version {version}")),
+        Err(reason) => Err(reason),
+    });
+    Ok(checked.map_or_else(Content::Bad, Content::Good))
+}
+
+/// The rows of a list of volumes that can be read, each by itself.
+fn readable_rows(path: &Path) -> Vec<(u32, Volume)> {
+    let text = read_file(path).unwrap_or_default();
+    text.split(|byte| *byte == b'\n').filter_map(row).map(Row::into_volume).collect()
+}
+
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     // the directory is another user's where root only asks: nothing is followed or waited for
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
-    let read = opened.and_then(|mut file| {
-        if file.metadata()?.is_file() {
-            file.read_to_end(&mut bytes)
-        } else {
-            Err(io::Error::new(io::ErrorKind::InvalidData, "it is no regular file"))
-        }
-    });
-    match read {
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Content::Missing),
-        Err(error) => return Err(StateError::io("read", path)(error)),
+    let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no regular file"));
     }
-    match serde_json::from_slice::<T>(&bytes) {
-        Ok(value) => Ok(match check(&value) {
-            Ok(()) => Content::Good(value),
-            Err(reason) => Content::Bad(reason),
-        }),
-        Err(error) => match serde_json::from_slice::<VersionOnly>(&bytes) {
-            Ok(VersionOnly { version }) if version > VERSION => {
-                Err(StateError::Newer { path: path.to_owned(), found: version })
-            }
-            _ => Ok(Content::Bad(error.to_string())),
-        },
-    }
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// No slot may belong to two magazines, and none may lie above the highest one.
 fn check_state(state: &State) -> Result<(), String> {
-    if state.version != VERSION {
-        return Err(format!("version {}", state.version));
-    }
     if state.manner != Manner::ByVolume {
         return Ok(());
     }

@@ -12,6 +12,7 @@ use crate::magazine::{Listing, Magazine, MagazineError};
 use crate::model::{self, Scanned};
 use crate::presence::{Access, Presence};
 use crate::state::{Drives, Loaded, Manner, State, Volume, Volumes};
+use crate::store::VolumeList;
 
 /// Which magazines an update scans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub(crate) struct Survey {
 struct Looked {
     id: MagazineId,
     known: Volumes,
+    /// The list of `known` has to be written anew.
+    damaged: bool,
     listing: Listing,
     mount_point: bool,
 }
@@ -138,15 +141,15 @@ impl Changer {
         for (id, presence) in &view.presences {
             let Some(directory) = self.to_scan(&view.state, id, presence, scan) else { continue };
             let record = view.state.magazines.get(id).cloned().unwrap_or_default();
-            let known = match converted.get(id) {
-                Some(known) => known.clone(),
-                None => self.store.volumes(id, &record)?,
+            let VolumeList { volumes: known, damaged } = match converted.get(id) {
+                Some(known) => VolumeList { volumes: known.clone(), damaged: false },
+                None => self.store.volume_list(id, &record)?,
             };
             let opened =
                 Magazine::open(&self.env, directory, must_be_mounted(id, presence, record.mount_point));
             match opened.and_then(|magazine| Ok((magazine.scan(&known)?, magazine.mount_point))) {
                 Ok((listing, mount_point)) => {
-                    looked.push(Looked { id: id.clone(), known, listing, mount_point });
+                    looked.push(Looked { id: id.clone(), known, damaged, listing, mount_point });
                 }
                 Err(error) => unusable.push((id.clone(), error)),
             }
@@ -270,12 +273,12 @@ fn absorb(
     }
     model::absorb(state, scans);
     let mut changed = BTreeMap::new();
-    for (Looked { id, known, listing, mount_point }, old) in looked.into_iter().zip(old) {
+    for (Looked { id, known, damaged, listing, mount_point }, old) in looked.into_iter().zip(old) {
         if let Some(record) = state.magazines.get_mut(&id) {
             record.stamp = listing.stamp;
             record.seen = true;
             record.mount_point |= mount_point;
-            if old != known || record.volumes_file.is_none() {
+            if damaged || old != known || record.volumes_file.is_none() {
                 changed.insert(id.clone(), known);
             }
         }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::identifiers::{MagazineId, VolumeName};
 use crate::state::{FileStamp, VERSION, Volume, Volumes};
+use crate::store::Versioned;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -13,6 +14,12 @@ pub(crate) struct VolumesFile {
     pub(crate) version: u32,
     pub(crate) magazine: MagazineId,
     pub(crate) volumes: Vec<Row>,
+}
+
+impl Versioned for VolumesFile {
+    fn version(&self) -> u32 {
+        self.version
+    }
 }
 
 /// Place, name, kind, the file where it bears another name, what the file looked like, the pool it is meant for.
@@ -63,6 +70,11 @@ pub(crate) fn volumes_text(id: &MagazineId, volumes: &Volumes) -> Vec<u8> {
     }
     text.extend_from_slice(b"\n]}\n");
     text
+}
+
+/// Reads one line of the file by itself, if a volume is on it.
+pub(crate) fn row(line: &[u8]) -> Option<Row> {
+    serde_json::from_slice(line.strip_suffix(b",").unwrap_or(line)).ok()
 }
 
 pub(crate) fn file_name_of(id: &MagazineId) -> String {
