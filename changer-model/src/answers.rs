@@ -270,7 +270,7 @@ impl Changer {
         let lock = self.lock()?;
         match self.load_locked(slot, drive, &lock) {
             Err(CommandError::Refused(LoadRefusal::EmptySlot { away: Some(_), .. }))
-                if self.config.console().is_some() =>
+                if self.console().is_some() =>
             {
                 let file = standin::file(&self.store).map_err(ChangerError::from)?;
                 // not noted as loaded, so that the daemon loads again once it was told that the volume is there

@@ -193,4 +193,6 @@ fn without_an_explicit_console_nothing_is_owed_where_there_is_none() {
     site.volume("m0/a");
     site.answer("refresh");
     assert_eq!(site.changer().pending_catalog().expect("reads"), None);
+    fs::rename(site.path("m0"), site.path("away")).expect("renames");
+    assert_eq!(site.run("load 1 dev 0").code, 1, "nobody would end the waiting for a stand-in");
 }
