@@ -101,28 +101,28 @@ impl Shelf {
         self.volumes.is_empty() && self.magazines.is_empty()
     }
 
-    /// Compares the catalog with what is `here`, of all volumes that are `known`; notes what is going to be closed
+    /// Compares the catalog with which volumes are `away` and which are to be `open`; notes what is going to be closed
     /// and forgets what needs no memory any more.
     pub(crate) fn plan(
         &mut self,
         catalog: &Statuses,
-        here: &BTreeSet<VolumeName>,
-        known: &BTreeSet<VolumeName>,
+        away: &BTreeSet<VolumeName>,
+        open: &BTreeSet<VolumeName>,
     ) -> Work {
         let mut work = Work::default();
-        for name in known.difference(here) {
-            if let Some(open) = catalog.get(name).and_then(|status| Open::of(status)) {
-                self.volumes.insert(name.clone(), open);
+        for name in away {
+            if let Some(status) = catalog.get(name).and_then(|status| Open::of(status)) {
+                self.volumes.insert(name.clone(), status);
                 work.close.insert(name.clone());
             }
         }
-        // a volume that is neither here nor on a known drive may have moved to where it is none of our business; of
+        // a volume that is neither away nor open may have moved to where it is none of our business; of
         // one that the answer doesn't have, nothing is known
         self.volumes.retain(|name, _| {
             work.close.contains(name) || catalog.get(name).is_none_or(|status| status == CLOSED)
         });
-        let back = self.volumes.iter().filter(|(name, _)| here.contains(*name));
-        work.reopen = back.map(|(name, open)| (name.clone(), *open)).collect();
+        let back = self.volumes.iter().filter(|(name, _)| open.contains(*name));
+        work.reopen = back.map(|(name, was)| (name.clone(), *was)).collect();
         work
     }
 
@@ -170,10 +170,10 @@ mod tests {
         let all = names(&["a", "b", "c", "d", "e"]);
         let listed =
             catalog(&[("a", "Append"), ("b", "Full"), ("c", "Read-Only"), ("d", "Error"), ("x", "Append")]);
-        let work = kept.plan(&listed, &BTreeSet::new(), &all);
+        let work = kept.plan(&listed, &all, &BTreeSet::new());
         assert_eq!(work.close, names(&["a", "b"]));
         let closed = catalog(&[("a", "Read-Only"), ("b", "Read-Only"), ("c", "Read-Only"), ("d", "Error")]);
-        let back = kept.plan(&closed, &all, &all);
+        let back = kept.plan(&closed, &BTreeSet::new(), &all);
         assert!(back.close.is_empty());
         let expected = BTreeMap::from([(name("a"), Open::Append), (name("b"), Open::Full)]);
         assert_eq!(back.reopen, expected, "what was read-only before stays so");
@@ -186,13 +186,13 @@ mod tests {
         let mut kept = Shelf::default();
         let all = names(&["a", "b", "c", "d"]);
         let opened = catalog(&[("a", "Append"), ("b", "Append"), ("c", "Append"), ("d", "Append")]);
-        kept.plan(&opened, &BTreeSet::new(), &all);
+        kept.plan(&opened, &all, &BTreeSet::new());
         // a is used up, b is archived, c is deleted from the catalog
         let changed = catalog(&[("a", "Used"), ("b", "Archive"), ("d", CLOSED)]);
-        let again = kept.plan(&changed, &BTreeSet::new(), &all);
+        let again = kept.plan(&changed, &all, &BTreeSet::new());
         assert_eq!(again.close, names(&["a"]));
         let closed = catalog(&[("a", CLOSED), ("b", "Archive"), ("c", "Append"), ("d", CLOSED)]);
-        let back = kept.plan(&closed, &all, &all);
+        let back = kept.plan(&closed, &BTreeSet::new(), &all);
         assert_eq!(back.reopen, BTreeMap::from([(name("a"), Open::Used), (name("d"), Open::Append)]));
     }
 
@@ -200,19 +200,19 @@ mod tests {
     fn what_an_answer_does_not_have_is_not_forgotten() {
         let mut kept = Shelf::default();
         let all = names(&["a"]);
-        kept.plan(&catalog(&[("a", "Append")]), &BTreeSet::new(), &all);
-        assert_eq!(kept.plan(&Statuses::new(), &BTreeSet::new(), &all), Work::default());
-        let back = kept.plan(&catalog(&[("a", CLOSED)]), &all, &all);
+        kept.plan(&catalog(&[("a", "Append")]), &all, &BTreeSet::new());
+        assert_eq!(kept.plan(&Statuses::new(), &all, &BTreeSet::new()), Work::default());
+        let back = kept.plan(&catalog(&[("a", CLOSED)]), &BTreeSet::new(), &all);
         assert_eq!(back.reopen, BTreeMap::from([(name("a"), Open::Append)]));
     }
 
     #[test]
     fn a_volume_whose_file_is_gone_stays_closed_until_it_turns_up() {
         let mut kept = Shelf::default();
-        kept.plan(&catalog(&[("a", "Full")]), &BTreeSet::new(), &names(&["a"]));
+        kept.plan(&catalog(&[("a", "Full")]), &names(&["a"]), &BTreeSet::new());
         let work = kept.plan(&catalog(&[("a", CLOSED)]), &BTreeSet::new(), &BTreeSet::new());
         assert_eq!(work, Work::default());
-        let back = kept.plan(&catalog(&[("a", CLOSED)]), &names(&["a"]), &names(&["a"]));
+        let back = kept.plan(&catalog(&[("a", CLOSED)]), &BTreeSet::new(), &names(&["a"]));
         assert_eq!(back.reopen, BTreeMap::from([(name("a"), Open::Full)]));
         // opened by somebody after it moved to another changer: not ours any more
         kept.plan(&catalog(&[("a", "Append")]), &BTreeSet::new(), &BTreeSet::new());
@@ -259,9 +259,9 @@ mod tests {
                 steps = steps.saturating_sub(1);
                 steps > 0
             };
-            let (here, known) = (self.volumes(|here| here), self.volumes(|_| true));
+            let (away, here) = (self.volumes(|here| !here), self.volumes(|here| here));
             let mut kept = self.shelf.clone();
-            let work = kept.plan(&self.catalog, &here, &known);
+            let work = kept.plan(&self.catalog, &away, &here);
             if !step() {
                 return false;
             }

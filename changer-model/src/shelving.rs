@@ -8,7 +8,7 @@ use crate::dialogue;
 use crate::identifiers::VolumeName;
 use crate::model::{self, Debt};
 use crate::shelf::{CLOSED, Open, Statuses};
-use crate::telling::RefreshError;
+use crate::telling::{RefreshError, VolumesNow};
 
 /// Volumes that are back and still closed, with what they were.
 pub(crate) type Returned = BTreeMap<VolumeName, Open>;
@@ -21,6 +21,7 @@ impl Changer {
         for (id, record) in &view.state.magazines {
             let in_step = match model::shown_revision(&view.state, id, &view.present) {
                 Some(_) => !kept.holds(id),
+                None if !self.is_configured(id) => !kept.holds(id),
                 None => record.places.is_empty() || kept.has(id, record.revision),
             };
             if !in_step && !debt.changed.contains(id) {
@@ -32,16 +33,11 @@ impl Changer {
 
     /// Closes in the catalog what is away, and returns what is to be reopened. Whoever calls this holds the teller's
     /// lock.
-    pub(crate) fn close_absent(
-        &self,
-        console: &Console,
-        here: &BTreeSet<VolumeName>,
-        known: &BTreeSet<VolumeName>,
-    ) -> Result<Returned, RefreshError> {
+    pub(crate) fn close_absent(&self, console: &Console, now: &VolumesNow) -> Result<Returned, RefreshError> {
         let (catalog, _) = self.statuses(console, &dialogue::list_volumes(), 0)?;
         let before = self.store.shelf().map_err(ChangerError::from)?;
         let mut kept = before.clone();
-        let work = kept.plan(&catalog, here, known);
+        let work = kept.plan(&catalog, &now.away, &now.open());
         // noted first: what the catalog says is lost once it is closed
         if kept != before {
             self.store.write_shelf(&kept).map_err(ChangerError::from)?;
@@ -58,8 +54,8 @@ impl Changer {
 
     /// Gives volumes back their status, as far as they are still here.
     pub(crate) fn reopen(&self, console: &Console, mut back: Returned) -> Result<(), RefreshError> {
-        let here = self.shown_volumes(&self.look()?)?;
-        back.retain(|name, _| here.contains(name));
+        let open = self.volumes_now()?.open();
+        back.retain(|name, _| open.contains(name));
         if back.is_empty() {
             return Ok(());
         }
@@ -80,7 +76,8 @@ impl Changer {
     /// Notes that the volumes of all magazines that `view` shows to be away are closed.
     pub(crate) fn note_closed(&self, view: &View) -> Result<(), ChangerError> {
         let away = view.state.magazines.iter().filter(|(id, record)| {
-            !record.places.is_empty() && model::shown_revision(&view.state, id, &view.present).is_none()
+            let may_be_shown = self.is_configured(id) && !record.places.is_empty();
+            may_be_shown && model::shown_revision(&view.state, id, &view.present).is_none()
         });
         let before = self.store.shelf()?;
         let mut kept = before.clone();
@@ -103,6 +100,13 @@ impl Changer {
             Some(statuses) => Ok((statuses, dialogue::unknown_volumes(&output))),
             None => Err(ConsoleError::Unconfirmed { command: "list volumes".to_owned(), output }),
         }
+    }
+}
+
+impl VolumesNow {
+    /// The volumes that are not to be closed.
+    fn open(&self) -> BTreeSet<VolumeName> {
+        self.shown.union(&self.released).cloned().collect()
     }
 }
 

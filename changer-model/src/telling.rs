@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::changer::{Changer, ChangerError, View};
+use crate::changer::{Changer, ChangerError, View, consistently};
 use crate::console::{Console, ConsoleError, is_installed};
 use crate::dialogue;
 use crate::identifiers::{MagazineId, VolumeName};
@@ -41,6 +41,17 @@ pub enum RefreshError {
         #[source]
         source: MagazineError,
     },
+}
+
+/// The volumes by what the Director has to know of them.
+#[derive(Default)]
+pub(crate) struct VolumesNow {
+    /// It must find them in the changer's list.
+    pub(crate) shown: BTreeSet<VolumeName>,
+    /// They are to be closed.
+    pub(crate) away: BTreeSet<VolumeName>,
+    /// Their magazines left the configuration: they are none of our business, and not to be left closed.
+    pub(crate) released: BTreeSet<VolumeName>,
 }
 
 /// How often the catalog is told anew when the volumes change meanwhile.
@@ -82,51 +93,53 @@ impl Changer {
         }
         let path = self.store.dir().join("console.lock");
         let _teller = Lock::take(&path, self.env.lock_limit).map_err(ChangerError::from)?;
+        let mut outcome = Ok(());
         if !owed {
             // volumes are away: what somebody opened meanwhile, or a job that was under way, is closed again
-            let view = self.look()?;
-            let back =
-                self.close_absent(&console, &self.shown_volumes(&view)?, &self.known_volumes(&view)?)?;
-            self.reopen(&console, back)?;
+            let closed = self.close_absent(&console, &self.volumes_now()?);
+            outcome = closed.and_then(|back| self.reopen(&console, back));
         }
         let mut forced = force;
         for _ in 0..MOST_ROUNDS {
             let view = self.look()?;
-            if self.debt(&view)?.is_none() && !forced {
+            if outcome.is_err() || (self.debt(&view)?.is_none() && !forced) {
                 break;
             }
-            self.tell_once(&console, &view, forced)?;
+            outcome = self.tell_once(&console, &view, forced)?;
             forced = false;
         }
-        // from here on the catalog knows; a job that could not be woken goes on at its next poll
+        // the slots are told, whatever else failed; a job that could not be woken goes on at its next poll
         let _ = self.wake_waiting(&console, owed);
-        Ok(())
+        outcome
     }
 
-    fn tell_once(&self, console: &Console, view: &View, forced: bool) -> Result<(), RefreshError> {
+    /// Fails where the slots could not be told; within, what could not be done besides.
+    fn tell_once(
+        &self,
+        console: &Console,
+        view: &View,
+        forced: bool,
+    ) -> Result<Result<(), RefreshError>, RefreshError> {
         let debt = self.debt(view)?;
-        let closed = self.close_absent(console, &self.shown_volumes(view)?, &self.known_volumes(view)?);
+        let closed = self.close_absent(console, &self.volumes_now()?);
         // a console that may not list volumes may still update the slots
         if let Err(error @ (RefreshError::Changer(_) | RefreshError::Unusable { .. })) = closed {
             return Err(error);
         }
-        self.tell_slots(console, view, &debt, forced)?;
-        self.reopen(console, closed?)?;
-        self.note_closed(view)?;
+        self.tell_slots(console, &debt, forced)?;
+        let shelved = closed.and_then(|back| self.reopen(console, back));
+        if shelved.is_ok() {
+            self.note_closed(view)?;
+        }
         self.confirm(view)?;
-        if debt.blank.is_empty() { Ok(()) } else { self.label(console, &debt.blank) }
+        let labelled = if debt.blank.is_empty() { Ok(()) } else { self.label(console, &debt.blank) };
+        Ok(shelved.and(labelled))
     }
 
-    fn tell_slots(
-        &self,
-        console: &Console,
-        view: &View,
-        debt: &Debt,
-        forced: bool,
-    ) -> Result<(), RefreshError> {
+    fn tell_slots(&self, console: &Console, debt: &Debt, forced: bool) -> Result<(), RefreshError> {
         if debt.empty {
             // `update slots` does nothing when there is no volume, so each one is said to have left
-            let gone = self.told_volumes(view)?;
+            let gone = self.told_volumes()?;
             if !gone.is_empty() {
                 let output = console.run(&dialogue::out_of_changer(&gone), self.console_limit(gone.len()))?;
                 if !dialogue::volumes_were_updated(&output, &gone) {
@@ -135,7 +148,7 @@ impl Changer {
             }
         }
         if !debt.empty || forced {
-            let shown = self.shown_volumes(view)?;
+            let shown = self.volumes_now()?.shown;
             let script = dialogue::update_slots(self.config.storage());
             let output = console.run(&script, self.console_limit(0))?;
             if !dialogue::slots_were_updated(&output, self.config.storage(), &shown) {
@@ -145,15 +158,32 @@ impl Changer {
         Ok(())
     }
 
-    /// What the Director must find in the changer's list.
-    pub(crate) fn shown_volumes(&self, view: &View) -> Result<BTreeSet<VolumeName>, ChangerError> {
-        let mut names = BTreeSet::new();
-        for (id, record) in &view.state.magazines {
-            if model::shown_revision(&view.state, id, &view.present).is_some() {
-                names.extend(self.store.volumes(id, record)?.into_values().map(|v| v.name));
+    /// The volumes as they are to the Director now.
+    pub(crate) fn volumes_now(&self) -> Result<VolumesNow, ChangerError> {
+        consistently(|| {
+            let view = self.look()?;
+            let mut now = VolumesNow::default();
+            for (id, record) in &view.state.magazines {
+                let names = self.store.volumes(id, record)?.into_values().map(|v| v.name);
+                if !self.is_configured(id) {
+                    now.released.extend(names.chain(record.departed.iter().cloned()));
+                } else if model::shown_revision(&view.state, id, &view.present).is_some() {
+                    now.shown.extend(names);
+                } else {
+                    now.away.extend(names);
+                }
+                if self.is_configured(id) {
+                    now.away.extend(record.departed.iter().cloned());
+                }
             }
-        }
-        Ok(names)
+            now.away.retain(|name| !now.shown.contains(name));
+            now.released.retain(|name| !now.away.contains(name));
+            Ok(now)
+        })
+    }
+
+    pub(crate) fn is_configured(&self, id: &MagazineId) -> bool {
+        self.settings.iter().any(|setting| setting.id == *id)
     }
 
     pub(crate) fn console_limit(&self, volumes: usize) -> Duration {
@@ -161,24 +191,17 @@ impl Changer {
         self.env.console_limit + self.env.console_limit_per_volume.saturating_mul(volumes)
     }
 
-    /// The volumes of all magazines, wherever they are.
-    fn known_volumes(&self, view: &View) -> Result<BTreeSet<VolumeName>, ChangerError> {
-        let mut names = BTreeSet::new();
-        for (id, record) in &view.state.magazines {
-            names.extend(self.store.volumes(id, record)?.into_values().map(|v| v.name));
-            names.extend(record.departed.iter().cloned());
-        }
-        Ok(names)
-    }
-
     /// What the catalog may believe to be in the changer.
-    fn told_volumes(&self, view: &View) -> Result<BTreeSet<VolumeName>, ChangerError> {
-        let mut names = BTreeSet::new();
-        for (id, record) in view.state.magazines.iter().filter(|(_, record)| record.told.is_some()) {
-            names.extend(self.store.volumes(id, record)?.into_values().map(|v| v.name));
-            names.extend(record.departed.iter().cloned());
-        }
-        Ok(names)
+    fn told_volumes(&self) -> Result<BTreeSet<VolumeName>, ChangerError> {
+        consistently(|| {
+            let view = self.look()?;
+            let mut names = BTreeSet::new();
+            for (id, record) in view.state.magazines.iter().filter(|(_, record)| record.told.is_some()) {
+                names.extend(self.store.volumes(id, record)?.into_values().map(|v| v.name));
+                names.extend(record.departed.iter().cloned());
+            }
+            Ok(names)
+        })
     }
 
     /// Notes that the catalog knows what `view` showed.
@@ -200,7 +223,7 @@ impl Changer {
 
     /// Has the Director label the blank volumes, and looks into their files whether it did.
     fn label(&self, console: &Console, ids: &[MagazineId]) -> Result<(), RefreshError> {
-        let wanted = self.unlabelled(ids)?;
+        let wanted = consistently(|| self.unlabelled(ids))?;
         let mut output = String::new();
         for (pool, slots) in wanted.iter().flat_map(|(pool, slots)| slots.parts().map(move |s| (pool, s))) {
             let script = dialogue::label(self.config.storage(), pool, &slots);
@@ -209,7 +232,7 @@ impl Changer {
             self.note_refusals(ids, &dialogue::refused_labels(&output))?;
         }
         self.update(Scan::Only(ids))?;
-        let left = self.unlabelled(ids)?;
+        let left = consistently(|| self.unlabelled(ids))?;
         let count: u32 = left.values().map(Places::len).sum();
         match left.values().next().and_then(Places::lowest) {
             None => Ok(()),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::changer::{Changer, ChangerError, View};
+use crate::changer::{Changer, ChangerError, View, consistently};
 use crate::console::Console;
 use crate::dialogue;
 use crate::identifiers::{MagazineId, Slot, VolumeName};
@@ -48,7 +48,7 @@ impl Changer {
         if waiting.is_empty() {
             return Ok(Vec::new());
         }
-        let known = self.whereabouts(&self.look()?)?;
+        let known = consistently(|| self.whereabouts(&self.look()?))?;
         let described = waiting.into_iter().map(|drive| {
             let place = drive.volume.as_ref().and_then(|name| known.get(name));
             WaitingDrive {
@@ -72,7 +72,7 @@ impl Changer {
         if waiting.is_empty() {
             return Ok(());
         }
-        let known = self.whereabouts(&self.look()?)?;
+        let known = consistently(|| self.whereabouts(&self.look()?))?;
         let any = known.values().filter_map(|place| place.slot).min();
         for drive in waiting {
             let its_own = drive.volume.as_ref().and_then(|name| known.get(name)?.slot);

@@ -214,6 +214,38 @@ fn a_site_that_was_never_shelved_is_at_the_first_refresh() {
 }
 
 #[test]
+fn a_magazine_that_left_the_configuration_is_let_go() {
+    let site = shelving_site();
+    pull(&site, "m0");
+    site.answer("refresh");
+    assert_eq!(catalog(&site), ["a Read-Only", "b Read-Only", "c Used"]);
+    let whole = fs::read_to_string(site.path("c.conf")).expect("reads");
+    let line = format!("Magazine = {}\n", site.path("m0").display());
+    fs::write(site.path("c.conf"), whole.replace(&line, "")).expect("writes");
+    site.answer("refresh");
+    assert_eq!(catalog(&site), ["a Append", "b Full", "c Used"]);
+    set(&site, "a", "Used");
+    fs::remove_file(site.path("said")).expect("removes");
+    site.answer("refresh");
+    assert_eq!(
+        (catalog(&site)[0].as_str(), site.said().as_str()),
+        ("a Used", ""),
+        "whoever has it now decides"
+    );
+    fs::write(site.path("c.conf"), whole).expect("writes");
+    site.answer("refresh");
+    assert_eq!(
+        catalog(&site),
+        ["a Read-Only", "b Read-Only", "c Used"],
+        "it is back in the configuration, and away"
+    );
+    plug(&site, "m0");
+    site.answer("refresh");
+    assert_eq!(catalog(&site), ["a Used", "b Full", "c Used"]);
+    assert!(site.answer("list").starts_with("1:a\n2:b\n3:c\n"));
+}
+
+#[test]
 fn a_damaged_shelf_is_named() {
     let site = shelving_site();
     pull(&site, "m0");

@@ -188,6 +188,62 @@ fn a_waiting_drive_is_woken() {
 }
 
 #[test]
+fn what_fails_besides_keeps_no_drive_waiting() {
+    let status = "Device File: \"D1\" (/w/1) is not open.\n   Device is BLOCKED waiting for mount of volume \"a\",\n   Drive 1 is not loaded.\n==\n";
+    let woken = "mount storage=\"c0\" slot=1 drive=1\n";
+    let site = Site::with("m0", CONSOLE);
+    site.console(DIRECTOR);
+    site.volume("m0/a");
+    fs::write(site.path("m0/blank"), "").expect("creates");
+    fs::write(site.path("status"), status).expect("writes");
+    let outcome = site.run("refresh");
+    assert!(outcome.stderr.contains("left 1 new volume(s) without a label"), "{}", outcome.stderr);
+    assert!(site.said().ends_with(woken), "{}", site.said());
+
+    let site = Site::with("m0", CONSOLE);
+    site.console(&DIRECTOR.replacen(
+        "  'list volumes')\n",
+        "  'list volumes') echo 'list: is an invalid command.'; continue\n",
+        1,
+    ));
+    site.labels(&["blank"]);
+    site.volume("m0/a");
+    fs::write(site.path("m0/blank"), "").expect("creates");
+    fs::write(site.path("status"), status).expect("writes");
+    let outcome = site.run("refresh");
+    assert!(outcome.stderr.contains("did not confirm 'list volumes'"), "{}", outcome.stderr);
+    assert_eq!(fs::read(site.path("m0/blank")).expect("reads"), label_block("blank"));
+    assert!(site.said().ends_with(woken), "{}", site.said());
+}
+
+#[test]
+fn volumes_may_change_while_the_console_talks() {
+    let site = Site::with("m0", CONSOLE);
+    site.volume("m0/a");
+    site.answer("list");
+    site.console(&DIRECTOR.replacen(
+        "  'list volumes')\n",
+        "  'list volumes')\n    touch $root/listing; until test -e $root/go; do sleep 0.01; done\n",
+        1,
+    ));
+    let outcome = std::thread::scope(|scope| {
+        let refresh = scope.spawn(|| site.run("refresh"));
+        while !site.path("listing").exists() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // two commits, so that the list of volumes that was read at first is swept
+        for name in ["m0/b", "m0/c"] {
+            site.volume(name);
+            site.answer("list");
+        }
+        fs::write(site.path("go"), "").expect("writes");
+        refresh.join().expect("ends")
+    });
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""));
+    assert_eq!(site.changer().pending_catalog().expect("reads"), None);
+}
+
+#[test]
 fn without_an_explicit_console_nothing_is_owed_where_there_is_none() {
     let site = Site::with("m0", "");
     site.volume("m0/a");
