@@ -6,6 +6,7 @@
 //! are.
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -73,14 +74,26 @@ impl Legacy {
         }
     }
 
-    /// The volumes of a magazine at the slots they had: in the order of their files' names, if they are as many.
-    pub(crate) fn volumes(&self, id: &MagazineId, found: &[Found]) -> Volumes {
+    /// Whether there are slots of a magazine's to take over.
+    pub(crate) fn has(&self, id: &MagazineId) -> bool {
+        self.ranges.contains_key(id)
+    }
+
+    /// The volumes of a magazine at the slots they had: in the order of the names of all its `files`, for vchanger took
+    /// each for a volume, if these are as many as it counted; or else of the volumes, if they are.
+    pub(crate) fn volumes(&self, id: &MagazineId, files: &[CString], found: &[Found]) -> Volumes {
         let Some((first, count)) = self.ranges.get(id).copied() else { return Volumes::new() };
-        if u32::try_from(found.len()) != Ok(count) {
+        let mut volumes: Vec<&[u8]> = found.iter().map(|found| found.file.as_bytes()).collect();
+        volumes.sort_unstable();
+        let counted = |names: &[&[u8]]| u32::try_from(names.len()) == Ok(count);
+        let all: Vec<&[u8]> = files.iter().map(|file| file.to_bytes()).collect();
+        let Some(names) = [all, volumes].into_iter().find(|names| counted(names)) else {
             return Volumes::new();
-        }
-        let mut files: Vec<&Found> = found.iter().collect();
-        files.sort_by(|a, b| a.file.cmp(&b.file));
+        };
+        let place = |found: &Found| {
+            let index = names.binary_search(&found.file.as_bytes()).ok()?;
+            first.checked_add(u32::try_from(index).ok()?)
+        };
         let volume = |found: &Found| Volume {
             name: found.name.clone(),
             file: found.file.clone(),
@@ -89,7 +102,7 @@ impl Legacy {
             pool: None,
             stamp: found.stamp,
         };
-        (first..).zip(files.into_iter().map(volume)).collect()
+        found.iter().filter_map(|found| Some((place(found)?, volume(found)))).collect()
     }
 }
 

@@ -5,6 +5,7 @@
 //! empty ones with a name Bacula allows, become volumes.
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use nix::dir::{Dir, Type};
 use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::sys::stat::{Mode, SFlag, fstat, fstatat, mknodat};
-use nix::unistd::{Gid, Uid, fchownat, getegid, geteuid};
+use nix::unistd::{AccessFlags, Gid, Uid, faccessat, fchownat, getegid, geteuid};
 
 use crate::environment::Environment;
 use crate::identifiers::VolumeName;
@@ -137,22 +138,15 @@ impl Magazine {
 
     /// Lists the volumes. A known volume whose file did not change since is not opened again.
     pub(crate) fn scan(&self, known: &Volumes) -> Result<Listing, MagazineError> {
-        let unlistable = |errno: nix::Error| MagazineError::Unlistable {
-            directory: self.directory.clone(),
-            source: errno.into(),
-        };
+        let unlistable = |errno| self.unlistable(errno);
         let stamp = self.stamp();
         let by_file: BTreeMap<&str, &Volume> = known.values().map(|v| (v.file.as_str(), v)).collect();
         let mut found: Vec<Found> = Vec::new();
         // what is known is looked at by name, so that junk can never crowd it out
         found.extend(known.values().filter_map(|v| self.inspect(&v.file, Some(v)).ok().flatten()));
-        // a fresh description, for reading moves the shared offset
-        let again =
-            openat(&self.handle, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty());
-        let mut dir = Dir::from_fd(again.map_err(unlistable)?).map_err(unlistable)?;
         let mut foreign = 0;
         let begun = Instant::now();
-        for entry in dir.iter().take(MOST_ENTRIES) {
+        for entry in self.entries()?.iter().take(MOST_ENTRIES) {
             let entry = entry.map_err(unlistable)?;
             let plausible = matches!(entry.file_type(), None | Some(Type::File));
             let Some(file) = entry.file_name().to_str().ok().filter(|_| plausible) else { continue };
@@ -168,6 +162,35 @@ impl Magazine {
             }
         }
         Ok(Listing { found, stamp })
+    }
+
+    /// The names of all regular files that may be written, in vchanger's order: these it took for volumes.
+    pub(crate) fn writable_files(&self) -> Result<Vec<CString>, MagazineError> {
+        let unlistable = |errno| self.unlistable(errno);
+        let mut names = Vec::new();
+        for entry in self.entries()?.iter().take(MOST_ENTRIES) {
+            let name = entry.map_err(unlistable)?.file_name().to_owned();
+            let regular = fstatat(&self.handle, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW)
+                .is_ok_and(|stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG);
+            let writable =
+                || faccessat(&self.handle, name.as_c_str(), AccessFlags::W_OK, AtFlags::AT_EACCESS).is_ok();
+            if regular && writable() {
+                names.push(name);
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn entries(&self) -> Result<Dir, MagazineError> {
+        // a fresh description, for reading moves the shared offset
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let again = openat(&self.handle, ".", flags, Mode::empty());
+        again.and_then(Dir::from_fd).map_err(|errno| self.unlistable(errno))
+    }
+
+    fn unlistable(&self, errno: nix::Error) -> MagazineError {
+        MagazineError::Unlistable { directory: self.directory.clone(), source: errno.into() }
     }
 
     /// Judges one file; `Ok(None)` when it is no volume.
@@ -269,10 +292,7 @@ impl Magazine {
 
     /// Forces the directory's new entries to the drive.
     pub(crate) fn sync(&self) -> Result<(), MagazineError> {
-        nix::unistd::fsync(&self.handle).map_err(|errno| MagazineError::Unlistable {
-            directory: self.directory.clone(),
-            source: errno.into(),
-        })
+        nix::unistd::fsync(&self.handle).map_err(|errno| self.unlistable(errno))
     }
 
     /// What the directory looks like now; none while its last change is so young that another one could bear the

@@ -1,6 +1,7 @@
 //! Bringing the state up to date with what is plugged.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::CString;
 use std::path::Path;
 
 use crate::changer::{Changer, ChangerError, View};
@@ -53,6 +54,8 @@ struct Looked {
     damaged: bool,
     listing: Listing,
     mount_point: bool,
+    /// What vchanger took for volumes, where it gave them slots.
+    files: Vec<CString>,
 }
 
 impl Changer {
@@ -92,7 +95,7 @@ impl Changer {
             model::change_manner(&mut state, self.manner(), &self.order(), &mut volumes);
         }
         let mut view = self.view_of(state);
-        let (looked, mut unusable) = self.look_into(&view, scan, &volumes)?;
+        let (looked, mut unusable) = self.look_into(&view, scan, &volumes, legacy.as_ref())?;
         volumes.extend(absorb(&mut view.state, looked, legacy.as_ref(), &mut view.present));
         for (id, _) in &unusable {
             let hidden = matches!(
@@ -136,6 +139,7 @@ impl Changer {
         view: &View,
         scan: Scan<'_>,
         converted: &BTreeMap<MagazineId, Volumes>,
+        legacy: Option<&Legacy>,
     ) -> Result<(Vec<Looked>, Vec<(MagazineId, MagazineError)>), ChangerError> {
         let (mut looked, mut unusable) = (Vec::new(), Vec::new());
         for (id, presence) in &view.presences {
@@ -147,9 +151,14 @@ impl Changer {
             };
             let opened =
                 Magazine::open(&self.env, directory, must_be_mounted(id, presence, record.mount_point));
-            match opened.and_then(|magazine| Ok((magazine.scan(&known)?, magazine.mount_point))) {
-                Ok((listing, mount_point)) => {
-                    looked.push(Looked { id: id.clone(), known, damaged, listing, mount_point });
+            let look = |magazine: Magazine| {
+                let counted = legacy.is_some_and(|legacy| legacy.has(id));
+                let files = if counted { magazine.writable_files()? } else { Vec::new() };
+                Ok((magazine.scan(&known)?, magazine.mount_point, files))
+            };
+            match opened.and_then(look) {
+                Ok((listing, mount_point, files)) => {
+                    looked.push(Looked { id: id.clone(), known, damaged, listing, mount_point, files });
                 }
                 Err(error) => unusable.push((id.clone(), error)),
             }
@@ -263,17 +272,17 @@ fn absorb(
 ) -> BTreeMap<MagazineId, Volumes> {
     let mut old = Vec::new();
     let mut scans = Vec::new();
-    for Looked { id, known, listing, .. } in &mut looked {
+    for Looked { id, known, listing, files, .. } in &mut looked {
         let found = std::mem::take(&mut listing.found);
         old.push(known.clone());
         if let Some(legacy) = legacy.filter(|_| known.is_empty() && state.manner == Manner::ByVolume) {
-            *known = legacy.volumes(id, &found);
+            *known = legacy.volumes(id, files, &found);
         }
         scans.push(Scanned { id, volumes: known, found });
     }
     model::absorb(state, scans);
     let mut changed = BTreeMap::new();
-    for (Looked { id, known, damaged, listing, mount_point }, old) in looked.into_iter().zip(old) {
+    for (Looked { id, known, damaged, listing, mount_point, .. }, old) in looked.into_iter().zip(old) {
         if let Some(record) = state.magazines.get_mut(&id) {
             record.stamp = listing.stamp;
             record.seen = true;

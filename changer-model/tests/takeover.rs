@@ -77,6 +77,37 @@ fn what_vchanger_had_loaded_stays_loaded_when_only_the_program_is_exchanged() {
     assert_eq!(site.run("load 2 dev 0").code, 1);
 }
 
+/// vchanger takes every file for a volume, and gives each a slot.
+#[test]
+fn files_that_are_no_volumes_move_no_slot() {
+    for take_over in [false, true] {
+        let site = Site::new("m0 m1");
+        for name in ["m0/b", "m0/d", "m1/a"] {
+            site.volume(name);
+        }
+        for name in [".hidden", "c.txt", "z y"] {
+            fs::write(site.path("m0").join(name), "no volume").expect("writes");
+        }
+        fs::create_dir(site.path("m0/lost+found")).expect("makes a directory");
+        fs::create_dir(site.path("work")).expect("makes a directory");
+        let state = |name: &str, magazine: &str, tail: &str| {
+            let text = format!("{},{tail}\n", site.path(magazine).display());
+            fs::write(site.path("work").join(name), text).expect("writes");
+        };
+        state("bay_state-0", "m0", "5,3");
+        state("bay_state-1", "m1", "1,1");
+        state("drive_state-0", "m0", "d");
+        if take_over {
+            site.changer().take_over(&names(&site, &PAIRS)).expect("is taken over");
+            move_in(&site, &PAIRS);
+        } else {
+            assert_eq!(site.answer("loaded 6 dev 0"), "6\n");
+        }
+        let list = site.answer("list");
+        assert!(list.starts_with("1:a\n2:\n3:\n4:b\n5:\n6:d\n7:\n"), "{list}");
+    }
+}
+
 #[test]
 fn of_bays_those_that_are_shown_keep_their_slots() {
     let site = Site::new("m0 m1 m2");
