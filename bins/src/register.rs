@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, value};
+use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, Value, value};
 
 use crate::durable;
 use crate::failure::{Exit, Failure, OrFail as _};
@@ -61,7 +61,7 @@ fn set_key_settings(document: &mut DocumentMut, site: &Site) {
 /// there stays; a setting that is there must say the same.
 pub fn merged(
     text: &str,
-    settings: &[(&str, &str, String)],
+    settings: &[(&str, &str, Value)],
     magazines: &[Magazine],
     path: &Path,
 ) -> Result<String, Failure> {
@@ -88,7 +88,7 @@ fn set(
     document: &mut DocumentMut,
     tables: &str,
     key: &str,
-    wanted: &str,
+    wanted: &Value,
     path: &Path,
 ) -> Result<(), Failure> {
     let not_a_table = || Failure::new(Exit::Usage, format!("{}: `{tables}` is not a table", path.display()));
@@ -102,14 +102,14 @@ fn set(
         table = table.entry(name).or_insert_with(implicit).as_table_mut().ok_or_else(not_a_table)?;
     }
     match table.get(key) {
-        None => drop(table.insert(key, value(wanted))),
-        Some(there) if there.as_str() == Some(wanted) => {}
+        None => drop(table.insert(key, value(wanted.clone()))),
+        Some(there) if there.as_value().is_some_and(|there| is_same(there, wanted)) => {}
         Some(there) => {
             let there = there.to_string();
             return Err(Failure::new(
                 Exit::Refused,
                 format!(
-                    "{} has {tables}.{key} = {}, the site to import has {wanted:?}",
+                    "{} has {tables}.{key} = {}, the site to import has {wanted}",
                     path.display(),
                     there.trim()
                 ),
@@ -118,6 +118,14 @@ fn set(
         }
     }
     Ok(())
+}
+
+/// Whether two values say the same, however they are written.
+fn is_same(there: &Value, wanted: &Value) -> bool {
+    match wanted.as_str() {
+        Some(text) => there.as_str() == Some(text),
+        None => there.as_integer().is_some() && there.as_integer() == wanted.as_integer(),
+    }
 }
 
 fn push(document: &mut DocumentMut, magazine: &Magazine, path: &Path) -> Result<(), Failure> {
@@ -165,14 +173,15 @@ mod tests {
     fn what_is_there_stays_and_must_agree() {
         let path = Path::new("site.toml");
         let settings = [
-            ("changer", "name", "c0".to_owned()),
-            ("changer", "work_dir", "/var/w".to_owned()),
-            ("bacula.accounts", "user", "b".to_owned()),
+            ("changer", "name", "c0".into()),
+            ("changer", "work_dir", "/var/w".into()),
+            ("bacula.accounts", "user", "b".into()),
+            ("bacula.autochanger", "drives", 2.into()),
         ];
         let before = "idle_seconds = 60 # longer\n\n[changer]\nname = \"c0\" # ours\n";
         let after = merged(before, &settings, &[], path).unwrap();
         assert!(after.starts_with(before), "{after}");
-        assert!(after.ends_with("work_dir = \"/var/w\"\n\n[bacula.accounts]\nuser = \"b\"\n"), "{after}");
+        assert!(after.ends_with("work_dir = \"/var/w\"\n\n[bacula.accounts]\nuser = \"b\"\n\n[bacula.autochanger]\ndrives = 2\n"), "{after}");
         assert_eq!(merged(&after, &settings, &[], path).unwrap(), after, "doing it again changes nothing");
         let refused = merged("[changer]\nname = \"x\"\n", &settings, &[], path).unwrap_err();
         assert_eq!(refused.exit(), Exit::Refused);

@@ -232,7 +232,7 @@ fn conf_imports_the_tutorials_own_file() {
     let config = world.path("vchanger.conf");
     std::fs::write(
         &config,
-        "changer_name = \"c0\"\nwork_dir = /var/lib/bacula/vchanger/c0\nVirtual_Drives = 1\nslots_per_magazine = 69\n\
+        "changer_name = \"c0\"\nwork_dir = /var/lib/bacula/vchanger/c0\nVirtual_Drives = 2\nslots_per_magazine = 69\n\
          magazine_bays = 1\nautomount_dir = /mnt/eSATA-1_Backups\n\
          magazine = \"UUID:6c5b725d-50c4-4605-b750-4f23575b9b5f\"\n",
     )
@@ -247,11 +247,15 @@ fn conf_imports_the_tutorials_own_file() {
         "{said}"
     );
     assert!(!site_toml.exists(), "a dry run writes nothing");
+    for left_out in ["slots_per_magazine", "magazine_bays", "automount_dir", "each drive's Archive Device"] {
+        assert!(said.lines().any(|line| line.starts_with(left_out)), "{left_out}: {said}");
+    }
 
     let output = world.offsite(&import);
     assert!(output.status.success(), "{}", text(&output));
     let written = std::fs::read_to_string(&site_toml).unwrap();
     assert!(written.contains("work_dir = \"/var/lib/bacula/vchanger/c0\""), "{written}");
+    assert!(written.contains("[bacula.autochanger]\ndrives = 2\n"), "{written}");
     let output = world.offsite(&[&import[..], &["--json"]].concat());
     let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(value["magazines"][0]["problem"].is_string(), "{value}");
@@ -259,6 +263,30 @@ fn conf_imports_the_tutorials_own_file() {
 
     std::fs::write(&site_toml, written.replace("\"c0\"", "\"mine\"")).unwrap();
     world.fails(&import, 3, "changer.name = \"mine\"", "import again");
+}
+
+#[test]
+fn conf_imports_what_site_toml_has_a_place_for() {
+    let world = World::new();
+    let config = world.path("vchanger.conf");
+    std::fs::write(
+        &config,
+        "Storage Resource = c0\nWork Dir = /var/spool/vchanger/c0\nLog Level = 5\nDefault Pool = Offsite\n\
+         bconsole = /opt/bin/bconsole\nbconsole config = /opt/etc/bconsole.conf\n\
+         Magazine = \"UUID:6c5b725d-50c4-4605-b750-4f23575b9b5f\"\n",
+    )
+    .unwrap();
+    let output = world.offsite(&["conf", "--import", shown(&config)]);
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    let written = std::fs::read_to_string(world.path("etc/offsite/site.toml")).unwrap();
+    for line in ["[bacula.pool]\nname = \"Offsite\"", "[bacula.paths]\nbconsole = \"/opt/bin/bconsole\""] {
+        assert!(written.contains(line), "{line}: {written}");
+    }
+    for left_out in ["Log Level is left out: ", "bconsole config is left out: "] {
+        assert!(said.contains(left_out), "{said}");
+    }
+    assert!(!said.contains("Default Pool is") && !said.contains("bconsole is"), "{said}");
 }
 
 #[test]

@@ -118,6 +118,7 @@ pub struct Config {
     pub(crate) magazines: Vec<MagazineSource>,
     pub(crate) automount_dir: Option<PathBuf>,
     pub(crate) layout: Option<BayLayout>,
+    pub(crate) keys: Vec<&'static str>,
 }
 
 impl Config {
@@ -154,10 +155,18 @@ impl Config {
         for entry in &entries {
             let key = key_of(generation, &entry.key).map_err(|problem| invalid((entry.key_at, problem)))?;
             draft.set(generation, key, entry).map_err(|problem| invalid((entry.value_at, problem)))?;
+            if !draft.keys.contains(&key.0) {
+                draft.keys.push(key.0);
+            }
         }
         draft
             .finish(file, generation)
             .map_err(|problem| ConfigError::Incomplete { path: file.to_owned(), problem })
+    }
+
+    /// The keys that the file sets, each once, as vchanger's manual spells them.
+    pub fn keys(&self) -> &[&'static str] {
+        &self.keys
     }
 
     /// The file it was read from, as it was named.
@@ -251,6 +260,7 @@ struct Draft {
     slots_per_magazine: Option<u32>,
     magazine_bays: Option<u32>,
     automount_dir: Option<PathBuf>,
+    keys: Vec<&'static str>,
 }
 
 impl Draft {
@@ -347,6 +357,7 @@ impl Draft {
             magazines: self.magazines,
             automount_dir: self.automount_dir,
             layout,
+            keys: self.keys,
         })
     }
 

@@ -2,9 +2,12 @@
 
 use std::path::Path;
 
-use changer_model::{Changer, Config, Environment, MagazineSource, Privileges, TakeOver, TakenOver};
+use changer_model::{
+    Changer, Config, Environment, Generation, MagazineSource, Privileges, TakeOver, TakenOver,
+};
 use mount_by_uuid::{FsUuid, MountTable, System, Tag};
 use serde::Serialize;
+use toml_edit::Value;
 
 use crate::cli::Conf;
 use crate::failure::{Exit, Failure, OrFail as _, chain};
@@ -30,6 +33,8 @@ struct Report<'a> {
     written: bool,
     magazines: Vec<Imported>,
     slots: Vec<TakenOver>,
+    /// What of the old configuration is not in site.toml, and what is to be done about it.
+    left_out: Vec<String>,
 }
 
 /// Shows what site.toml becomes, writes it, and takes the slots over.
@@ -41,6 +46,7 @@ pub(super) fn run(root: &Root, config: &Path, options: &Conf) -> Result<(), Fail
     let found = find(root, &old, &Site::parse(before, &path)?);
     let new: Vec<Magazine> = found.iter().filter_map(Found::to_enrol).collect();
     let after = register::merged(before, &settings(&old), &new, &path)?;
+    let left_out = left_out(&old);
     let site = Site::parse(&after, &path)?;
     let shown = path.display().to_string();
     if !options.json {
@@ -58,9 +64,15 @@ pub(super) fn run(root: &Root, config: &Path, options: &Conf) -> Result<(), Fail
     let magazines: Vec<Imported> = found.into_iter().map(Found::imported).collect();
     if options.json {
         let written = !options.dry_run;
-        return report::json(&Report { site_toml: &path, written, magazines, slots: taken.magazines });
+        return report::json(&Report {
+            site_toml: &path,
+            written,
+            magazines,
+            slots: taken.magazines,
+            left_out,
+        });
     }
-    say(&magazines, &taken, options.dry_run);
+    say(&magazines, &taken, &left_out, options.dry_run);
     Ok(())
 }
 
@@ -72,15 +84,55 @@ fn there(path: &Path) -> Result<Option<String>, Failure> {
     }
 }
 
-/// The work directory stays, and with it the drives' links and what a bacula-sd.conf says of them.
-fn settings(old: &Config) -> Vec<(&'static str, &'static str, String)> {
-    let mut settings = vec![
-        ("changer", "name", old.storage().to_owned()),
-        ("changer", "work_dir", old.work_dir().display().to_string()),
+/// What site.toml has a place for. The work directory stays, and with it the drives' links and what a bacula-sd.conf says
+/// of them.
+fn settings(old: &Config) -> Vec<(&'static str, &'static str, Value)> {
+    let mut settings: Vec<(_, _, Value)> = vec![
+        ("changer", "name", old.storage().into()),
+        ("changer", "work_dir", old.work_dir().display().to_string().into()),
     ];
-    settings.extend(old.user().map(|user| ("bacula.accounts", "user", user.to_owned())));
-    settings.extend(old.group().map(|group| ("bacula.accounts", "storage_group", group.to_owned())));
+    settings.extend(old.user().map(|user| ("bacula.accounts", "user", user.into())));
+    settings.extend(old.group().map(|group| ("bacula.accounts", "storage_group", group.into())));
+    if let Some(layout) = old.layout().filter(|_| old.keys().contains(&"virtual_drives")) {
+        settings.push(("bacula.autochanger", "drives", i64::from(layout.virtual_drives).into()));
+    }
+    settings.extend(pool(old).map(|pool| ("bacula.pool", "name", pool.into())));
+    if let Some(console) = old.console().filter(|console| console.explicit) {
+        settings.push(("bacula.paths", "bconsole", console.program.display().to_string().into()));
+    }
     settings
+}
+
+/// The pool of the volumes. `Scratch` is none: from there Bacula takes volumes into the pools of jobs.
+fn pool(old: &Config) -> Option<&str> {
+    (old.keys().contains(&"Default Pool") && old.pool() != "Scratch").then(|| old.pool())
+}
+
+/// A line for each key that has no place in site.toml, or means something else from now on.
+fn left_out(old: &Config) -> Vec<String> {
+    let why = |key: &str| match key {
+        "Logfile" | "logfile" | "Log Level" | "log_level" => {
+            Some("the changer's log is where `offsite conf` puts it")
+        }
+        "bconsole" if old.console().is_none() => Some("Bacula is told of changes, and so needs a console"),
+        "bconsole config" => Some("`offsite conf` generates a console for the changer alone"),
+        "Default Pool" if pool(old).is_none() => {
+            Some("new volumes are labelled into the pool of [bacula.pool]")
+        }
+        "slots_per_magazine" | "magazine_bays" => Some("each volume has a slot of its own from now on"),
+        "automount_dir" => Some("drives appear below mount_root from now on"),
+        _ => None,
+    };
+    let mut lines: Vec<String> =
+        old.keys().iter().filter_map(|key| Some(format!("{key} is left out: {}", why(key)?))).collect();
+    if old.generation() == Generation::V08 {
+        let work = old.work_dir().display();
+        lines.push(format!(
+            "each drive's Archive Device, {work}/N/driveN until now, becomes {work}/N: `offsite conf` generates it, a bacula-sd.conf \
+             of your own has to say so"
+        ));
+    }
+    lines
 }
 
 fn write(path: &Path, there: Option<&str>, after: &str) -> Result<(), Failure> {
@@ -107,7 +159,7 @@ fn take_over(root: &Root, old: &Config, site: &Site, found: &[Found]) -> Result<
     changer.take_over(&names).or_fail(failed)
 }
 
-fn say(magazines: &[Imported], taken: &TakeOver, dry_run: bool) {
+fn say(magazines: &[Imported], taken: &TakeOver, left_out: &[String], dry_run: bool) {
     for magazine in magazines {
         let Imported { source, name, problem } = magazine;
         match (name, problem) {
@@ -123,6 +175,9 @@ fn say(magazines: &[Imported], taken: &TakeOver, dry_run: bool) {
     }
     for (source, error) in &taken.unusable {
         eprintln!("warning: {source} could not be looked at: {}", chain(error));
+    }
+    for line in left_out {
+        println!("{line}");
     }
     if dry_run {
         println!("nothing was written");
