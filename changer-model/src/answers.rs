@@ -64,11 +64,10 @@ impl Changer {
             let _lock = self.lock()?;
             let before = self.store.state().map_err(ChangerError::from)?;
             if let Some(mut state) = before.clone() {
-                slots = model::total_slots(&state);
+                slots = model::total_slots(&state).max(slots);
                 state.slots_answered = Some(slots);
-                self.store
-                    .commit(before.as_ref(), &mut state, &BTreeMap::new())
-                    .map_err(ChangerError::from)?;
+                // on a full disk the next `list` shows no more than what was answered before
+                let _ = self.store.commit(before.as_ref(), &mut state, &BTreeMap::new());
             }
         }
         Ok(format!("{slots}\n"))
@@ -124,7 +123,7 @@ impl Changer {
         if damaged.is_empty() {
             return Ok(shown);
         }
-        self.shown_by(self.update(Scan::Only(&damaged))?.view)
+        self.shown_by(self.see(Scan::Only(&damaged))?)
     }
 
     /// The volumes that a view shows.
@@ -139,7 +138,7 @@ impl Changer {
             let mut damaged = Vec::new();
             for id in &view.present {
                 let Some(record) = view.state.magazines.get(id) else { continue };
-                let list = self.store.volume_list(id, record)?;
+                let list = self.volume_list(&view, id)?;
                 if list.damaged {
                     damaged.push(id.clone());
                 }
@@ -174,7 +173,8 @@ impl Changer {
                 continue;
             };
             let record = view.state.magazines.get(id).cloned().unwrap_or_default();
-            let numbers = self.store.volumes(id, &record)?.into_values().find_map(|v| v.name.numbers());
+            let volumes = self.volume_list(view, id)?.volumes;
+            let numbers = volumes.into_values().find_map(|v| v.name.numbers());
             let changer = if record.places.is_empty() { "" } else { self.config.storage() };
             let number = numbers.map_or(0, |(magazine, _)| magazine);
             let directory = presence.directory().unwrap_or(Path::new(""));
@@ -203,7 +203,7 @@ impl Changer {
             Behind::Nothing(_) => Scan::Only(std::slice::from_ref(&loaded.magazine)),
         };
         if let Ok(lock) = self.lock_within(TIDY_LIMIT) {
-            self.update_locked(scan, &lock)?;
+            self.see_locked(scan, &lock)?;
         }
         let drives = self.store.drives().map_err(ChangerError::from)?;
         Ok(match drives.loaded.get(&drive) {
@@ -248,7 +248,7 @@ impl Changer {
     /// What vchanger has loaded is known after the first look only.
     fn look_first(&self) -> Result<(), ChangerError> {
         if self.store.is_new() && !Legacy::read(self.store.dir()).drives.is_empty() {
-            self.update(Scan::Changed)?;
+            self.see(Scan::Changed)?;
         }
         Ok(())
     }
@@ -282,7 +282,7 @@ impl Changer {
     }
 
     fn load_locked(&self, slot: Slot, drive: DriveIndex, lock: &Lock) -> Result<(), CommandError> {
-        let mut view = self.update_locked(Scan::Changed, lock)?.view;
+        let mut view = self.see_locked(Scan::Changed, lock)?;
         // below an automounter that tells nothing, trying is the only way to know
         for (id, presence) in &view.presences {
             if matches!(presence, Presence::Unknown { .. }) {
@@ -293,13 +293,11 @@ impl Changer {
         // also where the volume is in the drive already: what became of it since must be known before it is used
         let (id, place) = model::check_load(&view.state, &drives, &view.present, slot, drive)?;
         let id = &id.clone();
-        let record = view.state.magazines.get(id).cloned().unwrap_or_default();
-        let mut list = self.store.volume_list(id, &record).map_err(ChangerError::from)?;
+        let mut list = self.volume_list(&view, id)?;
         if list.damaged {
-            view = self.update_locked(Scan::Only(std::slice::from_ref(id)), lock)?.view;
+            view = self.see_locked(Scan::Only(std::slice::from_ref(id)), lock)?;
             drives = self.store.drives().map_err(ChangerError::from)?;
-            let record = view.state.magazines.get(id).cloned().unwrap_or_default();
-            list = self.store.volume_list(id, &record).map_err(ChangerError::from)?;
+            list = self.volume_list(&view, id)?;
         }
         let empty = || LoadRefusal::EmptySlot { slot, away: Some(id.clone()) };
         let (Presence::Present { directory, .. } | Presence::Unknown { directory }) = view.presence(id)
@@ -307,11 +305,12 @@ impl Changer {
             return Err(empty().into());
         };
         let volume = list.volumes.get(&place).ok_or(LoadRefusal::EmptySlot { slot, away: None })?;
-        let must_be_mounted = must_be_mounted(id, view.presence(id), record.mount_point);
+        let was_mount_point = view.state.magazines.get(id).is_some_and(|record| record.mount_point);
+        let must_be_mounted = must_be_mounted(id, view.presence(id), was_mount_point);
         let magazine = Magazine::open(&self.env, directory, must_be_mounted)?;
         if let Err(error) = magazine.verify(volume) {
             // the state was wrong about it: the next `list` must tell the truth
-            self.update_locked(Scan::Only(std::slice::from_ref(id)), lock)?;
+            self.see_locked(Scan::Only(std::slice::from_ref(id)), lock)?;
             return Err(error.into());
         }
         let path = magazine.directory().join(&volume.file);

@@ -1,6 +1,6 @@
 //! One changer: its configuration, its state, and what is plugged, brought together.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use crate::lock::{Lock, LockError};
 use crate::magazine::directory_stamp;
 use crate::model;
 use crate::presence::{Access, Finder, Presence};
-use crate::state::{Drives, Manner, State};
-use crate::store::{StateError, Store};
+use crate::state::{Drives, Manner, State, Volumes};
+use crate::store::{StateError, Store, VolumeList};
 use crate::survey::Scan;
 
 /// Why a changer cannot be looked at.
@@ -127,6 +127,8 @@ pub(crate) struct View {
     pub(crate) presences: Vec<(MagazineId, Presence)>,
     /// What may be shown: plugged, or not known to be away and there when last looked at.
     pub(crate) present: BTreeSet<MagazineId>,
+    /// Lists of volumes that could not be written, and count all the same for who only asks.
+    pub(crate) unsaved: BTreeMap<MagazineId, Volumes>,
     /// Magazines stand in other bays than the stored state says.
     bays_changed: bool,
 }
@@ -273,7 +275,7 @@ impl Changer {
             presences.push((setting.id.clone(), presence));
         }
         let bays_changed = model::settle_bays(&mut state, &self.order(), &present);
-        View { state, presences, present, bays_changed }
+        View { state, presences, present, unsaved: BTreeMap::new(), bays_changed }
     }
 
     /// The view for a question: where a directory that may be looked at has changed, the state is brought up to
@@ -289,7 +291,18 @@ impl Changer {
         if !any_changed && !manner_changed && !any_left && !view.bays_changed {
             return Ok(view);
         }
-        Ok(self.update(Scan::Changed)?.view)
+        self.see(Scan::Changed)
+    }
+
+    /// A magazine's list of volumes as a view has it.
+    pub(crate) fn volume_list(&self, view: &View, id: &MagazineId) -> Result<VolumeList, ChangerError> {
+        if let Some(volumes) = view.unsaved.get(id) {
+            return Ok(VolumeList { volumes: volumes.clone(), damaged: false });
+        }
+        match view.state.magazines.get(id) {
+            Some(record) => Ok(self.store.volume_list(id, record)?),
+            None => Ok(VolumeList::default()),
+        }
     }
 
     pub(crate) fn looks_changed(&self, state: &State, id: &MagazineId, presence: &Presence) -> bool {

@@ -25,6 +25,10 @@ pub(crate) fn path(store: &Store) -> PathBuf {
 
 /// Makes the stand-in in the work directory and returns its path.
 pub(crate) fn file(store: &Store) -> Result<PathBuf, StateError> {
-    store.write(FILE, &label::block(NAME), false)?;
-    Ok(path(store))
+    let (path, label) = (path(store), label::block(NAME));
+    // where it is already no room is needed, which a full disk does not have
+    if !std::fs::read(&path).is_ok_and(|there| there == label) {
+        store.write(FILE, &label, false)?;
+    }
+    Ok(path)
 }

@@ -8,10 +8,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek as _, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -23,6 +24,7 @@ use crate::volumes_file::{Row, VolumesFile, file_name_of, row, volumes_text};
 const STATE: &str = "state.json";
 const PREVIOUS: &str = "state.json.previous";
 const DRIVES: &str = "drives.json";
+const SPARE_DRIVES: &str = "drives.json.spare";
 const SHELF: &str = "shelf.json";
 const VOLUMES: &str = "volumes-";
 
@@ -238,6 +240,8 @@ impl Store {
         }
     }
 
+    /// Replaces the list of drives, on a full disk too: there by exchanging it for a spare file, which has its room
+    /// already and is written over first.
     pub(crate) fn write_drives(&self, drives: &Drives) -> Result<(), StateError> {
         let mut text = serde_json::to_string_pretty(drives).map_err(|e| StateError::Io {
             action: "write",
@@ -245,7 +249,17 @@ impl Store {
             source: e.into(),
         })?;
         text.push('\n');
-        self.write(DRIVES, text.as_bytes(), false)
+        let spare = self.dir.join(SPARE_DRIVES);
+        match self.write(DRIVES, text.as_bytes(), false) {
+            Ok(()) => {
+                if !spare.exists() {
+                    // what is missing now is tried again the next time
+                    let _ = self.write(SPARE_DRIVES, text.as_bytes(), false);
+                }
+                Ok(())
+            }
+            Err(error) => exchange(&spare, &self.dir.join(DRIVES), text.as_bytes()).map_err(|_| error),
+        }
     }
 
     /// Reads which volumes are closed in Bacula's catalog; none before the first was.
@@ -427,6 +441,16 @@ fn check_state(state: &State) -> Result<(), String> {
         return Err(format!("slot {before} is above the highest slot {}", state.highest_slot));
     }
     Ok(())
+}
+
+/// Writes over a spare file in place and exchanges it for another, which is the spare one from then on.
+fn exchange(spare: &Path, path: &Path, text: &[u8]) -> io::Result<()> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let mut file = OpenOptions::new().write(true).custom_flags(flags).open(spare)?;
+    file.write_all(text)?;
+    let written = file.stream_position()?;
+    file.set_len(written)?;
+    Ok(renameat2(AT_FDCWD, spare, AT_FDCWD, path, RenameFlags::RENAME_EXCHANGE)?)
 }
 
 fn remove_if_there(path: &Path) -> Result<(), StateError> {

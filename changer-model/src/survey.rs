@@ -67,9 +67,32 @@ impl Changer {
 
     /// Brings the state up to date with what is plugged; commits it when anything changed.
     pub(crate) fn update_locked(&self, scan: Scan<'_>, lock: &Lock) -> Result<Updated, ChangerError> {
+        let (updated, saved) = self.update_and_try_to_save(scan, lock)?;
+        saved?;
+        Ok(updated)
+    }
+
+    /// The same for a question: what can't be written, as on a full disk, is answered from memory.
+    pub(crate) fn see(&self, scan: Scan<'_>) -> Result<View, ChangerError> {
+        let lock = self.lock()?;
+        self.see_locked(scan, &lock)
+    }
+
+    /// The same for who has the lock already.
+    pub(crate) fn see_locked(&self, scan: Scan<'_>, lock: &Lock) -> Result<View, ChangerError> {
+        let (updated, _) = self.update_and_try_to_save(scan, lock)?;
+        Ok(updated.view)
+    }
+
+    fn update_and_try_to_save(
+        &self,
+        scan: Scan<'_>,
+        lock: &Lock,
+    ) -> Result<(Updated, Result<(), ChangerError>), ChangerError> {
         let Survey { before, mut view, volumes, unusable, legacy } = self.survey(scan, lock)?;
+        let mut saved = Ok(());
         if before.as_ref() != Some(&view.state) || !volumes.is_empty() {
-            self.store.commit(before.as_ref(), &mut view.state, &volumes)?;
+            saved = self.store.commit(before.as_ref(), &mut view.state, &volumes).map_err(ChangerError::from);
         }
         let before = self.store.drives()?;
         let mut drives = before.clone();
@@ -78,8 +101,11 @@ impl Changer {
         {
             drives = drives_of(&legacy, &view, &volumes);
         }
-        self.settle_drives(&view, &volumes, &before, drives)?;
-        Ok(Updated { view, unusable })
+        let settled = self.settle_drives(&view, &volumes, &before, drives);
+        if saved.is_err() {
+            view.unsaved = volumes;
+        }
+        Ok((Updated { view, unusable }, saved.and(settled)))
     }
 
     /// Looks at magazines and works out the state that follows.
@@ -222,13 +248,11 @@ impl Changer {
         for drive in &emptied {
             drives.loaded.remove(drive);
         }
-        if drives != *before {
-            self.write_drives(&drives)?;
-        }
+        let written = if drives == *before { Ok(()) } else { self.write_drives(&drives) };
         for drive in emptied {
             drives::unlink(self.store.dir(), self.generation(), drive)?;
         }
-        Ok(())
+        written
     }
 }
 

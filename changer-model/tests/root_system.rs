@@ -31,11 +31,12 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::from_args();
     let why = obstacle();
-    let tests: [(&str, Test); 4] = [
+    let tests: [(&str, Test); 5] = [
         ("W20 what root makes can be used by the configured user", root_becomes_the_user),
         ("W9 an unknown user or group is refused", unknown_names_are_refused),
         ("W15 a mount point without its mount is absent", a_bare_mount_point_is_absent),
         ("W16 a read-only mount can be restored from", a_read_only_mount_serves_restores),
+        ("a full work directory serves the storage daemon", a_full_work_directory_serves_the_daemon),
     ];
     let trials = tests.into_iter().map(|(name, test)| {
         let kind = why.clone().unwrap_or_default();
@@ -167,5 +168,35 @@ fn a_read_only_mount_serves_restores() -> Result<(), Failed> {
     let refused = site.run("createvols 0 1");
     assert_eq!(refused.code, 255);
     assert!(refused.stderr.contains("Read-only file system"), "{}", refused.stderr);
+    Ok(())
+}
+
+fn a_full_work_directory_serves_the_daemon() -> Result<(), Failed> {
+    let site = real_site();
+    fs::create_dir(site.path("work"))?;
+    let _mounted = Mounted::new(&site.path("work"))?;
+    site.volume("m0/a");
+    site.volume("m0/b");
+    site.answer("load 1 dev 0");
+    let filler = site.path("work/filler");
+    assert!(fs::write(&filler, vec![0; 2 << 20]).is_err(), "the file system is full");
+    assert_eq!(site.answer("unload 1 dev 0"), "");
+    assert_eq!(site.answer("loaded 1 dev 0"), "0\n");
+    site.answer("load 2 dev 1");
+    assert_eq!(site.answer("loaded 2 dev 1"), "2\n");
+    // what is new cannot be noted, and is answered all the same
+    site.volume("m0/c");
+    for _ in 0..2 {
+        assert_eq!(site.answer("slots 0 dev 0"), "10\n");
+        assert!(site.answer("list 0 dev 0").starts_with("1:a\n2:b\n3:c\n"));
+        assert!(site.answer("listall").ends_with("S:9:E\nS:10:E\n"));
+    }
+    site.answer("load 3 dev 0");
+    assert_eq!(site.answer("loaded 3 dev 0"), "3\n");
+    let refused = site.run("refresh");
+    assert!(refused.code == 1 && refused.stderr.contains("No space left"), "{}", refused.stderr);
+    fs::remove_file(filler)?;
+    site.answer("refresh");
+    assert!(site.answer("listall").starts_with("D:0:F:3:c\nD:1:F:2:b\nS:1:F:a\nS:2:E\nS:3:E\n"));
     Ok(())
 }
