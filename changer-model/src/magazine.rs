@@ -110,6 +110,10 @@ pub(crate) struct Magazine {
 pub(crate) struct Listing {
     pub(crate) found: Vec<Found>,
     pub(crate) stamp: Option<DirectoryStamp>,
+    /// How many entries were not looked at, up to as many as one scan looks at.
+    pub(crate) left: usize,
+    /// The entry at which the next scan has to go on.
+    pub(crate) next: usize,
 }
 
 impl Magazine {
@@ -136,32 +140,43 @@ impl Magazine {
         &self.directory
     }
 
-    /// Lists the volumes. A known volume whose file did not change since is not opened again.
-    pub(crate) fn scan(&self, known: &Volumes) -> Result<Listing, MagazineError> {
+    /// Lists the volumes. A known volume whose file did not change since is not opened again. What is not known is
+    /// looked at from the entry on at which the scan before ended (`from`, or 0).
+    pub(crate) fn scan(&self, known: &Volumes, from: usize) -> Result<Listing, MagazineError> {
         let unlistable = |errno| self.unlistable(errno);
         let stamp = self.stamp();
         let by_file: BTreeMap<&str, &Volume> = known.values().map(|v| (v.file.as_str(), v)).collect();
         let mut found: Vec<Found> = Vec::new();
         // what is known is looked at by name, so that junk can never crowd it out
         found.extend(known.values().filter_map(|v| self.inspect(&v.file, Some(v)).ok().flatten()));
-        let mut foreign = 0;
+        let mut dir = self.entries()?;
+        let mut entries = dir.iter();
+        let (mut passed, mut foreign) = (0, 0);
+        let mut left = 0;
         let begun = Instant::now();
-        for entry in self.entries()?.iter().take(MOST_ENTRIES) {
+        while let Some(entry) = entries.next() {
             let entry = entry.map_err(unlistable)?;
-            let plausible = matches!(entry.file_type(), None | Some(Type::File));
-            let Some(file) = entry.file_name().to_str().ok().filter(|_| plausible) else { continue };
-            if by_file.contains_key(file) || file.chars().any(char::is_control) {
+            passed += 1;
+            if passed <= from {
                 continue;
             }
-            match self.inspect(file, None) {
-                Ok(Some(one)) => found.push(one),
-                Ok(None) | Err(_) => foreign += 1,
+            let plausible = matches!(entry.file_type(), None | Some(Type::File));
+            let file = entry.file_name().to_str().ok().filter(|_| plausible);
+            let file = file.filter(|file| !by_file.contains_key(file) && !file.chars().any(char::is_control));
+            match file.map(|file| self.inspect(file, None)) {
+                Some(Ok(Some(one))) => found.push(one),
+                Some(_) => foreign += 1,
+                None => {}
             }
-            if foreign >= MOST_FOREIGN || begun.elapsed() > LONGEST_SCAN {
+            if foreign >= MOST_FOREIGN || passed - from >= MOST_ENTRIES || begun.elapsed() > LONGEST_SCAN {
+                left = entries.by_ref().take(MOST_ENTRIES).count();
                 break;
             }
         }
-        Ok(Listing { found, stamp })
+        if from > 0 && passed <= from {
+            return self.scan(known, 0);
+        }
+        Ok(Listing { found, stamp, left, next: if left > 0 { passed } else { 0 } })
     }
 
     /// The names of all regular files that may be written, in vchanger's order: these it took for volumes.

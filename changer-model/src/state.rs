@@ -87,6 +87,14 @@ pub(crate) struct MagazineRecord {
     pub(crate) bay: Option<u32>,
     /// What its directory looked like when it was scanned.
     pub(crate) stamp: Option<DirectoryStamp>,
+    /// The directory's entry at which the next scan goes on, where one scan can't look at all of them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) scan_from: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// Tells whether a directory's entries may have changed.

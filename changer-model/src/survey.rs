@@ -33,6 +33,8 @@ pub(crate) struct Updated {
     pub(crate) view: View,
     /// Magazines that are plugged but could not be looked at.
     pub(crate) unusable: Vec<(MagazineId, MagazineError)>,
+    /// Magazines with so many entries that some are left for the next look.
+    pub(crate) unfinished: Vec<(MagazineId, usize)>,
 }
 
 /// What a look at the magazines brought; nothing of it is on disk yet.
@@ -42,6 +44,7 @@ pub(crate) struct Survey {
     /// The volumes of each magazine whose list has to be written.
     pub(crate) volumes: BTreeMap<MagazineId, Volumes>,
     pub(crate) unusable: Vec<(MagazineId, MagazineError)>,
+    unfinished: Vec<(MagazineId, usize)>,
     /// What vchanger left behind, when this is the first look of all.
     pub(crate) legacy: Option<Legacy>,
 }
@@ -89,7 +92,7 @@ impl Changer {
         scan: Scan<'_>,
         lock: &Lock,
     ) -> Result<(Updated, Result<(), ChangerError>), ChangerError> {
-        let Survey { before, mut view, volumes, unusable, legacy } = self.survey(scan, lock)?;
+        let Survey { before, mut view, volumes, unusable, unfinished, legacy } = self.survey(scan, lock)?;
         let mut saved = Ok(());
         if before.as_ref() != Some(&view.state) || !volumes.is_empty() {
             saved = self.store.commit(before.as_ref(), &mut view.state, &volumes).map_err(ChangerError::from);
@@ -105,7 +108,7 @@ impl Changer {
         if saved.is_err() {
             view.unsaved = volumes;
         }
-        Ok((Updated { view, unusable }, saved.and(settled)))
+        Ok((Updated { view, unusable, unfinished }, saved.and(settled)))
     }
 
     /// Looks at magazines and works out the state that follows.
@@ -122,6 +125,8 @@ impl Changer {
         }
         let mut view = self.view_of(state);
         let (looked, mut unusable) = self.look_into(&view, scan, &volumes, legacy.as_ref())?;
+        let left = |looked: &Looked| (looked.id.clone(), looked.listing.left);
+        let unfinished = looked.iter().map(left).filter(|(_, left)| *left > 0).collect();
         volumes.extend(absorb(&mut view.state, looked, legacy.as_ref(), &mut view.present));
         for (id, _) in &unusable {
             let hidden = matches!(
@@ -140,7 +145,7 @@ impl Changer {
         model::settle_bays(&mut view.state, &self.order(), &view.present);
         // where only trying tells, a failure tells that it is away
         unusable.retain(|(id, _)| !matches!(view.presence(id), Presence::Unknown { .. }));
-        Ok(Survey { before, view, volumes, unusable, legacy })
+        Ok(Survey { before, view, volumes, unusable, unfinished, legacy })
     }
 
     /// The state before the first look: nothing, or what vchanger knew of its bays and slots.
@@ -180,7 +185,7 @@ impl Changer {
             let look = |magazine: Magazine| {
                 let counted = legacy.is_some_and(|legacy| legacy.has(id));
                 let files = if counted { magazine.writable_files()? } else { Vec::new() };
-                Ok((magazine.scan(&known)?, magazine.mount_point, files))
+                Ok((magazine.scan(&known, record.scan_from)?, magazine.mount_point, files))
             };
             match opened.and_then(look) {
                 Ok((listing, mount_point, files)) => {
@@ -309,6 +314,7 @@ fn absorb(
     for (Looked { id, known, damaged, listing, mount_point, .. }, old) in looked.into_iter().zip(old) {
         if let Some(record) = state.magazines.get_mut(&id) {
             record.stamp = listing.stamp;
+            record.scan_from = listing.next;
             record.seen = true;
             record.mount_point |= mount_point;
             if damaged || old != known || record.volumes_file.is_none() {

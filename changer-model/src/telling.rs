@@ -41,6 +41,16 @@ pub enum RefreshError {
         #[source]
         source: MagazineError,
     },
+    /// A magazine has more entries than one scan looks at.
+    #[error(
+        "on magazine {id} {left} entries were not looked at yet; run refresh again, and move away what is no volume"
+    )]
+    Unfinished {
+        /// The magazine.
+        id: MagazineId,
+        /// How many are left; of very many only the first are counted.
+        left: usize,
+    },
 }
 
 /// The volumes by what the Director has to know of them.
@@ -70,6 +80,10 @@ impl Changer {
         if let Some((id, source)) = updated.unusable.into_iter().next() {
             told?;
             return Err(RefreshError::Unusable { id, source });
+        }
+        if let Some((id, left)) = updated.unfinished.into_iter().next() {
+            told?;
+            return Err(RefreshError::Unfinished { id, left });
         }
         told
     }
@@ -123,7 +137,7 @@ impl Changer {
         let debt = self.debt(view)?;
         let closed = self.close_absent(console, &self.volumes_now()?);
         // a console that may not list volumes may still update the slots
-        if let Err(error @ (RefreshError::Changer(_) | RefreshError::Unusable { .. })) = closed {
+        if let Err(error @ RefreshError::Changer(_)) = closed {
             return Err(error);
         }
         self.tell_slots(console, &debt, forced)?;

@@ -112,6 +112,28 @@ fn junk_does_not_crowd_volumes_out() {
     println!("{} files: {:?}", junk(), begun.elapsed());
 }
 
+#[test]
+fn volumes_among_very_much_junk_are_found_in_the_end() {
+    let site = Site::new("m0");
+    for number in 0..20 {
+        site.volume(&format!("m0/v{number:02}"));
+        for junk in 0..550 {
+            fs::write(site.path(&format!("m0/junk{number}-{junk}")), "junk").expect("writes");
+        }
+    }
+    let first = site.run("refresh");
+    assert_eq!(first.code, 1);
+    assert!(first.stderr.contains("entries were not looked at yet"), "{}", first.stderr);
+    site.answer("refresh");
+    let list = site.answer("list");
+    assert_eq!(list.lines().filter(|line| !line.ends_with(':')).count(), 20, "{list}");
+    // and then from the beginning again
+    site.volume("m0/late");
+    site.run("refresh");
+    site.answer("refresh");
+    assert!(site.answer("list").contains(":late\n"));
+}
+
 /// Bacula takes 127 characters in a volume's name.
 #[test]
 fn names_end_where_bacula_ends_them() {
