@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 
 use crate::identifiers::MagazineId;
 use crate::shelf::Shelf;
-use crate::state::{Drives, MagazineRecord, Manner, State, VERSION, Volume, Volumes};
+use crate::state::{Drives, MagazineRecord, Manner, State, VERSION, Volumes};
 use crate::volumes_file::{Row, VolumesFile, file_name_of, row, volumes_text};
 
 const STATE: &str = "state.json";
@@ -154,7 +154,7 @@ impl Store {
     ) -> Result<VolumeList, StateError> {
         let Some(name) = &record.volumes_file else { return Ok(VolumeList::default()) };
         let path = self.dir.join(name);
-        let rows = match read_json::<VolumesFile>(&path, |_| Ok(()))? {
+        let rows: Volumes = match read_json::<VolumesFile>(&path, |_| Ok(()))? {
             Content::Good(file) if file.magazine == *id => {
                 file.volumes.into_iter().map(Row::into_volume).collect()
             }
@@ -163,11 +163,11 @@ impl Store {
                 let source = io::Error::from(io::ErrorKind::NotFound);
                 return Err(StateError::io("find", &path)(source));
             }
-            Content::Good(_) | Content::Missing => Vec::new(),
+            Content::Good(_) | Content::Missing => Volumes::new(),
             Content::Bad(_) => readable_rows(&path),
         };
-        if rows.iter().map(|(place, _)| *place).eq(record.places.iter()) {
-            return Ok(VolumeList { volumes: rows.into_iter().collect(), damaged: false });
+        if rows.keys().copied().eq(record.places.iter()) {
+            return Ok(VolumeList { volumes: rows, damaged: false });
         }
         let mut list = VolumeList { volumes: Volumes::new(), damaged: true };
         let mut names = BTreeSet::new();
@@ -188,13 +188,13 @@ impl Store {
     }
 
     /// The rows of the list that the previous state names.
-    fn older_rows(&self, id: &MagazineId) -> Vec<(u32, Volume)> {
+    fn older_rows(&self, id: &MagazineId) -> Volumes {
         match read_json::<State>(&self.dir.join(PREVIOUS), check_state) {
             Ok(Content::Good(previous)) => {
                 let name = previous.magazines.get(id).and_then(|record| record.volumes_file.as_deref());
                 name.map(|name| readable_rows(&self.dir.join(name))).unwrap_or_default()
             }
-            _ => Vec::new(),
+            _ => Volumes::new(),
         }
     }
 
@@ -406,7 +406,7 @@ fn read_json<T: Versioned>(
 }
 
 /// The rows of a list of volumes that can be read, each by itself.
-fn readable_rows(path: &Path) -> Vec<(u32, Volume)> {
+fn readable_rows(path: &Path) -> Volumes {
     let text = read_file(path).unwrap_or_default();
     text.split(|byte| *byte == b'\n').filter_map(row).map(Row::into_volume).collect()
 }
