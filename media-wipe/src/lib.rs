@@ -58,6 +58,7 @@ mod identity;
 mod ioctl;
 mod journal;
 mod locked;
+mod loops;
 mod mount_table;
 mod page;
 mod pass;

@@ -23,7 +23,7 @@ pub enum Refusal {
         /// The swap device or file.
         device: PathBuf,
     },
-    /// Another device is built on it: device-mapper (LUKS, LVM), md or bcache.
+    /// Another device is built on it: device-mapper (LUKS, LVM), md, bcache or loop.
     Held {
         /// The device or partition that is held.
         device: PathBuf,
@@ -62,6 +62,11 @@ pub enum Refusal {
         /// The loop device.
         loop_device: PathBuf,
     },
+    /// It is a loop device that shows another block device.
+    LoopOver {
+        /// The device that it shows.
+        device: PathBuf,
+    },
     /// Something about it could not be found out.
     Unexplained {
         /// What was looked for.
@@ -86,6 +91,7 @@ impl Refusal {
             Self::SharedId { .. } => "shared-id",
             Self::Empty => "empty",
             Self::LoopFile { .. } => "loop-file",
+            Self::LoopOver { .. } => "loop-over",
             Self::Unexplained { .. } => "unexplained",
         }
     }
@@ -111,6 +117,7 @@ impl Refusal {
             Self::SharedId { id, other } => format!("{} shows the same serial number {id}", other.display()),
             Self::Empty => "it holds no bytes".into(),
             Self::LoopFile { loop_device } => format!("{} shows this file", loop_device.display()),
+            Self::LoopOver { device } => format!("it shows {}, and is no drive of its own", device.display()),
             Self::Unexplained { what, reason } => format!("can't find out {what}: {reason}"),
         }
     }
@@ -143,6 +150,7 @@ impl Refusal {
             Self::LoopFile { loop_device } => {
                 format!("name the loop device, or detach it: losetup -d {}", loop_device.display())
             }
+            Self::LoopOver { device } => format!("name the drive itself: {}", device.display()),
             Self::Unexplained { .. } => {
                 "what can't be explained isn't overwritten; run as root, with /proc and /sys mounted".into()
             }

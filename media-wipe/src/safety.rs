@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{AccessFlags, access};
 
 use crate::identity::Node;
+use crate::loops::Loops;
 use crate::mount_table::{Mount, parse_mountinfo, parse_swaps};
 use crate::refusal::Refusal;
 use crate::serial;
@@ -19,9 +20,15 @@ const SYSTEM_MOUNTS: [&str; 6] = ["/", "/boot", "/boot/efi", "/efi", "/usr", "/v
 
 pub(crate) fn block_refusals(system: &System, device: &BlockDevice, id: &str) -> Vec<Refusal> {
     let mut refusals = Vec::new();
-    collect(&mut refusals, "what is built on it", holders(system, device));
-    collect(&mut refusals, "whether it is mounted", mounts(system, device));
-    collect(&mut refusals, "whether it is used as swap space", swaps(system, device));
+    match Loops::read(system) {
+        Ok(loops) => {
+            collect(&mut refusals, "what is built on it", holders(system, device, &loops));
+            collect(&mut refusals, "whether it is mounted", mounts(system, device, &loops));
+            collect(&mut refusals, "whether it is used as swap space", swaps(system, device, &loops));
+            collect(&mut refusals, "what it shows", shown(system, device, &loops));
+        }
+        Err(error) => collect(&mut refusals, "whether loop devices are built on it", Err(error)),
+    }
     collect(&mut refusals, "whether it is read-only", read_only(device));
     collect(&mut refusals, "whether it is a partition", partition(system, device));
     if id.is_empty() {
@@ -37,7 +44,10 @@ pub(crate) fn file_refusals(system: &System, path: &Path, node: Node) -> Vec<Ref
     if access(path, AccessFlags::W_OK).is_err() {
         refusals.push(Refusal::ReadOnly);
     }
-    collect(&mut refusals, "whether a loop device shows it", loops_over(system, node));
+    let loops = Loops::read(system).map(|loops| {
+        loops.over(node).map(|device| Refusal::LoopFile { loop_device: node_path(system, device) }).collect()
+    });
+    collect(&mut refusals, "whether a loop device shows it", loops);
     let swap = read_swaps(system).map(|swaps| {
         let same = |swap: &PathBuf| fs::metadata(swap).is_ok_and(|meta| Node::of(&meta) == Some(node));
         swaps.into_iter().filter(same).map(|device| Refusal::Swap { device }).collect()
@@ -60,10 +70,10 @@ fn node_path(system: &System, device: &BlockDevice) -> PathBuf {
     system.path("/dev").join(&device.name)
 }
 
-fn holders(system: &System, device: &BlockDevice) -> io::Result<Vec<Refusal>> {
+fn holders(system: &System, device: &BlockDevice, loops: &Loops) -> io::Result<Vec<Refusal>> {
     let mut refusals = Vec::new();
     for held in std::iter::once(device.clone()).chain(device.partitions()?) {
-        for holder in held.holders()? {
+        for holder in held.holders(loops)? {
             refusals.push(Refusal::Held {
                 device: node_path(system, &held),
                 name: holder.attribute("dm/name")?,
@@ -93,8 +103,8 @@ fn mounted_devices(system: &System) -> io::Result<Vec<(Mount, DeviceNumber)>> {
     Ok(mounts.into_iter().filter_map(resolve).collect())
 }
 
-fn mounts(system: &System, device: &BlockDevice) -> io::Result<Vec<Refusal>> {
-    let users = device.with_users()?;
+fn mounts(system: &System, device: &BlockDevice, loops: &Loops) -> io::Result<Vec<Refusal>> {
+    let users = device.with_users(loops)?;
     let mut refusals = Vec::new();
     for (mount, number) in mounted_devices(system)? {
         if let Some(user) = users.iter().find(|user| user.number == number) {
@@ -104,7 +114,7 @@ fn mounts(system: &System, device: &BlockDevice) -> io::Result<Vec<Refusal>> {
             });
         }
         // A partition named in place of its disk shares the disk with the system, so look from below as well.
-        if SYSTEM_MOUNTS.contains(&mount.place.as_str()) && stands_on(system, number, device)? {
+        if SYSTEM_MOUNTS.contains(&mount.place.as_str()) && stands_on(system, number, device, loops)? {
             refusals.push(Refusal::SystemDisk { mount_point: PathBuf::from(&mount.place) });
         }
     }
@@ -114,12 +124,12 @@ fn mounts(system: &System, device: &BlockDevice) -> io::Result<Vec<Refusal>> {
 }
 
 /// Whether the device `number` is, or stands on, the disk that `device` is or belongs to.
-fn stands_on(system: &System, number: DeviceNumber, device: &BlockDevice) -> io::Result<bool> {
+fn stands_on(system: &System, number: DeviceNumber, device: &BlockDevice, loops: &Loops) -> io::Result<bool> {
     if number.major == 0 {
         return Ok(false);
     }
     let disk = device.disk()?.map_or(device.number, |disk| disk.number);
-    let below = BlockDevice::by_number(system, number)?.with_foundations()?;
+    let below = BlockDevice::by_number(system, number)?.with_foundations(system, loops)?;
     Ok(below.iter().any(|device| device.number == disk))
 }
 
@@ -139,8 +149,8 @@ pub(crate) fn swaps_at_all(system: &System) -> io::Result<bool> {
     Ok(!read_swaps(system)?.is_empty())
 }
 
-fn swaps(system: &System, device: &BlockDevice) -> io::Result<Vec<Refusal>> {
-    let users = device.with_users()?;
+fn swaps(system: &System, device: &BlockDevice, loops: &Loops) -> io::Result<Vec<Refusal>> {
+    let users = device.with_users(loops)?;
     let mut refusals = Vec::new();
     for swap in read_swaps(system)? {
         let Ok(meta) = fs::metadata(system.path(&swap.to_string_lossy())) else { continue };
@@ -180,15 +190,11 @@ fn twins(system: &System, device: &BlockDevice, id: &str) -> io::Result<Vec<Refu
         .collect())
 }
 
-fn loops_over(system: &System, node: Node) -> io::Result<Vec<Refusal>> {
-    let mut refusals = Vec::new();
-    for device in system.all_block_devices()? {
-        let Some(backing) = device.attribute("loop/backing_file")? else { continue };
-        if fs::metadata(&backing).is_ok_and(|meta| Node::of(&meta) == Some(node)) {
-            refusals.push(Refusal::LoopFile { loop_device: node_path(system, &device) });
-        }
-    }
-    Ok(refusals)
+/// A loop device over another block device is a second name for it, under which none of its users would be seen.
+fn shown(system: &System, device: &BlockDevice, loops: &Loops) -> io::Result<Vec<Refusal>> {
+    let Some(number) = loops.below(device.number) else { return Ok(Vec::new()) };
+    let shown = node_path(system, &BlockDevice::by_number(system, number)?);
+    Ok(vec![Refusal::LoopOver { device: shown }])
 }
 
 #[cfg(test)]

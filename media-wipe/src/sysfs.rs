@@ -9,6 +9,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use crate::identity::Node;
+use crate::loops::Loops;
 use crate::system::System;
 
 /// The kernel's number of a device.
@@ -103,9 +105,11 @@ impl BlockDevice {
         Ok(partitions)
     }
 
-    /// Devices that are built on this one (device-mapper, md, bcache).
-    pub(crate) fn holders(&self) -> io::Result<Vec<Self>> {
-        self.links("holders")
+    /// Devices that are built on this one (device-mapper, md, bcache, loop).
+    pub(crate) fn holders(&self, loops: &Loops) -> io::Result<Vec<Self>> {
+        let mut devices = self.links("holders")?;
+        devices.extend(loops.over(Node::Block(self.number)).cloned());
+        Ok(devices)
     }
 
     fn links(&self, directory: &str) -> io::Result<Vec<Self>> {
@@ -120,15 +124,18 @@ impl BlockDevice {
     }
 
     /// This device, its partitions, and everything built on any of them, each once.
-    pub(crate) fn with_users(&self) -> io::Result<Vec<Self>> {
-        walk(self, |device| Ok([device.partitions()?, device.holders()?].concat()))
+    pub(crate) fn with_users(&self, loops: &Loops) -> io::Result<Vec<Self>> {
+        walk(self, |device| Ok([device.partitions()?, device.holders(loops)?].concat()))
     }
 
-    /// This device and everything that it stands on: disks of partitions, and members of dm or md devices.
-    pub(crate) fn with_foundations(&self) -> io::Result<Vec<Self>> {
+    /// This device and everything that it stands on: disks of partitions, members of dm or md devices, and what a loop
+    /// device shows.
+    pub(crate) fn with_foundations(&self, system: &System, loops: &Loops) -> io::Result<Vec<Self>> {
         walk(self, |device| {
             let mut below = device.links("slaves")?;
             below.extend(device.disk()?);
+            let shown = loops.below(device.number);
+            below.extend(shown.map(|number| Self::by_number(system, number)).transpose()?);
             Ok(below)
         })
     }

@@ -37,7 +37,12 @@ fn tool(program: &str, arguments: &[&str]) -> Result<String, Failed> {
 struct Loop {
     device: PathBuf,
     file: PathBuf,
-    _dir: tempfile::TempDir,
+    _dir: Option<tempfile::TempDir>,
+}
+
+fn attach(file: &Path, options: &[&str]) -> Result<PathBuf, Failed> {
+    let file = file.to_string_lossy();
+    tool("losetup", &[&["-f", "--show"], options, &[&*file]].concat()).map(PathBuf::from)
 }
 
 impl Loop {
@@ -45,10 +50,12 @@ impl Loop {
         let dir = tempfile::tempdir()?;
         let file = dir.path().canonicalize()?.join("disk");
         fs::File::create(&file)?.set_len(size)?;
-        let file_name = file.to_string_lossy().into_owned();
-        let arguments = [&["-f", "--show"], options, &[file_name.as_str()]].concat();
-        let device = PathBuf::from(tool("losetup", &arguments)?);
-        Ok(Self { device, file, _dir: dir })
+        Ok(Self { device: attach(&file, options)?, file, _dir: Some(dir) })
+    }
+
+    /// A loop device over another one.
+    fn over(below: &Path, options: &[&str]) -> Result<Self, Failed> {
+        Ok(Self { device: attach(below, options)?, file: below.to_path_buf(), _dir: None })
     }
 
     fn id(&self) -> String {
@@ -86,6 +93,37 @@ impl Drop for Mounted {
     fn drop(&mut self) {
         if let Err(error) = umount2(&self.0, MntFlags::empty()) {
             eprintln!("left mounted: {}: {error}", self.0.display());
+        }
+    }
+}
+
+/// The partition 1 of a loop device, taken away when it is dropped.
+struct Partition {
+    disk: PathBuf,
+    node: PathBuf,
+}
+
+impl Partition {
+    /// The kernel here may know no partition tables, but it knows partitions that it is told of.
+    fn add(disk: &Path) -> Result<Self, Failed> {
+        tool("addpart", &[&disk.to_string_lossy(), "1", "2048", "16384"])?;
+        let node = PathBuf::from(format!("{}p1", disk.display()));
+        for _ in 0..50 {
+            if node.exists() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(Self { disk: disk.to_path_buf(), node })
+    }
+}
+
+impl Drop for Partition {
+    fn drop(&mut self) {
+        if self.node.exists()
+            && let Err(error) = tool("delpart", &[&self.disk.to_string_lossy(), "1"])
+        {
+            eprintln!("left behind: {}: {error:?}", self.node.display());
         }
     }
 }
@@ -159,24 +197,48 @@ fn a_device_opened_exclusively_is_refused() -> Outcome {
 
 fn a_partition_and_a_partitioned_disk() -> Outcome {
     let device = Loop::new(16 << 20, &[])?;
-    // The kernel here may know no partition tables, but it knows partitions that it is told of.
-    tool("addpart", &[&device.device.to_string_lossy(), "1", "2048", "16384"])?;
-    let partition = PathBuf::from(format!("{}p1", device.device.display()));
-    for _ in 0..50 {
-        if partition.exists() {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let kinds: Vec<_> = identify(&system(), &partition)?.refusals.iter().map(Refusal::kind).collect();
+    let partition = Partition::add(&device.device)?;
+    let kinds: Vec<_> = identify(&system(), &partition.node)?.refusals.iter().map(Refusal::kind).collect();
     check(kinds.contains(&"partition"), "a partition is refused")?;
-    tool("mkfs.ext4", &["-q", &partition.to_string_lossy()])?;
+    tool("mkfs.ext4", &["-q", &partition.node.to_string_lossy()])?;
     let at = tempfile::tempdir()?;
-    let mounted = Mounted::ext4(&partition, at.path())?;
+    let mounted = Mounted::ext4(&partition.node, at.path())?;
     check(device.kinds()? == ["mounted"], "a mounted partition keeps its disk")?;
     drop(mounted);
-    tool("delpart", &[&device.device.to_string_lossy(), "1"])?;
+    drop(partition);
     check(device.kinds()?.is_empty(), "free afterwards")
+}
+
+fn a_device_under_a_loop_device_is_refused() -> Outcome {
+    let device = Loop::new(16 << 20, &[])?;
+    tool("mkfs.ext4", &["-q", &device.device.to_string_lossy()])?;
+    let above = Loop::over(&device.device, &[])?;
+    check(device.kinds()? == ["held"], "the loop device alone keeps it")?;
+    check(above.kinds()? == ["loop-over"], "a second name is no drive of its own")?;
+    let at = tempfile::tempdir()?;
+    let mounted = Mounted::ext4(&above.device, at.path())?;
+    check(device.kinds()? == ["held", "mounted"], "and what is mounted from it")?;
+    let error = device.open().err().ok_or("a device under a mounted loop device was opened")?;
+    check(error.to_string().contains(&above.device.to_string_lossy().into_owned()), &error.to_string())?;
+    drop(mounted);
+    drop(above);
+    check(device.kinds()?.is_empty(), "free afterwards")?;
+
+    // The same over a partition, through two loop devices, and with an offset into the whole.
+    let partition = Partition::add(&device.device)?;
+    let first = Loop::over(&partition.node, &[])?;
+    let second = Loop::over(&first.device, &[])?;
+    tool("mkfs.ext4", &["-q", &second.device.to_string_lossy()])?;
+    let mounted = Mounted::ext4(&second.device, at.path())?;
+    check(device.kinds()? == ["held", "mounted"], "a chain of loop devices over a partition")?;
+    drop(mounted);
+    drop(second);
+    drop(first);
+    let inside = Loop::over(&device.device, &["-o", "1048576"])?;
+    check(device.kinds()? == ["held"], "an offset changes nothing")?;
+    drop(inside);
+    drop(partition);
+    check(device.kinds()?.is_empty(), "free in the end")
 }
 
 fn the_systems_disk_is_refused() -> Outcome {
@@ -324,13 +386,14 @@ fn one_journal_and_another_device_of_the_same_size() -> Outcome {
 
 type Test = (&'static str, fn() -> Outcome);
 
-const TESTS: [Test; 13] = [
+const TESTS: [Test; 14] = [
     ("a_loop_device_is_filled_and_verified", a_loop_device_is_filled_and_verified),
     ("a_mounted_device_is_refused", a_mounted_device_is_refused),
     ("a_wrong_id_is_refused", a_wrong_id_is_refused),
     ("a_read_only_device_is_refused", a_read_only_device_is_refused),
     ("a_device_opened_exclusively_is_refused", a_device_opened_exclusively_is_refused),
     ("a_partition_and_a_partitioned_disk", a_partition_and_a_partitioned_disk),
+    ("a_device_under_a_loop_device_is_refused", a_device_under_a_loop_device_is_refused),
     ("the_systems_disk_is_refused", the_systems_disk_is_refused),
     ("a_flipped_bit_on_the_device_is_found", a_flipped_bit_on_the_device_is_found),
     ("a_device_that_shrinks_under_the_wipe", a_device_that_shrinks_under_the_wipe),
