@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
 use crate::identity::{Identity, Node};
+use crate::ioctl;
+use crate::sysfs::BlockDevice;
 use crate::system::System;
 
 /// Where the bytes go; the tests have one that fails in every way a drive can.
@@ -25,6 +27,8 @@ pub(crate) trait Medium: Sync {
     fn block(&self) -> usize;
     /// Whether requests go past the page cache.
     fn is_direct(&self) -> bool;
+    /// Has the kernel forget the partitions of a table that is overwritten.
+    fn forget_partitions(&self) -> io::Result<()>;
     /// Whether the kernel still knows the device.
     fn is_there(&self) -> bool;
 
@@ -43,6 +47,9 @@ pub(crate) trait Medium: Sync {
 
 /// How long the kernel may take to forget a device that was pulled.
 const FAREWELL: Duration = if cfg!(test) { Duration::from_millis(20) } else { Duration::from_secs(2) };
+
+/// How long who looks at a partition, as udev does, may keep it.
+const LOOKING: Duration = Duration::from_secs(3);
 
 /// A power of two that suits the memory alignment and the sectors of every device in use.
 pub(crate) const ALIGNMENT: usize = 4096;
@@ -127,6 +134,26 @@ impl Medium for DeviceIo {
 
     fn is_direct(&self) -> bool {
         self.direct
+    }
+
+    fn forget_partitions(&self) -> io::Result<()> {
+        let Some(shown) = &self.shown else { return Ok(()) };
+        let end = Instant::now() + LOOKING;
+        for partition in BlockDevice::at(shown)?.partitions()? {
+            let Some(number) = partition.number_attribute("partition")? else { continue };
+            let number = i32::try_from(number).map_err(io::Error::other)?;
+            loop {
+                match ioctl::delete_partition(&self.file, number) {
+                    Err(error) if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < end => {
+                        std::thread::sleep(LOOKING / 30);
+                    }
+                    // Its own program, or udev, took it away.
+                    Err(error) if error.raw_os_error() == Some(libc::ENXIO) => break,
+                    other => break other?,
+                }
+            }
+        }
+        Ok(())
     }
 
     fn is_there(&self) -> bool {

@@ -33,6 +33,8 @@ struct Drive {
     /// The drive ends here, whatever it says.
     ends_at: Option<u64>,
     flush_fails: AtomicBool,
+    /// Somebody has a partition open that the drive had.
+    partition_open: AtomicBool,
     slow: Option<Duration>,
     written: AtomicU64,
     /// Once this much is written, somebody asks to stop.
@@ -149,6 +151,13 @@ impl Medium for Drive {
 
     fn is_direct(&self) -> bool {
         true
+    }
+
+    fn forget_partitions(&self) -> io::Result<()> {
+        if self.partition_open.load(Ordering::Relaxed) {
+            return Err(io::Error::from_raw_os_error(libc::EBUSY));
+        }
+        Ok(())
     }
 
     fn is_there(&self) -> bool {

@@ -65,6 +65,7 @@ pub(crate) struct Run<'a> {
 pub(crate) enum Fault {
     Write(WriteFault),
     Flush(io::Error),
+    Partitions(io::Error),
     Journal(JournalError),
     Threads(io::Error),
     Cancelled(u64),
@@ -233,6 +234,8 @@ impl<'a> Run<'a> {
         if self.written < self.report.size_bytes {
             self.write()?;
         }
+        // Under an old partition's node somebody would write into the middle of the fill, and find it never again.
+        self.work.medium.forget_partitions().map_err(Fault::Partitions)?;
         let verified = self.verify();
         if matches!(verified, Ok(()) | Err(Fault::Verification(_)))
             && let Some(kept) = self.kept.take()
@@ -255,7 +258,9 @@ impl<'a> Run<'a> {
 
     fn fail(mut self, fault: Fault) -> WipeError {
         let fault = match fault {
-            Fault::Write(_) | Fault::Flush(_) if self.work.medium.went_away() => Fault::Gone,
+            Fault::Write(_) | Fault::Flush(_) | Fault::Partitions(_) if self.work.medium.went_away() => {
+                Fault::Gone
+            }
             other => other,
         };
         let outcome = if matches!(fault, Fault::Cancelled(_)) { Outcome::Cancelled } else { Outcome::Failed };
@@ -265,6 +270,7 @@ impl<'a> Run<'a> {
             Fault::Cancelled(done) => WipeError::Cancelled { done, report },
             Fault::Write(WriteFault { region, source }) => WipeError::Write { region, source, report },
             Fault::Flush(source) => WipeError::Flush { source, report },
+            Fault::Partitions(source) => WipeError::Partitions { source, report },
             Fault::Journal(error) => WipeError::Journal(error),
             Fault::Threads(source) => WipeError::Threads(source),
             Fault::Verification(what) => WipeError::Verification { what, report },
@@ -281,6 +287,7 @@ impl<'a> Run<'a> {
                 format!("writing {} bytes at offset {}: {source}", region.length, region.offset)
             }
             Fault::Flush(source) => format!("flushing: {source}"),
+            Fault::Partitions(source) => format!("having the kernel forget the old partitions: {source}"),
             Fault::Journal(error) => error.to_string(),
             Fault::Threads(source) => format!("starting a thread: {source}"),
             Fault::Verification(what) => what.clone(),

@@ -105,6 +105,15 @@ pub enum WipeError {
         /// What was done until then.
         report: Box<Report>,
     },
+    /// All was written, but the kernel still shows partitions of the table that was overwritten.
+    #[error("the kernel still shows the partitions that {} had; see what has one open (fuser -v), then resume", report.identity.device.display())]
+    Partitions {
+        /// What the kernel answered.
+        #[source]
+        source: io::Error,
+        /// What was done until then.
+        report: Box<Report>,
+    },
     /// All the rest was written, but some regions could not be.
     #[error("{} regions of {} can't be written; retire the drive", report.unwritable.len(), report.identity.device.display())]
     Unwritable {
@@ -146,6 +155,7 @@ impl WipeError {
             Self::Random(_) | Self::Threads(_) | Self::Journal(_) => None,
             Self::Write { report, .. }
             | Self::Flush { report, .. }
+            | Self::Partitions { report, .. }
             | Self::Unwritable { report }
             | Self::Verification { report, .. }
             | Self::Gone { report }

@@ -241,6 +241,22 @@ fn a_device_under_a_loop_device_is_refused() -> Outcome {
     check(device.kinds()?.is_empty(), "free in the end")
 }
 
+fn the_partitions_of_what_was_filled_are_gone() -> Outcome {
+    let device = Loop::new(16 << 20, &[])?;
+    let partition = Partition::add(&device.device)?;
+    let shown = Path::new("/sys/class/block").join(partition.node.file_name().unwrap_or_default());
+    check(shown.exists(), "the kernel shows the partition")?;
+    // Who only looks, as udev does, delays it.
+    let looking = fs::File::open(&partition.node)?;
+    let looked = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(500));
+        drop(looking);
+    });
+    Wipe::new(device.open()?).verify(Verify::None).run()?;
+    looked.join().map_err(|_| "a thread died")?;
+    check(!shown.exists(), "and no more when its table is overwritten")
+}
+
 fn the_systems_disk_is_refused() -> Outcome {
     // Whatever disk carries the root of this system, if one does.
     for disk in system().disks()? {
@@ -386,7 +402,7 @@ fn one_journal_and_another_device_of_the_same_size() -> Outcome {
 
 type Test = (&'static str, fn() -> Outcome);
 
-const TESTS: [Test; 14] = [
+const TESTS: [Test; 15] = [
     ("a_loop_device_is_filled_and_verified", a_loop_device_is_filled_and_verified),
     ("a_mounted_device_is_refused", a_mounted_device_is_refused),
     ("a_wrong_id_is_refused", a_wrong_id_is_refused),
@@ -394,6 +410,7 @@ const TESTS: [Test; 14] = [
     ("a_device_opened_exclusively_is_refused", a_device_opened_exclusively_is_refused),
     ("a_partition_and_a_partitioned_disk", a_partition_and_a_partitioned_disk),
     ("a_device_under_a_loop_device_is_refused", a_device_under_a_loop_device_is_refused),
+    ("the_partitions_of_what_was_filled_are_gone", the_partitions_of_what_was_filled_are_gone),
     ("the_systems_disk_is_refused", the_systems_disk_is_refused),
     ("a_flipped_bit_on_the_device_is_found", a_flipped_bit_on_the_device_is_found),
     ("a_device_that_shrinks_under_the_wipe", a_device_that_shrinks_under_the_wipe),

@@ -152,6 +152,22 @@ fn a_drive_that_was_pulled_goes_on_when_it_is_back() {
 }
 
 #[test]
+fn a_partition_that_somebody_has_open_costs_no_second_fill() {
+    let base = tempfile::tempdir().unwrap();
+    let drive = Drive { partition_open: AtomicBool::new(true), ..Drive::new() };
+    let settings = Settings { journal: Some(base.path().join("journal")), ..settings() };
+    let never = AtomicBool::new(false);
+    let error = wipe_watched(&drive, &settings, Path::new("/nowhere"), &never, |_| ()).unwrap_err();
+    let report = error.report().unwrap();
+    assert!(matches!(error, WipeError::Partitions { .. }) && report.resumable, "{error}");
+    assert_eq!(report.outcome, Outcome::Failed);
+    drive.partition_open.store(false, Ordering::Relaxed);
+    let again = Settings { resume: true, ..settings };
+    let report = wipe_watched(&drive, &again, Path::new("/nowhere"), &never, |_| ()).unwrap();
+    assert_eq!((report.is_complete(), report.bytes_written), (true, 0));
+}
+
+#[test]
 fn where_no_key_can_be_kept_a_wipe_still_succeeds() {
     let base = tempfile::tempdir().unwrap();
     let root = tempfile::tempdir_in("/dev/shm").unwrap();
