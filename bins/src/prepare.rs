@@ -7,7 +7,7 @@
 mod filesystem;
 mod journal;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use luks_core::{Container, FormatOptions, KeySlot, LuksVersion, Secret};
 use media_wipe::Identity;
@@ -89,7 +89,7 @@ pub fn run(root: &Root, options: &Prepare) -> Result<(), Failure> {
     filesystem::Maker::find(options.fs)?;
     let _lock = journal::lock(root, &identity)?;
     let identity = if resumed {
-        let place = partition::container_device(root, &options.device)?;
+        let place = place(root, options, &journal)?;
         put_to_rest(root, &mapping_name(journal.luks_uuid), &place)?;
         identify::one(root, &options.device)?
     } else {
@@ -102,7 +102,7 @@ pub fn run(root: &Root, options: &Prepare) -> Result<(), Failure> {
     std::fs::create_dir_all(root.journals_dir()).or_fail("cannot make the directory of journals")?;
     journal.save(&journal_path)?;
     let mut wiped = None;
-    if !journal.done(Step::Fill) {
+    if journal.fills() && !journal.done(Step::Fill) {
         let progress = Screen::new()?.drive(&options.device.display().to_string());
         let resume = journal.begun(Step::Fill);
         journal.begin(Step::Fill, &journal_path)?;
@@ -178,7 +178,7 @@ fn container(
     let device = if options.gpt && !journal.done(Step::Container) {
         luks::make_partition(root, identity, &options.name)?
     } else {
-        partition::container_device(root, &options.device)?
+        place(root, options, journal)?
     };
     if !journal.done(Step::Container) {
         let version = if options.luks1 { LuksVersion::Luks1 } else { LuksVersion::Luks2 };
@@ -210,6 +210,14 @@ fn container(
     }
     headers::keep(root, &container, key)?;
     Ok(container)
+}
+
+/// Where the container is, or would be.
+fn place(root: &Root, options: &Prepare, journal: &Journal) -> Result<PathBuf, Failure> {
+    if journal.takes_whole_drive() {
+        return Ok(options.device.clone());
+    }
+    partition::container_device(root, &options.device)
 }
 
 /// Gives the magazine to Bacula and lays empty volumes on it; returns their number.
@@ -272,8 +280,8 @@ fn dry_run(journal: &Journal, identity: &Identity) {
     for refusal in &identity.refusals {
         println!("  but: {refusal}");
     }
-    for step in Step::ALL {
-        println!("  {} {step}", if journal.done(step) { "done " } else { "would" });
+    for line in journal.outline() {
+        println!("  {line}");
     }
 }
 

@@ -10,7 +10,7 @@ use mount_by_uuid::FsUuid;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::cli::Prepare;
+use crate::cli::{Prepare, VerifyMode};
 use crate::durable;
 use crate::failure::{Exit, Failure, OrFail as _};
 use crate::paths::Root;
@@ -34,10 +34,47 @@ impl Step {
     pub(super) const ALL: [Self; 4] = [Self::Fill, Self::Container, Self::Filesystem, Self::Volumes];
 }
 
+/// How the drive is filled, from what promises least to what promises most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Fill {
+    /// Not at all. Also what a journal promises that doesn't tell.
+    #[default]
+    LeftOut,
+    /// Nothing is read back.
+    Unverified,
+    /// A sample is read back.
+    Sampled,
+    /// Everything is read back.
+    Verified,
+}
+
+impl Fill {
+    fn asked(options: &Prepare) -> Self {
+        match options.verify {
+            _ if options.skip_wipe => Self::LeftOut,
+            VerifyMode::None => Self::Unverified,
+            VerifyMode::Sample => Self::Sampled,
+            VerifyMode::Full => Self::Verified,
+        }
+    }
+}
+
+impl fmt::Display for Fill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::LeftOut => "no random fill",
+            Self::Unverified => "a fill without verification",
+            Self::Sampled => "a fill that is verified by a sample",
+            Self::Verified => "a fill that is verified",
+        })
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Fill => "fill it with random data and verify",
+            Self::Fill => "fill it with random data",
             Self::Container => "make the LUKS container, back up its header",
             Self::Filesystem => "make the filesystem",
             Self::Volumes => "give it to Bacula and lay the volumes",
@@ -60,6 +97,8 @@ pub(super) struct Journal {
     authenticated: bool,
     #[serde(default)]
     gpt: bool,
+    #[serde(default)]
+    fill: Fill,
     pub(super) luks_uuid: LuksUuid,
     pub(super) fs_uuid: FsUuid,
     pub(super) volumes: u32,
@@ -96,7 +135,7 @@ pub(super) fn lock(root: &Root, identity: &Identity) -> Result<File, Failure> {
 }
 
 impl Journal {
-    /// A new journal with nothing done but what the options leave out.
+    /// A new journal with nothing done.
     pub(super) fn plan(options: &Prepare, identity: &Identity) -> Result<Self, Failure> {
         Ok(Self {
             version: VERSION,
@@ -107,11 +146,12 @@ impl Journal {
             luks1: options.luks1,
             authenticated: options.authenticated,
             gpt: options.gpt,
+            fill: Fill::asked(options),
             luks_uuid: LuksUuid::random(),
             fs_uuid: Uuid::new_v4().to_string().parse().or_fail("no UUID could be drawn")?,
             volumes: 0,
             begun: Vec::new(),
-            done: if options.skip_wipe { vec![Step::Fill] } else { Vec::new() },
+            done: Vec::new(),
         })
     }
 
@@ -138,7 +178,9 @@ impl Journal {
     }
 
     /// Takes an earlier run up, when it was about the same work.
-    pub(super) fn continues(self, plan: &Self, path: &Path) -> Result<Self, Failure> {
+    ///
+    /// A fill that promises less than is asked for now is made again, as long as nothing lies on it.
+    pub(super) fn continues(mut self, plan: &Self, path: &Path) -> Result<Self, Failure> {
         let same = self.id == plan.id
             && self.size_bytes == plan.size_bytes
             && self.name == plan.name
@@ -146,8 +188,27 @@ impl Journal {
             && self.luks1 == plan.luks1
             && self.authenticated == plan.authenticated
             && self.gpt == plan.gpt;
-        if same {
+        let begin_anew =
+            || format!("run the earlier command again, or remove {} to begin anew", path.display());
+        if same && (plan.fill <= self.fill || !self.done(Step::Container)) {
+            if plan.fill > self.fill && self.done(Step::Fill) {
+                self.begun.retain(|step| *step != Step::Fill);
+                self.done.retain(|step| *step != Step::Fill);
+            }
+            if !self.done(Step::Fill) && !self.done(Step::Container) {
+                self.fill = plan.fill;
+            }
             return Ok(self);
+        }
+        if same {
+            return Err(Failure::new(
+                Exit::Refused,
+                format!(
+                    "the container on drive {} was made on {}, and {} is asked for now",
+                    self.id, self.fill, plan.fill
+                ),
+            )
+            .hint(begin_anew()));
         }
         Err(Failure::new(
             Exit::Refused,
@@ -156,7 +217,32 @@ impl Journal {
                 self.id, self.name, self.fs_type
             ),
         )
-        .hint(format!("run the earlier command again, or remove {} to begin anew", path.display())))
+        .hint(begin_anew()))
+    }
+
+    /// Whether the drive is, or is to be, filled.
+    pub(super) fn fills(&self) -> bool {
+        self.fill != Fill::LeftOut
+    }
+
+    /// Whether the container belongs on the drive itself, whatever partitions the kernel shows.
+    ///
+    /// A drive that is filled has none but one that was made since: what is shown of an older table is gone at the next
+    /// plugging in.
+    pub(super) fn takes_whole_drive(&self) -> bool {
+        self.fills() && !self.gpt
+    }
+
+    /// A line for each step: whether it is done, would be done, or is left out.
+    pub(super) fn outline(&self) -> Vec<String> {
+        let line = |step| match step {
+            Step::Fill if self.fill == Fill::LeftOut => format!("left out: {step}"),
+            step => {
+                let what = if step == Step::Fill { format!(" ({})", self.fill) } else { String::new() };
+                format!("{} {step}{what}", if self.done(step) { "done " } else { "would" })
+            }
+        };
+        Step::ALL.map(line).into()
     }
 
     pub(super) fn done(&self, step: Step) -> bool {
@@ -182,5 +268,78 @@ impl Journal {
     pub(super) fn save(&self, path: &Path) -> Result<(), Failure> {
         let bytes = serde_json::to_vec_pretty(self).or_fail("cannot write the journal")?;
         durable::replace(path, 0o600, &bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    fn plan(extra: &[&str]) -> Journal {
+        let line = ["offsite", "prepare", "/dev/sdz", "--name", "Offsite-1"];
+        let cli = crate::cli::Cli::parse_from(line.iter().chain(extra));
+        let crate::cli::Command::Prepare(options) = cli.command else { panic!("{extra:?}") };
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let system = media_wipe::System::new(Path::new("/"));
+        let mut plan = Journal::plan(&options, &media_wipe::identify(&system, file.path()).unwrap()).unwrap();
+        plan.id = "WX1".into();
+        plan
+    }
+
+    fn after(extra: &[&str], done: &[Step]) -> Journal {
+        let mut journal = plan(extra);
+        journal.done = done.to_vec();
+        journal.begun = vec![Step::Fill];
+        // What is on disk is what the next run sees.
+        serde_json::from_slice(&serde_json::to_vec(&journal).unwrap()).unwrap()
+    }
+
+    const SKIP: &[&str] = &["--skip-wipe"];
+    const NONE: &[&str] = &["--verify", "none"];
+    const FULL: &[&str] = &[];
+
+    #[test]
+    fn a_fill_that_promises_less_is_made_again() {
+        let at = Path::new("/j");
+        for (first, done, second) in [(SKIP, &[][..], FULL), (NONE, &[Step::Fill], FULL), (SKIP, &[], NONE)] {
+            let journal = after(first, done).continues(&plan(second), at).unwrap();
+            assert!(!journal.done(Step::Fill) && journal.fills(), "{first:?} {second:?}");
+            assert_eq!(journal.fill, plan(second).fill);
+            assert_eq!(journal.begun(Step::Fill), done.is_empty(), "a finished fill is no fill to resume");
+        }
+        // What has a container on it stays, and nobody is told that it was filled.
+        let refused = |first, done: &[Step]| after(first, done).continues(&plan(FULL), at).unwrap_err();
+        assert!(refused(SKIP, &[Step::Container]).message().contains("no random fill"));
+        assert!(refused(NONE, &[Step::Fill, Step::Container]).message().contains("without verification"));
+    }
+
+    #[test]
+    fn a_fill_that_promises_enough_is_kept() {
+        let at = Path::new("/j");
+        for (first, second) in [(FULL, FULL), (FULL, NONE), (FULL, SKIP), (NONE, NONE), (NONE, SKIP)] {
+            let journal = after(first, &[Step::Fill]).continues(&plan(second), at).unwrap();
+            assert!(journal.done(Step::Fill) && journal.fill == plan(first).fill, "{first:?} {second:?}");
+            let begun = after(first, &[]).continues(&plan(second), at).unwrap();
+            assert_eq!(begun.fill, plan(second).fill, "an unfinished one is as it is asked for now");
+        }
+        let left_out = after(SKIP, &[Step::Container]).continues(&plan(SKIP), at).unwrap();
+        assert!(!left_out.fills() && left_out.done(Step::Container));
+    }
+
+    #[test]
+    fn a_filled_drive_has_no_old_partition() {
+        assert!(plan(FULL).takes_whole_drive() && after(NONE, &[Step::Fill]).takes_whole_drive());
+        assert!(!plan(&["--gpt"]).takes_whole_drive(), "the new one is the place");
+        assert!(!plan(SKIP).takes_whole_drive(), "what there is stays");
+    }
+
+    #[test]
+    fn the_outline_claims_nothing_that_was_left_out() {
+        assert_eq!(plan(SKIP).outline()[0], "left out: fill it with random data");
+        assert_eq!(plan(NONE).outline()[0], "would fill it with random data (a fill without verification)");
+        let done = after(FULL, &[Step::Fill]);
+        assert_eq!(done.outline()[0], "done  fill it with random data (a fill that is verified)");
+        assert_eq!(done.outline()[1], "would make the LUKS container, back up its header");
     }
 }
