@@ -78,11 +78,19 @@ pub(crate) struct Reached {
     pub(crate) offset: u64,
 }
 
-/// How a pass ended that met no error.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct PassEnd {
+/// How a pass ended, and how far it came.
+#[derive(Debug)]
+pub(crate) struct PassEnd<E> {
     pub(crate) reached: Reached,
-    pub(crate) cancelled: bool,
+    pub(crate) how: How<E>,
+}
+
+/// How a pass ended.
+#[derive(Debug)]
+pub(crate) enum How<E> {
+    Complete,
+    Cancelled,
+    Failed(E),
 }
 
 #[derive(Default)]
@@ -162,7 +170,7 @@ pub(crate) fn run_pass<W, E: Send + From<io::Error>>(
     new_worker: &(dyn Fn() -> W + Sync),
     work: &(dyn Fn(&mut W, Extent) -> Result<(), E> + Sync),
     tick: &mut dyn FnMut(Reached),
-) -> Result<PassEnd, E> {
+) -> PassEnd<E> {
     let shared = Shared {
         plan,
         cancel,
@@ -217,10 +225,12 @@ pub(crate) fn run_pass<W, E: Send + From<io::Error>>(
     });
     tick(shared.reached());
     let reached = shared.reached();
-    match shared.error.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        Some(error) => Err(error),
-        None => Ok(PassEnd { reached, cancelled: reached.bytes < plan.total_bytes() }),
-    }
+    let how = match shared.error.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(error) => How::Failed(error),
+        None if reached.bytes < plan.total_bytes() => How::Cancelled,
+        None => How::Complete,
+    };
+    PassEnd { reached, how }
 }
 
 /// Runs one long request beside the ticks.
@@ -278,7 +288,8 @@ mod tests {
             &|(), extent| if extent.offset == 500 { Err(io::Error::other("bad")) } else { Ok(()) },
             &mut |_| (),
         );
-        assert_eq!(end.unwrap_err().to_string(), "bad");
+        assert!(matches!(end.how, How::Failed(error) if error.to_string() == "bad"));
+        assert!((480..1000).contains(&end.reached.bytes), "how far it came is known all the same");
     }
 
     #[test]
@@ -296,9 +307,8 @@ mod tests {
                 Ok(())
             },
             &mut |_| (),
-        )
-        .unwrap();
-        assert!(end.cancelled);
+        );
+        assert!(matches!(end.how, How::Cancelled));
         assert_eq!(end.reached, Reached { bytes: 500, offset: 500 });
     }
 }

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::journal::JournalError;
-use crate::pass::{Checkpoints, Extent, PassEnd, Plan, Reached, run_pass};
+use crate::pass::{Checkpoints, Extent, How, PassEnd, Plan, Reached, run_pass};
 use crate::profile::Zone;
 use crate::progress::{Phase, Watch};
 use crate::readback::{Compared, LostPart, Reader};
@@ -27,35 +27,29 @@ impl Run<'_> {
         if !found.unreadable.is_empty() && self.work.medium.went_away() {
             return Err(Fault::Gone);
         }
-        let bytes = end.as_ref().map_or(0, |end| end.reached.bytes);
+        let bytes = end.reached.bytes;
         let damage = describe_damage(&found);
         self.report.verification = Some(Verification {
             mode,
             bytes: start + bytes,
             by_checksum_bytes: found.by_checksum + start.min(self.key_start),
-            ok: damage.is_none()
-                && end.as_ref().is_ok_and(|end| !end.cancelled)
-                && self.report.unwritable.is_empty(),
+            ok: damage.is_none() && matches!(end.how, How::Complete) && self.report.unwritable.is_empty(),
             mismatches: found.mismatches,
             unreadable: found.unreadable,
             mean_bytes_per_second: mean(bytes, begun.elapsed().as_secs_f64()),
             profile: if full { profile } else { Vec::new() },
         });
-        let end = match end {
-            Err(Fault::Verification(_)) => None,
-            other => Some(other?),
-        };
-        if let Some(what) = damage {
-            return Err(Fault::Verification(what));
-        }
-        match end {
-            Some(end) if end.cancelled => {
+        match (end.how, damage) {
+            (How::Failed(fault), _) if !matches!(fault, Fault::Verification(_)) => Err(fault),
+            (_, Some(what)) => Err(Fault::Verification(what)),
+            (How::Failed(fault), None) => Err(fault),
+            (How::Complete, None) => Ok(()),
+            (How::Cancelled, None) => {
                 if let (Some(kept), true) = (&self.kept, full) {
                     kept.save(|record| record.verified = end.reached.offset)?;
                 }
                 Err(Fault::Cancelled(end.reached.offset))
             }
-            _ => Ok(()),
         }
     }
 
@@ -87,7 +81,7 @@ impl Run<'_> {
         plan: &Plan,
         start: u64,
         found: &Mutex<Compared>,
-    ) -> (Result<PassEnd, Fault>, Vec<Zone>) {
+    ) -> (PassEnd<Fault>, Vec<Zone>) {
         let Work { medium, settings, cancel, .. } = self.work;
         let kept = self.kept.as_ref();
         let lost = kept.filter(|_| self.key_start > 0).map(|kept| LostPart {

@@ -86,7 +86,7 @@ pub enum WipeError {
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// A write failed.
-    #[error("can't write {} bytes at offset {} of {}: {source}; check the cable, then resume, or retire the drive", region.length, region.offset, report.identity.device.display())]
+    #[error("can't write {} bytes at offset {} of {}: {source}; {}", region.length, region.offset, report.identity.device.display(), mending(source))]
     Write {
         /// What could not be written.
         region: Region,
@@ -142,6 +142,15 @@ pub enum WipeError {
         /// What was done until then.
         report: Box<Report>,
     },
+}
+
+/// What to do about a write that failed.
+fn mending(source: &io::Error) -> &'static str {
+    if source.kind() == io::ErrorKind::StorageFull {
+        "it ends before the size that it states: make room where its file or thin volume lies, then resume; a drive that does this lies about its size, retire it"
+    } else {
+        "check the cable, then resume, or retire the drive"
+    }
 }
 
 fn again(report: &Report) -> &'static str {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::device_io::AlignedBuffer;
 use crate::fill::{Filler, WriteFault};
-use crate::pass::{Checkpoints, Extent, PassEnd, Plan, Reached, run_beside, run_pass};
+use crate::pass::{Checkpoints, Extent, How, PassEnd, Plan, Reached, run_beside, run_pass};
 use crate::progress::{Meter, Phase, Watch};
 use crate::report::Region;
 use crate::run::{Fault, MAX_REGIONS, Run, Work, locked, mean};
@@ -19,11 +19,14 @@ impl Run<'_> {
         let end = self.write_pass(&unwritable);
         self.report.unwritable = unwritable.into_inner().unwrap_or_else(PoisonError::into_inner);
         self.report.unwritable.sort_unstable();
-        let end = end?;
         self.report.bytes_written = end.reached.bytes;
-        let flushed = self.flush(end.reached.offset);
+        let flushed = match end.how {
+            How::Failed(fault) => Err(fault),
+            How::Complete => self.flush(end.reached.offset).map(|()| false),
+            How::Cancelled => self.flush(end.reached.offset).map(|()| true),
+        };
         self.report.mean_bytes_per_second = mean(end.reached.bytes, begun.elapsed().as_secs_f64());
-        flushed?;
+        let cancelled = flushed?;
         self.written = end.reached.offset;
         let unwritable = self.report.unwritable.clone();
         if let Some(kept) = &self.kept {
@@ -32,10 +35,10 @@ impl Run<'_> {
                 record.unwritable = unwritable;
             })?;
         }
-        if end.cancelled { Err(Fault::Cancelled(end.reached.offset)) } else { Ok(()) }
+        if cancelled { Err(Fault::Cancelled(end.reached.offset)) } else { Ok(()) }
     }
 
-    fn write_pass(&mut self, unwritable: &Mutex<Vec<Region>>) -> Result<PassEnd, Fault> {
+    fn write_pass(&mut self, unwritable: &Mutex<Vec<Region>>) -> PassEnd<Fault> {
         let Work { medium, settings, cancel, .. } = self.work;
         let (size, start, chunk) = (self.report.size_bytes, self.written, self.chunk);
         let plan = Plan::Range { start, end: size, chunk };

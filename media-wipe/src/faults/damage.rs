@@ -84,7 +84,10 @@ fn a_drive_that_ends_early_is_a_failure_at_once() {
             matches!(error, WipeError::Write { region: Region { offset: 0x10_0000, .. }, .. }),
             "{error}"
         );
-        assert_eq!(error.report().unwrap().outcome, Outcome::Failed);
+        assert!(error.to_string().contains("ends before the size that it states"), "{error}");
+        let report = error.report().unwrap();
+        assert_eq!((report.outcome, report.bytes_written), (Outcome::Failed, 1 << 20));
+        assert!(report.mean_bytes_per_second > 0.0);
     }
 }
 
@@ -165,6 +168,6 @@ fn a_drive_with_damage_all_over_is_given_up_early() {
     let drive = Drive { unreadable: every_other, ..Drive::new() };
     let report = verification_of(wipe(&drive, &Settings { threads: 1, ..settings() }));
     let verification = report.verification.unwrap();
-    assert!(verification.bytes < SIZE as u64 / 2, "{} bytes read", verification.bytes);
+    assert!((1..SIZE as u64 / 2).contains(&verification.bytes), "{} bytes read", verification.bytes);
     assert!(verification.unreadable.len() > 1000);
 }
