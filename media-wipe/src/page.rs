@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::profile::Zone;
-use crate::report::{Outcome, Region, Report};
+use crate::report::{Outcome, Region, Report, Verification};
 use crate::stream::Generator;
 use crate::verify::Verify;
 
@@ -20,6 +20,9 @@ impl Report {
     fn write_page(&self, page: &mut String) -> std::fmt::Result {
         let outcome = match self.outcome {
             Outcome::Complete => "COMPLETE",
+            Outcome::Cancelled if self.is_filled() => {
+                "CANCELLED, the drive is overwritten but not verified as asked"
+            }
             Outcome::Cancelled => "CANCELLED, the drive is overwritten in part only",
             Outcome::Failed => "FAILED",
         };
@@ -89,11 +92,20 @@ impl Report {
             ),
             Verify::None => return writeln!(page, "Verified       no, as asked"),
         };
-        let result = if verification.ok { "all as written" } else { "NOT as written" };
+        let damaged = !verification.mismatches.is_empty() || !verification.unreadable.is_empty();
+        let result = match verification {
+            _ if damaged => "NOT as written",
+            Verification { ok: true, .. } => "all as written",
+            Verification { bytes, total_bytes, .. } if bytes < total_bytes => {
+                "in part, all as written so far"
+            }
+            _ => "as written, all but what is unwritable",
+        };
         writeln!(
             page,
-            "Verified       {result}: {} bytes read back, {mode}, at {}",
+            "Verified       {result}: {} of {} bytes read back, {mode}, at {}",
             verification.bytes,
+            verification.total_bytes,
             rate(verification.mean_bytes_per_second)
         )?;
         if verification.by_checksum_bytes > 0 {

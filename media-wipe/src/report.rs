@@ -40,6 +40,8 @@ pub struct Verification {
     pub mode: Verify,
     /// Bytes compared.
     pub bytes: u64,
+    /// Bytes that were to be compared.
+    pub total_bytes: u64,
     /// Bytes among them that an earlier run wrote with a lost key, compared by checksum.
     pub by_checksum_bytes: u64,
     /// Whether all that was to be compared was, and agreed.
@@ -95,6 +97,12 @@ pub struct Report {
 }
 
 impl Report {
+    /// Says whether every byte was written, by this run or an earlier one, whatever came of verifying.
+    pub fn is_filled(&self) -> bool {
+        self.unwritable.is_empty()
+            && self.resumed_from.unwrap_or(0).saturating_add(self.bytes_written) >= self.size_bytes
+    }
+
     /// Says whether all was written, flushed, and verified as asked.
     pub fn is_complete(&self) -> bool {
         self.outcome == Outcome::Complete

@@ -32,6 +32,7 @@ impl Run<'_> {
         self.report.verification = Some(Verification {
             mode,
             bytes: start + bytes,
+            total_bytes: start + plan.total_bytes(),
             by_checksum_bytes: found.by_checksum + start.min(self.key_start),
             ok: damage.is_none() && matches!(end.how, How::Complete) && self.report.unwritable.is_empty(),
             mismatches: found.mismatches,

@@ -110,6 +110,7 @@ fn a_bad_sector_stops_the_wipe_or_is_reported() {
     assert!(!report.is_complete());
     let verification = report.verification.as_ref().unwrap();
     assert!(verification.mismatches.is_empty() && !verification.ok, "{verification:?}");
+    assert!(report.to_text().contains("as written, all but what is unwritable"), "{}", report.to_text());
     let bytes = drive.bytes.lock().unwrap();
     let start = usize::try_from(bad.offset).unwrap();
     assert!(bytes[start..start + 1024].iter().all(|byte| *byte == 0));
@@ -123,6 +124,37 @@ fn an_unreadable_sector_is_reported() {
     let drive = Drive { unreadable: vec![bad], ..Drive::new() };
     let report = verification_of(wipe(&drive, &settings()));
     assert_eq!(report.verification.unwrap().unreadable, [bad]);
+}
+
+#[test]
+fn who_stops_the_verification_of_a_good_drive_hears_of_no_damage() {
+    let drive = Drive { slow: Some(Duration::from_millis(5)), ..Drive::new() };
+    let cancel = AtomicBool::new(false);
+    for (phase, headline) in
+        [(Phase::Writing, "overwritten in part only"), (Phase::Verifying, "overwritten but not verified")]
+    {
+        cancel.store(false, Ordering::Relaxed);
+        let error = wipe_watched(
+            &drive,
+            &Settings { threads: 1, ..settings() },
+            Path::new("/"),
+            &cancel,
+            |progress| {
+                if progress.phase == phase && progress.done_bytes > 0 {
+                    cancel.store(true, Ordering::Relaxed);
+                }
+            },
+        )
+        .unwrap_err();
+        let page = error.report().unwrap().to_text();
+        assert!(page.contains(headline) && !page.contains("NOT as written"), "{page}");
+        if phase == Phase::Verifying {
+            let Some(verification) = &error.report().unwrap().verification else { panic!("{page}") };
+            let words =
+                format!("in part, all as written so far: {} of {SIZE} bytes read back", verification.bytes);
+            assert!(verification.bytes > 0 && page.contains(&words), "{page}");
+        }
+    }
 }
 
 #[test]
