@@ -66,7 +66,13 @@ impl Filler {
         if let Err(source) = medium.write_at(buffer, extent.offset) {
             write_around(medium, buffer, extent.offset, policy, source, &mut unwritable)?;
         }
-        Ok(Filled { sum: hasher.map(crc32fast::Hasher::finalize), unwritable })
+        let mut sum = hasher.map(crc32fast::Hasher::finalize);
+        if !unwritable.is_empty() {
+            // Nobody knows what stays there; the sum is of the rest, so that the rest stays verifiable.
+            blank(buffer, extent.offset, &unwritable);
+            sum = sum.map(|_| crc32fast::hash(buffer));
+        }
+        Ok(Filled { sum, unwritable })
     }
 }
 
@@ -106,6 +112,16 @@ fn write_around(
         }
     }
     Ok(())
+}
+
+/// Sets to zero what of a buffer, which begins at `offset`, lies in one of the regions.
+pub(crate) fn blank(buffer: &mut [u8], offset: u64, regions: &[Region]) {
+    let length = buffer.len();
+    let within = |at: u64| usize::try_from(at.saturating_sub(offset)).unwrap_or(length).min(length);
+    for region in regions {
+        let range = within(region.offset)..within(region.offset + region.length);
+        buffer.get_mut(range).unwrap_or_default().fill(0);
+    }
 }
 
 /// Adds a region, joined to the last one where they touch.

@@ -1,7 +1,7 @@
 //! Reading back and comparing: with the stream, or where its key is lost, with the checksums.
 
 use crate::device_io::{AlignedBuffer, Medium};
-use crate::fill::{PIECE, add_region};
+use crate::fill::{PIECE, add_region, blank};
 use crate::journal::{Journal, JournalError};
 use crate::pass::Extent;
 use crate::report::Region;
@@ -44,7 +44,7 @@ impl Reader {
     ) -> Result<Compared, JournalError> {
         let mut compared = Compared::default();
         match lost.filter(|lost| extent.offset < lost.end) {
-            Some(lost) => self.compare_chunk(medium, extent, lost, &mut compared)?,
+            Some(lost) => self.compare_chunk(medium, extent, lost, skipped, &mut compared)?,
             None => self.compare_stream(medium, extent, skipped, &mut compared),
         }
         Ok(compared)
@@ -55,6 +55,7 @@ impl Reader {
         medium: &dyn Medium,
         extent: Extent,
         lost: &LostPart<'_>,
+        skipped: &[Region],
         compared: &mut Compared,
     ) -> Result<(), JournalError> {
         // A sampled place lies inside one chunk, of which the checksum knows the whole only.
@@ -63,9 +64,17 @@ impl Reader {
         let length = usize::try_from(lost.end.min((index + 1) * chunk) - index * chunk).unwrap_or(lost.chunk);
         let region = Region { offset: index * chunk, length: length as u64 };
         let buffer = self.buffer.first(length);
-        if medium.read_at(buffer, region.offset).is_err() {
-            compared.unreadable.push(region);
-        } else if crc32fast::hash(buffer) != lost.journal.sum(index)? {
+        let mut readable = true;
+        read_around(medium, buffer, region.offset, &mut |part, at, read| {
+            let region = Region { offset: at, length: part.len() as u64 };
+            if !read && !skipped.iter().any(|skip| covers(*skip, region)) {
+                add_region(&mut compared.unreadable, region);
+                readable = false;
+            }
+        });
+        // The sum was made without what could not be written.
+        blank(buffer, region.offset, skipped);
+        if readable && crc32fast::hash(buffer) != lost.journal.sum(index)? {
             compared.mismatches.push(region);
         }
         compared.by_checksum = extent.length as u64;

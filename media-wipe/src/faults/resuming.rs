@@ -209,6 +209,48 @@ fn what_could_not_be_written_ahead_of_the_checkpoint_is_tried_again() {
 }
 
 #[test]
+fn what_could_not_be_written_is_no_damage_when_the_key_is_lost() {
+    let base = tempfile::tempdir().unwrap();
+    let root = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    let bad = Region { offset: 200 * 512, length: 1024 };
+    // One that keeps its old bytes, and one that can't be read either.
+    for unreadable in [Vec::new(), vec![bad]] {
+        let drive = Drive { unwritable: vec![bad], unreadable, ..interrupted_drive() };
+        let skip = Settings {
+            journal: Some(base.path().join("journal")),
+            bad_regions: BadRegions::Skip,
+            ..settings()
+        };
+        wipe_watched(&drive, &skip, root.path(), &drive.stop, |_| ()).unwrap_err();
+        let again = Settings { resume: true, ..skip };
+        let never = AtomicBool::new(false);
+        let spoilt = |spoil: bool| {
+            let mut spoil = spoil;
+            wipe_watched(&drive, &again, root.path(), &never, |progress| {
+                if progress.phase == Phase::Flushing && std::mem::take(&mut spoil) {
+                    drive.flip(198 * 512, 0);
+                }
+            })
+            .unwrap_err()
+        };
+        let error = spoilt(false);
+        assert!(matches!(error, WipeError::Unwritable { .. }), "{error}");
+        let verification = error.report().unwrap().verification.as_ref().unwrap();
+        assert!(verification.mismatches.is_empty() && verification.unreadable.is_empty(), "{verification:?}");
+        assert!(verification.by_checksum_bytes > 0);
+        assert_eq!(error.report().unwrap().unwritable, [bad]);
+
+        // What lies beside it in the same request stays verifiable.
+        drive.stop.store(false, Ordering::Relaxed);
+        drive.written.store(0, Ordering::Relaxed);
+        wipe_watched(&drive, &Settings { resume: false, ..again.clone() }, root.path(), &drive.stop, |_| ())
+            .unwrap_err();
+        let error = spoilt(true);
+        assert!(matches!(error, WipeError::Verification { .. }), "{error}");
+    }
+}
+
+#[test]
 fn a_journal_with_impossible_numbers_is_refused() {
     let base = tempfile::tempdir().unwrap();
     let path = base.path().join("journal");
