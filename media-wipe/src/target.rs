@@ -84,8 +84,16 @@ impl Target {
             });
         }
         refuse(&first)?;
-        let (file, direct) = open_exclusively(&first)
-            .map_err(|source| TargetError::Open { device: first.device.clone(), source })?;
+        let (file, direct) = open_exclusively(&first).map_err(|source| {
+            let device = first.device.clone();
+            match source.kind() {
+                // A block device that was taken just now, or a file that another wipe has locked.
+                io::ErrorKind::ResourceBusy | io::ErrorKind::WouldBlock => {
+                    TargetError::Refused { device, refusals: vec![Refusal::Busy] }
+                }
+                _ => TargetError::Open { device, source },
+            }
+        })?;
         let identity = examine(system, &first.device, Claim::Held)?;
         refuse(&identity)?;
         if let Some(what) = difference(system, &first, &identity, &file) {
@@ -180,10 +188,11 @@ mod tests {
         assert!(error.to_string().contains("/another") && error.to_string().contains(path.to_str().unwrap()));
         let target = Target::open(&system, &path, path.to_str().unwrap()).unwrap();
         assert_eq!(target.identity().size_bytes, 5000);
-        assert!(matches!(
-            Target::open(&system, &path, path.to_str().unwrap()),
-            Err(TargetError::Open { .. })
-        ));
+        let error = Target::open(&system, &path, path.to_str().unwrap()).unwrap_err();
+        assert!(
+            matches!(&error, TargetError::Refused { refusals, .. } if refusals == &[Refusal::Busy]),
+            "{error}"
+        );
     }
 
     #[test]
