@@ -4,7 +4,7 @@
 //! - the journal (JSON): identity, offset that is flushed, offset that is verified;
 //! - beside it, `.sums`: a CRC-32 of each chunk, four bytes each, so that what was written stays verifiable when the
 //!   key is lost;
-//! - below `/run`, in memory: the key itself, readable by its owner only. It survives the death of the process,
+//! - below `/run` (or where the caller says), in memory: the key itself, readable by its owner only. It survives the death of the process,
 //!   not a power cut. It isn't kept where `/run` isn't a memory filesystem, or where the system swaps.
 
 use std::ffi::OsString;
@@ -14,6 +14,8 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use nix::errno::Errno;
+use nix::fcntl::posix_fallocate;
 use nix::sys::statfs::{FsType, TMPFS_MAGIC, fstatfs};
 use serde::{Deserialize, Serialize};
 
@@ -136,7 +138,27 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 fn key_path(system: &System, token: &str) -> PathBuf {
-    system.path("/run/media-wipe").join(format!("{token}.key"))
+    system.keys().join(format!("{token}.key"))
+}
+
+fn remove_files<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Result<(), JournalError> {
+    for path in paths {
+        match fs::remove_file(path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(JournalError::Write { path: path.clone(), source }),
+        }
+    }
+    Ok(())
+}
+
+/// Removes the journal at `path`, if there is one, with its checksums and its key.
+///
+/// It is for who let [`Wipe::keep_journal`](crate::Wipe::keep_journal) keep it, once the report is where it belongs.
+pub fn forget_journal(system: &System, path: &Path) -> Result<(), JournalError> {
+    let old = read_record(path).ok().filter(Record::is_sound);
+    let key = old.map(|old| key_path(system, &old.token));
+    remove_files(key.iter().chain([&path.to_path_buf(), &with_suffix(path, ".sums")]))
 }
 
 impl Journal {
@@ -176,6 +198,7 @@ impl Journal {
             .truncate(true)
             .mode(0o600)
             .open(&sums_path)
+            .and_then(|sums| reserve(&sums, identity.size_bytes.div_ceil(chunk as u64) * 4).map(|()| sums))
             .map_err(|source| JournalError::Write { path: sums_path.clone(), source })?;
         let key_path = Some(key_path(system, &record.token));
         let mut journal = Self { path: path.to_path_buf(), sums, sums_path, key_path };
@@ -280,14 +303,17 @@ impl Journal {
 
     /// Removes all three files: the wipe is over.
     pub(crate) fn remove(self) -> Result<(), JournalError> {
-        for path in self.key_path.iter().chain([&self.path, &self.sums_path]) {
-            match fs::remove_file(path) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(source) => return Err(JournalError::Write { path: path.clone(), source }),
-            }
-        }
-        Ok(())
+        remove_files(self.key_path.iter().chain([&self.path, &self.sums_path]))
+    }
+}
+
+/// Takes the room now that the file will need: a full disk shall not end a wipe days later.
+fn reserve(file: &File, bytes: u64) -> io::Result<()> {
+    let bytes = i64::try_from(bytes).map_err(io::Error::other)?;
+    match posix_fallocate(file, 0, bytes) {
+        // Not every filesystem can.
+        Ok(()) | Err(Errno::EOPNOTSUPP) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -38,6 +38,8 @@
 //!   is read back too, but compared with checksums (CRC-32 for each request of 1 MiB) that lie beside the journal. They
 //!   find every flaw of a drive that isn't made to deceive this check. Until the wipe is over and they are removed, they
 //!   would show somebody who has both the journal and the drive which requests were never overwritten since.
+//! - A wipe that is over leaves no journal, unless [`Wipe::keep_journal`] was called: then a caller that dies before it has
+//!   filed the report resumes a wipe of which everything is written and verified. [`forget_journal`] ends that.
 //! - What was written since the last checkpoint is written again, and so is what a drive lost before it: the last
 //!   requests are compared with their checksums. A drive that holds nothing of what the journal tells is begun anew.
 //!
@@ -86,7 +88,7 @@ mod faults;
 pub use fill::BadRegions;
 pub use health::Health;
 pub use identity::{IdentifyError, Identity, identify};
-pub use journal::JournalError;
+pub use journal::{JournalError, forget_journal};
 pub use profile::Zone;
 pub use progress::{Phase, Progress, ProgressSink};
 pub use refusal::Refusal;

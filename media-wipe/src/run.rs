@@ -220,11 +220,30 @@ impl<'a> Run<'a> {
 
     /// Does all that is left to do.
     pub(crate) fn finish(mut self) -> Result<Report, WipeError> {
-        match self.work_through() {
-            Ok(()) => {
-                self.close(Outcome::Complete, None);
-                Ok(self.report)
+        let ended = self.work_through().map_err(|fault| match fault {
+            Fault::Write(_) | Fault::Flush(_) | Fault::Partitions(_) if self.work.medium.went_away() => {
+                Fault::Gone
             }
+            other => other,
+        });
+        // Whether good or bad, there is nothing left to go on with.
+        let is_over = matches!(ended, Ok(()) | Err(Fault::Verification(_) | Fault::Unwritable));
+        self.close(&ended);
+        self.report.resumable = self.kept.is_some() && !is_over;
+        // The last of all: a kill until now costs nothing.
+        let ended = match self.kept.take() {
+            Some(kept) if is_over && !self.work.settings.keep_journal => {
+                let removed = kept.journal.remove();
+                if let Err(error) = &removed {
+                    self.report.outcome = Outcome::Failed;
+                    self.report.errors.push(error.to_string());
+                }
+                ended.and(removed.map_err(Fault::Journal))
+            }
+            _ => ended,
+        };
+        match ended {
+            Ok(()) => Ok(self.report),
             Err(fault) => Err(self.fail(fault)),
         }
     }
@@ -236,43 +255,32 @@ impl<'a> Run<'a> {
         }
         // Under an old partition's node somebody would write into the middle of the fill, and find it never again.
         self.work.medium.forget_partitions().map_err(Fault::Partitions)?;
-        let verified = self.verify();
-        if matches!(verified, Ok(()) | Err(Fault::Verification(_)))
-            && let Some(kept) = self.kept.take()
-        {
-            // Whether good or bad, there is nothing left to go on with.
-            kept.journal.remove()?;
-        }
-        verified?;
+        self.verify()?;
         if self.report.unwritable.is_empty() { Ok(()) } else { Err(Fault::Unwritable) }
     }
 
-    fn close(&mut self, outcome: Outcome, error: Option<String>) {
+    fn close(&mut self, ended: &Result<(), Fault>) {
         self.report.health.after = (self.probe)(&self.work.identity.device);
-        self.report.outcome = outcome;
+        self.report.outcome = match ended {
+            Ok(()) => Outcome::Complete,
+            Err(Fault::Cancelled(_)) => Outcome::Cancelled,
+            Err(_) => Outcome::Failed,
+        };
+        let error = ended.as_ref().err().and_then(|fault| self.describe(fault));
         self.report.errors.extend(error);
-        self.report.resumable = self.kept.is_some();
         self.report.finished = Timestamp::now();
         self.report.seconds = self.clock.elapsed().as_secs_f64();
     }
 
-    fn fail(mut self, fault: Fault) -> WipeError {
-        let fault = match fault {
-            Fault::Write(_) | Fault::Flush(_) | Fault::Partitions(_) if self.work.medium.went_away() => {
-                Fault::Gone
-            }
-            other => other,
-        };
-        let outcome = if matches!(fault, Fault::Cancelled(_)) { Outcome::Cancelled } else { Outcome::Failed };
-        self.close(outcome, self.describe(&fault));
+    fn fail(self, fault: Fault) -> WipeError {
         let report = Box::new(self.report);
         match fault {
             Fault::Cancelled(done) => WipeError::Cancelled { done, report },
             Fault::Write(WriteFault { region, source }) => WipeError::Write { region, source, report },
             Fault::Flush(source) => WipeError::Flush { source, report },
             Fault::Partitions(source) => WipeError::Partitions { source, report },
-            Fault::Journal(error) => WipeError::Journal(error),
-            Fault::Threads(source) => WipeError::Threads(source),
+            Fault::Journal(source) => WipeError::Journal { source, report: Some(report) },
+            Fault::Threads(source) => WipeError::Threads { source, report },
             Fault::Verification(what) => WipeError::Verification { what, report },
             Fault::Unwritable => WipeError::Unwritable { report },
             Fault::Gone => WipeError::Gone { report },

@@ -13,6 +13,7 @@ use crate::sysfs::{BlockDevice, read_trimmed};
 #[derive(Debug, Clone)]
 pub struct System {
     root: PathBuf,
+    keys: PathBuf,
 }
 
 /// Why the disks could not be listed.
@@ -33,7 +34,20 @@ pub enum DisksError {
 impl System {
     /// Looks at the system below `root`, which is `/` for the running one.
     pub fn new(root: &Path) -> Self {
-        Self { root: root.to_path_buf() }
+        Self { root: root.to_path_buf(), keys: root.join("run/media-wipe") }
+    }
+
+    /// Keeps the keys of wipes under way in `directory`, in place of `/run/media-wipe` below the root.
+    ///
+    /// A key is kept only where that is a memory filesystem, and nothing swaps.
+    #[must_use]
+    pub fn keep_keys_in(self, directory: impl Into<PathBuf>) -> Self {
+        Self { keys: directory.into(), ..self }
+    }
+
+    /// Where the keys of wipes under way are.
+    pub(crate) fn keys(&self) -> &Path {
+        &self.keys
     }
 
     /// Joins an absolute path of the system to the root.

@@ -41,15 +41,15 @@ impl Run<'_> {
             profile: if full { profile } else { Vec::new() },
         });
         match (end.how, damage) {
-            (How::Failed(fault), _) if !matches!(fault, Fault::Verification(_)) => Err(fault),
+            (How::Failed(Fault::Gone), _) => Err(Fault::Gone),
+            // Whatever else went wrong, this drive is damaged.
             (_, Some(what)) => Err(Fault::Verification(what)),
             (How::Failed(fault), None) => Err(fault),
-            (How::Complete, None) => Ok(()),
-            (How::Cancelled, None) => {
+            (how, None) => {
                 if let (Some(kept), true) = (&self.kept, full) {
                     kept.save(|record| record.verified = end.reached.offset)?;
                 }
-                Err(Fault::Cancelled(end.reached.offset))
+                if matches!(how, How::Cancelled) { Err(Fault::Cancelled(end.reached.offset)) } else { Ok(()) }
             }
         }
     }

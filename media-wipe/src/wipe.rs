@@ -35,6 +35,7 @@ pub(crate) type HealthProbe<'a> = dyn FnMut(&Path) -> Option<serde_json::Value> 
 pub(crate) struct Settings {
     pub(crate) verify: Verify,
     pub(crate) journal: Option<PathBuf>,
+    pub(crate) keep_journal: bool,
     pub(crate) resume: bool,
     pub(crate) threads: usize,
     pub(crate) chunk: usize,
@@ -61,6 +62,7 @@ impl Default for Settings {
         Self {
             verify: Verify::Full,
             journal: None,
+            keep_journal: false,
             resume: false,
             threads: 4,
             chunk: CHUNK,
@@ -81,10 +83,22 @@ pub enum WipeError {
     Random(#[source] getrandom::Error),
     /// A thread could not be started.
     #[error("can't start a thread; look at the limits of processes and memory")]
-    Threads(#[source] io::Error),
+    Threads {
+        /// What the kernel answered.
+        #[source]
+        source: io::Error,
+        /// What was done until then.
+        report: Box<Report>,
+    },
     /// The journal failed.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
+    #[error("{source}")]
+    Journal {
+        /// How.
+        #[source]
+        source: JournalError,
+        /// What was done until then; `None` if nothing was begun.
+        report: Option<Box<Report>>,
+    },
     /// A write failed.
     #[error("can't write {} bytes at offset {} of {}: {source}; {}", region.length, region.offset, report.identity.device.display(), mending(source))]
     Write {
@@ -157,12 +171,20 @@ fn again(report: &Report) -> &'static str {
     if report.resumable { "resume to go on" } else { "without a journal it starts anew" }
 }
 
+impl From<JournalError> for WipeError {
+    fn from(source: JournalError) -> Self {
+        Self::Journal { source, report: None }
+    }
+}
+
 impl WipeError {
     /// Returns the report of what was done before the failure, if it came to any work.
     pub fn report(&self) -> Option<&Report> {
         match self {
-            Self::Random(_) | Self::Threads(_) | Self::Journal(_) => None,
-            Self::Write { report, .. }
+            Self::Random(_) => None,
+            Self::Journal { report, .. } => report.as_deref(),
+            Self::Threads { report, .. }
+            | Self::Write { report, .. }
             | Self::Flush { report, .. }
             | Self::Partitions { report, .. }
             | Self::Unwritable { report }
@@ -215,6 +237,13 @@ impl<'a> Wipe<'a> {
     /// Keeps a journal at `path`, which survives the process and a power cut, until the wipe is complete.
     pub fn journal(mut self, path: impl Into<PathBuf>) -> Self {
         self.settings.journal = Some(path.into());
+        self
+    }
+
+    /// Leaves the journal of a wipe that is over to [`forget_journal`](crate::forget_journal), so that who dies before the
+    /// report is filed can resume and have it again, at once.
+    pub fn keep_journal(mut self) -> Self {
+        self.settings.keep_journal = true;
         self
     }
 

@@ -168,6 +168,100 @@ fn a_partition_that_somebody_has_open_costs_no_second_fill() {
 }
 
 #[test]
+fn the_journal_outlives_all_that_may_be_killed() {
+    let base = tempfile::tempdir().unwrap();
+    let root = tempfile::tempdir_in("/dev/shm").unwrap();
+    swaps_to(root.path(), "");
+    let keys = root.path().join("keys");
+    let journal = base.path().join("journal");
+    let (system, identity) = (System::new(root.path()).keep_keys_in(&keys), identity());
+    let never = AtomicBool::new(false);
+    let drive = Drive::new();
+    let run = |settings: &Settings| {
+        let work = Work { medium: &drive, system: &system, identity: &identity, settings, cancel: &never };
+        let mut kept = Vec::new();
+        // A killed probe leaves a journal by which nothing is lost.
+        let mut probe = |_: &Path| {
+            kept.push(journal.exists());
+            None
+        };
+        let report = Run::begin(work, &mut |_: &Progress| (), &mut probe).unwrap().finish().unwrap();
+        assert!(report.is_complete() && !report.resumable);
+        assert_eq!(kept, [true, true]);
+        report
+    };
+    let keeping = Settings { journal: Some(journal.clone()), keep_journal: true, ..settings() };
+    assert_eq!(run(&keeping).bytes_written, SIZE as u64);
+    // Somebody died before the report was filed.
+    let before = drive.bytes.lock().unwrap().clone();
+    let again = run(&Settings { resume: true, ..keeping.clone() });
+    assert_eq!((again.bytes_written, again.resumed_from), (0, Some(SIZE as u64)));
+    let verification = again.verification.unwrap();
+    assert_eq!((verification.ok, verification.bytes), (true, SIZE as u64));
+    assert!(*drive.bytes.lock().unwrap() == before, "nothing was written again");
+
+    assert_eq!(std::fs::read_dir(&keys).unwrap().count(), 1);
+    crate::forget_journal(&system, &journal).unwrap();
+    crate::forget_journal(&system, &journal).unwrap();
+    let left = std::fs::read_dir(base.path()).unwrap().count() + std::fs::read_dir(&keys).unwrap().count();
+    assert_eq!(left, 0, "journal, checksums and key are gone");
+    assert_eq!(run(&Settings { resume: true, ..keeping }).resumed_from, None);
+    crate::forget_journal(&system, &journal).unwrap();
+    run(&Settings { journal: Some(journal.clone()), ..settings() });
+    assert!(!journal.exists(), "unless it is to be kept");
+}
+
+#[test]
+fn a_journal_that_fails_takes_no_report_away() {
+    for (phase, damaged) in [(Phase::Writing, false), (Phase::Flushing, false), (Phase::Flushing, true)] {
+        let base = tempfile::tempdir().unwrap();
+        let drive = Drive { slow: Some(Duration::from_millis(2)), ..Drive::new() };
+        let checkpoint =
+            if phase == Phase::Writing { Duration::from_millis(5) } else { Duration::from_mins(1) };
+        let settings = Settings {
+            journal: Some(base.path().join("state/journal")),
+            checkpoint,
+            threads: 1,
+            ..settings()
+        };
+        std::fs::create_dir(base.path().join("state")).unwrap();
+        let mut there = true;
+        let error =
+            wipe_watched(&drive, &settings, Path::new("/nowhere"), &AtomicBool::new(false), |progress| {
+                let now = progress.phase == Phase::Verifying || phase == Phase::Writing;
+                if now && progress.done_bytes > 0 && std::mem::take(&mut there) {
+                    std::fs::remove_dir_all(base.path().join("state")).unwrap();
+                }
+                if damaged && progress.phase == Phase::Flushing {
+                    drive.bytes.lock().unwrap()[70_000..70_016].fill(0);
+                }
+            })
+            .unwrap_err();
+        let report = error.report().unwrap();
+        assert_eq!(report.outcome, Outcome::Failed);
+        assert!(report.bytes_written > 0);
+        if damaged {
+            assert!(matches!(error, WipeError::Verification { .. }), "{error}");
+        } else {
+            assert!(matches!(error, WipeError::Journal { .. }), "{error}");
+            assert!(report.errors[0].contains("can't write the journal"), "{:?}", report.errors);
+        }
+    }
+}
+
+#[test]
+fn room_for_the_journal_is_taken_at_the_beginning() {
+    use std::os::unix::fs::MetadataExt as _;
+    let base = tempfile::tempdir().unwrap();
+    let settings = Settings { journal: Some(base.path().join("journal")), ..settings() };
+    wipe_watched(&Drive::new(), &settings, Path::new("/nowhere"), &AtomicBool::new(true), |_| ())
+        .unwrap_err();
+    let sums = std::fs::metadata(base.path().join("journal.sums")).unwrap();
+    assert_eq!(sums.len(), SIZE as u64 / settings.chunk as u64 * 4);
+    assert!(sums.blocks() * 512 >= sums.len(), "{} blocks", sums.blocks());
+}
+
+#[test]
 fn where_no_key_can_be_kept_a_wipe_still_succeeds() {
     let base = tempfile::tempdir().unwrap();
     let root = tempfile::tempdir_in("/dev/shm").unwrap();
@@ -292,7 +386,7 @@ fn a_journal_that_claims_too_much_is_not_believed() {
     std::fs::write(&path, journal.to_string()).unwrap();
     // The checksums of what wasn't written are missing, or aren't those of what is there.
     match wipe_watched(&drive, &again, root.path(), &AtomicBool::new(false), |_| ()) {
-        Err(WipeError::Journal(_)) => {}
+        Err(WipeError::Journal { .. }) => {}
         Ok(report) => assert!(report.resumed_from <= Some(done), "{report:?}"),
         Err(error) => panic!("{error}"),
     }
