@@ -41,7 +41,8 @@
 //! - A wipe that is over leaves no journal, unless [`Wipe::keep_journal`] was called: then a caller that dies before it has
 //!   filed the report resumes a wipe of which everything is written and verified. [`forget_journal`] ends that.
 //! - What was written since the last checkpoint is written again, and so is what a drive lost before it: the last
-//!   requests are compared with their checksums. A drive that holds nothing of what the journal tells is begun anew.
+//!   requests are compared with their checksums. A drive that holds nothing of what the journal tells, or that was
+//!   used since, is begun anew.
 //!
 //! # Failure model
 //! A failed flush is a failure. A region that can't be written is named, and the wipe never counts as a success. A drive

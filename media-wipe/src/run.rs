@@ -201,6 +201,10 @@ impl<'a> Run<'a> {
                 || self.work.medium.read_at(bytes, offset).is_ok()
                     && crc32fast::hash(bytes) == kept.journal.sum(index)?)
         };
+        // Whoever used the drive since, for a table, a container or a filesystem, began at its beginning.
+        if checkpoint > 0 && !intact(0)? {
+            return Ok(0);
+        }
         let (mut end, mut in_a_row) = (checkpoint, 0);
         for index in (0..checkpoint).rev() {
             if checkpoint - index > LOST + INTACT {

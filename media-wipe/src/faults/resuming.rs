@@ -200,6 +200,11 @@ fn the_journal_outlives_all_that_may_be_killed() {
     assert_eq!((verification.ok, verification.bytes), (true, SIZE as u64));
     assert!(*drive.bytes.lock().unwrap() == before, "nothing was written again");
 
+    // And somebody else used the drive meanwhile.
+    drive.bytes.lock().unwrap()[1024..2048].fill(0xef);
+    let anew = run(&Settings { resume: true, ..keeping.clone() });
+    assert_eq!((anew.bytes_written, anew.resumed_from), (SIZE as u64, Some(0)));
+
     assert_eq!(std::fs::read_dir(&keys).unwrap().count(), 1);
     crate::forget_journal(&system, &journal).unwrap();
     crate::forget_journal(&system, &journal).unwrap();
