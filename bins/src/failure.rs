@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::output;
+
 /// Exit codes of every program here; listed in the README.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -122,12 +124,17 @@ impl<T, E: std::error::Error> OrFail<T> for Result<T, E> {
 }
 
 /// Prints the failure on stderr and gives the process its exit code.
+///
+/// What didn't arrive on stdout is a failure too; a reader that closed a pipe early, as `head` does, knows of it.
 pub fn exit_code(result: Result<(), Failure>) -> std::process::ExitCode {
-    match result {
-        Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("{failure}");
-            std::process::ExitCode::from(failure.exit() as u8)
+    let failure = match (result, output::end()) {
+        (Ok(()), Ok(())) => return std::process::ExitCode::SUCCESS,
+        (Ok(()), Err(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            return std::process::ExitCode::from(Exit::Failed as u8);
         }
-    }
+        (Ok(()), Err(error)) => Failure::because(Exit::Failed, "cannot write to stdout", &error),
+        (Err(failure), _) => failure,
+    };
+    eprintln!("{failure}");
+    std::process::ExitCode::from(failure.exit() as u8)
 }

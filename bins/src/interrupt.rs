@@ -1,24 +1,40 @@
-//! Ctrl-C and SIGTERM as a flag that long work looks at, so that it stops at a place it can go on from.
+//! Ctrl-C, SIGTERM and a lost terminal as a flag that long work looks at, so that it stops at a place it can go on from.
 
+use std::ffi::c_int;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::failure::{Failure, OrFail as _};
 
-/// The flag, set by the first SIGINT or SIGTERM; a second one ends the process at once.
+/// The flag, set by the first SIGINT, SIGTERM or SIGHUP; a second one of the first two ends the process at once.
+///
+/// A lost terminal sends SIGHUP more than once; and who started this by nohup(1) wants it to go on without one.
 pub fn flag() -> Result<&'static AtomicBool, Failure> {
     static FLAG: OnceLock<Arc<AtomicBool>> = OnceLock::new();
     if let Some(flag) = FLAG.get() {
         return Ok(flag);
     }
     let flag = Arc::new(AtomicBool::new(false));
+    let watch =
+        |signal| signal_hook::flag::register(signal, Arc::clone(&flag)).or_fail("cannot watch signals");
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register_conditional_default(signal, Arc::clone(&flag))
             .or_fail("cannot watch signals")?;
-        signal_hook::flag::register(signal, Arc::clone(&flag)).or_fail("cannot watch signals")?;
+        watch(signal)?;
+    }
+    if !ignored_from_the_start(SIGHUP) {
+        watch(SIGHUP)?;
     }
     Ok(FLAG.get_or_init(|| flag))
+}
+
+/// Whether this process was started with the signal ignored (proc_pid_status(5), `SigIgn`).
+fn ignored_from_the_start(signal: c_int) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok()).unwrap_or(0);
+    mask >> (signal - 1) & 1 == 1
 }

@@ -4,6 +4,10 @@
 //! ([`site::Site`]), calls the libraries in the right order, and turns what they say into lines for a
 //! person, JSON for a script, and an exit code ([`failure::Exit`]).
 
+// First, since it takes the place of the standard library's macros in all that follows.
+#[macro_use]
+mod output;
+
 pub mod adopt;
 pub mod cli;
 pub mod conf;

@@ -1,7 +1,6 @@
 //! `offsite status`: every drive, where it is, what to do; the words of the daemon, or what can be seen without it.
 
 use std::fmt;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -155,7 +154,7 @@ pub struct CatalogStatus {
 pub fn run(root: &Root, options: &Status) -> Result<(), Failure> {
     if !options.watch {
         let status = SiteStatus { waiting: waiting(root), ..look(root)? };
-        return if options.json { report::json(&status) } else { show(&text(&status)) };
+        return if options.json { report::json(&status) } else { report::text(&text(&status)) };
     }
     let mut shown = None;
     loop {
@@ -166,17 +165,11 @@ pub fn run(root: &Root, options: &Status) -> Result<(), Failure> {
             format!("\x1b[H\x1b[2J{}", text(&status)) // cursor home, clear screen
         };
         if shown.as_ref() != Some(&page) {
-            show(&page)?;
+            report::text(&page)?; // whoever reads this may have gone, as at the end of a pipe; then it is over
             shown = Some(page);
         }
         std::thread::sleep(Duration::from_secs(1));
     }
-}
-
-/// Whoever reads this may have gone, as at the end of a pipe; then it is over.
-fn show(page: &str) -> Result<(), Failure> {
-    let mut out = std::io::stdout();
-    out.write_all(page.as_bytes()).and_then(|()| out.flush()).or_fail("nobody reads this any more")
 }
 
 /// Asks the daemon, or looks for itself.

@@ -149,6 +149,62 @@ fn one_drives_failure_leaves_the_others_alone() {
     assert!(said.contains(&format!("error: {}: can't write the journal", files[1])), "{said}");
 }
 
+#[test]
+fn a_terminal_that_went_away_ends_no_wipe() {
+    let world = World::new();
+    let long = world.file("long", LONG);
+    let (mut child, said, _) = begun(world.wipe(&[&long], &["--json"]));
+    drop(said);
+    // It is asked for words that nobody hears.
+    send(&child, Signal::SIGUSR1);
+    let mut report = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut report).unwrap();
+    assert!(child.wait().unwrap().success());
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["outcome"], "complete");
+    assert!(filled(&long));
+}
+
+#[test]
+fn a_pipe_that_closes_early_ends_in_an_exit_code() {
+    let world = World::new();
+    let file = world.file("drive", 1 << 20);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_offsite"));
+    command.arg("--root").arg(world.root()).args(["identify", &file]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), text(&output).as_str()), (Some(1), ""));
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = command.stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).starts_with("error: cannot write to stdout: No space left"), "{}", text(&output));
+}
+
+#[test]
+fn a_lost_connection_stops_a_wipe_as_ctrl_c_does() {
+    let world = World::new();
+    let long = world.file("long", LONG);
+    let (mut child, said, _) = begun(world.wipe(&[&long], &["--json"]));
+    send(&child, Signal::SIGHUP);
+    let _ = kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGHUP);
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    let said = rest(said);
+    assert!(said.contains("hint: to go on: ") && said.contains("--resume"), "{said}");
+
+    // Who asked for it, as nohup(1) does, isn't stopped.
+    let short = world.file("short", LONG / 4);
+    let wipe = world.wipe(&[&short], &[]);
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(wipe.get_program()).args(wipe.get_args());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let (child, said, _) = begun(command);
+    send(&child, Signal::SIGHUP);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}{}", text(&output), rest(said));
+    assert!(filled(&short));
+}
+
 fn journal_name(file: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
     file.bytes()

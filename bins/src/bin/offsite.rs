@@ -1,5 +1,6 @@
 //! The `offsite` program: parses, calls a flow, maps its failure to an exit code.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -13,7 +14,7 @@ use offsite::{
 fn main() -> ExitCode {
     // Keys pass through this process; it leaves no core dump, piped to a program or not (core(5)).
     if let Err(error) = nix::sys::prctl::set_dumpable(false) {
-        eprintln!("warning: core dumps stay possible: {error}");
+        let _ = writeln!(std::io::stderr(), "warning: core dumps stay possible: {error}"); // to nobody, maybe
     }
     let cli = Cli::parse();
     let root = Root::new(cli.root);

@@ -1,0 +1,48 @@
+//! What the programs say, also to nobody: a terminal or a reader that went away ends no work.
+//!
+//! The standard library's macros panic where a line can't be written, and would take a wipe or an unlocked drive down
+//! with them. The macros here have their names, and take their place in all of this crate. What could not be said on stdout
+//! makes the program fail in the end ([`failure::exit_code`](crate::failure::exit_code)); what could not be said on stderr is lost.
+
+use std::fmt;
+use std::io::{self, Write as _};
+use std::sync::{Mutex, PoisonError};
+
+/// The first error of stdout, until somebody takes it.
+static FAILED: Mutex<Option<io::Error>> = Mutex::new(None);
+
+macro_rules! print {
+    ($($words:tt)*) => { $crate::output::on_stdout(format_args!($($words)*)) };
+}
+
+macro_rules! println {
+    () => { $crate::output::on_stdout(format_args!("\n")) };
+    ($($words:tt)*) => { $crate::output::on_stdout(format_args!("{}\n", format_args!($($words)*))) };
+}
+
+macro_rules! eprint {
+    ($($words:tt)*) => { $crate::output::on_stderr(format_args!($($words)*)) };
+}
+
+macro_rules! eprintln {
+    () => { $crate::output::on_stderr(format_args!("\n")) };
+    ($($words:tt)*) => { $crate::output::on_stderr(format_args!("{}\n", format_args!($($words)*))) };
+}
+
+pub(crate) fn on_stdout(words: fmt::Arguments<'_>) {
+    if let Err(error) = io::stdout().write_fmt(words) {
+        FAILED.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    }
+}
+
+pub(crate) fn on_stderr(words: fmt::Arguments<'_>) {
+    let _ = io::stderr().write_fmt(words); // there is nowhere left to say so
+}
+
+/// Brings out what was said on stdout; fails if any of it didn't arrive.
+pub(crate) fn end() -> io::Result<()> {
+    match FAILED.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        Some(error) => Err(error),
+        None => io::stdout().flush(),
+    }
+}
