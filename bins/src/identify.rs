@@ -12,7 +12,7 @@ use crate::report;
 
 /// Runs `offsite identify`.
 pub fn run(root: &Root, options: &Identify) -> Result<(), Failure> {
-    let system = System::new(root.kernel());
+    let system = system(root);
     let devices = if options.devices.is_empty() {
         system.disks().or_fail("cannot list the disks")?
     } else {
@@ -31,11 +31,15 @@ pub fn run(root: &Root, options: &Identify) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The system as `media-wipe` looks at it; keys of wipes under way stay below this root, whose kernel ever is asked.
+pub fn system(root: &Root) -> System {
+    System::new(root.kernel()).keep_keys_in(root.join("/run/media-wipe"))
+}
+
 /// Identifies one drive, loop device or file.
 pub fn one(root: &Root, device: &Path) -> Result<Identity, Failure> {
     let exit = if device.exists() { Exit::Failed } else { Exit::NotThere };
-    identify(&System::new(root.kernel()), device)
-        .or_exit(exit, format!("cannot identify {}", device.display()))
+    identify(&system(root), device).or_exit(exit, format!("cannot identify {}", device.display()))
 }
 
 fn print(identity: &Identity) {

@@ -108,8 +108,15 @@ pub fn run(root: &Root, options: &Prepare) -> Result<(), Failure> {
         journal.begin(Step::Fill, &journal_path)?;
         let manner = wipe::Manner { verify: options.verify, bad_sectors: BadSectors::Stop, resume };
         let filled = wipe::fill(root, &identity, &id, manner, progress, interrupt::flag()?);
-        wiped = Some(filled.map_err(|unfilled| again(&unfilled.failure))?);
+        wiped = Some(filled.map_err(|unfilled| {
+            // What is over, though not well, begins anew.
+            if unfilled.report.is_some_and(|report| !report.resumable) {
+                wipe::forget(root, &id);
+            }
+            again(&unfilled.failure)
+        })?);
         journal.finish(Step::Fill, &journal_path)?;
+        wipe::forget(root, &id);
         say(options, "filled with random data");
     }
 

@@ -80,11 +80,17 @@ impl DriveProgress {
             bar.set_length(progress.total_bytes);
             bar.set_position(progress.done_bytes);
             bar.set_message(describe(progress));
-            if let Some(line) = line {
-                bar.println(line);
-            }
-        } else if let Some(line) = line {
-            eprintln!("{line}");
+        }
+        if let Some(line) = line {
+            self.say(&line);
+        }
+    }
+
+    /// Writes a line, above the bars where there are any.
+    pub fn say(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(line),
+            None => eprintln!("{line}"),
         }
     }
 

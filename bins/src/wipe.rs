@@ -1,10 +1,12 @@
 //! `offsite wipe`: fills drives with random data, several at once, each on its own.
 
+mod account;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use clap::ValueEnum;
-use media_wipe::{BadRegions, Identity, Report, System, Target, Verify, WipeError};
+use media_wipe::{BadRegions, Identity, Report, Target, Verify, WipeError};
 
 use crate::cli::{BadSectors, VerifyMode, Wipe};
 use crate::failure::{Exit, Failure, OrFail as _, chain};
@@ -12,66 +14,133 @@ use crate::paths::Root;
 use crate::progress::{DriveProgress, Screen};
 use crate::{confirm, identify, interrupt, report, smart};
 
+use account::Account;
+
 /// Runs `offsite wipe`.
 pub fn run(root: &Root, options: &Wipe) -> Result<(), Failure> {
-    let identities = options.devices.iter().map(|d| identify::one(root, d)).collect::<Result<Vec<_>, _>>()?;
+    let found: Vec<_> = options.devices.iter().map(|device| identify::one(root, device)).collect();
     if options.dry_run {
-        for identity in &identities {
-            println!("would fill {} with random data", confirm::describe(identity));
+        for identity in found {
+            let identity = identity?;
+            println!("would fill {} with random data", confirm::describe(&identity));
             for refusal in &identity.refusals {
                 println!("  but: {refusal}");
             }
         }
         return Ok(());
     }
-    let confirmed = confirm_all(&identities, &options.yes_destroy)?;
-    let results = fill_all(root, options, &identities, &confirmed)?;
-
-    let (mut reports, mut failures, mut unfinished) = (Vec::new(), Vec::new(), Vec::new());
-    for (index, result) in results.into_iter().enumerate() {
-        let report = match result {
-            Ok(report) => Some(report),
-            Err(Unfilled { failure, report }) => {
-                failures.push(failure);
-                report.map(|report| *report)
+    let ids: Vec<_> = found.iter().map(|found| found.as_ref().ok().map(|found| found.id.clone())).collect();
+    match confirm_all(found, &options.yes_destroy) {
+        Ok((identities, confirmed)) => fill_and_tell(root, options, &identities, &confirmed),
+        Err(InTheWay { drive, failure }) => {
+            if let (true, Some(at)) = (options.json, drive) {
+                let drives = options.devices.iter().zip(ids.iter().map(Option::as_deref));
+                if let Err(unheard) = account::print(&Account::of_refusal(drives, at, &failure)) {
+                    eprintln!("{unheard}");
+                }
             }
-        };
-        if report.as_ref().is_some_and(|report| report.resumable) {
-            unfinished.push(index);
+            Err(failure)
         }
-        reports.extend(report);
     }
-    match (options.json, reports.as_slice()) {
-        (true, [one]) if options.devices.len() == 1 => report::json(one)?,
-        (true, all) => report::json(&all)?,
-        (false, all) => all.iter().for_each(|r| print!("{}", r.to_text())),
-    }
-    let failure = match failures.len() {
-        0 => return Ok(()),
-        1 => failures.pop().unwrap_or_else(|| Failure::new(Exit::Failed, "a drive was not filled")),
-        n => {
-            for failure in &failures {
-                eprintln!("{failure}");
-            }
-            Failure::new(Exit::Failed, format!("{n} drives were not filled"))
-        }
-    };
-    if unfinished.is_empty() {
-        return Err(failure);
-    }
-    Err(failure.hint(format!("to go on: {}", resuming(root, options, &confirmed, &unfinished))))
 }
 
-fn confirm_all(identities: &[Identity], given: &[String]) -> Result<Vec<String>, Failure> {
-    if !given.is_empty() && given.len() != identities.len() {
-        return Err(Failure::new(
-            Exit::Usage,
-            format!("{} drives, but {} ids to destroy", identities.len(), given.len()),
-        )
-        .hint("give --yes-destroy once for each drive, in the same order"));
+/// What keeps all drives from being touched.
+struct InTheWay {
+    /// The number of the drive; `None` for the command line.
+    drive: Option<usize>,
+    failure: Failure,
+}
+
+/// Has every drive confirmed before the first one is touched.
+fn confirm_all(
+    found: Vec<Result<Identity, Failure>>,
+    given: &[String],
+) -> Result<(Vec<Identity>, Vec<String>), InTheWay> {
+    if !given.is_empty() && given.len() != found.len() {
+        let message = format!("{} drives, but {} ids to destroy", found.len(), given.len());
+        let failure = Failure::new(Exit::Usage, message)
+            .hint("give --yes-destroy once for each drive, in the same order");
+        return Err(InTheWay { drive: None, failure });
     }
-    let mut given = given.iter();
-    identities.iter().map(|identity| confirm::destroy(identity, given.next().map(String::as_str))).collect()
+    let is_drive = |number| move |failure| InTheWay { drive: Some(number), failure };
+    let mut identities = Vec::new();
+    for (number, found) in found.into_iter().enumerate() {
+        identities.push(found.map_err(is_drive(number))?);
+    }
+    let mut confirmed = Vec::new();
+    for (number, identity) in identities.iter().enumerate() {
+        let id = confirm::destroy(identity, given.get(number).map(String::as_str));
+        confirmed.push(id.map_err(is_drive(number))?);
+    }
+    Ok((identities, confirmed))
+}
+
+/// Fills the drives, tells what became of each, and only then forgets their journals.
+fn fill_and_tell(
+    root: &Root,
+    options: &Wipe,
+    identities: &[Identity],
+    confirmed: &[String],
+) -> Result<(), Failure> {
+    let results = fill_all(root, options, identities, confirmed)?;
+    let (mut accounts, mut failures) = (Vec::new(), Vec::new());
+    let (mut unfinished, mut over) = (Vec::new(), Vec::new());
+    for (index, (result, identity)) in results.into_iter().zip(identities).enumerate() {
+        let (report, failure) = match result {
+            Ok(report) => (Some(Box::new(report)), None),
+            Err(Unfilled { failure, report }) => (report, Some(failure)),
+        };
+        if let Some(report) = report {
+            if report.resumable { &mut unfinished } else { &mut over }.push(index);
+            accounts.push(Account::Worked(report));
+        } else if let Some(failure) = &failure {
+            accounts.push(Account::untouched(&identity.device, Some(&identity.id), failure));
+        }
+        failures.extend(failure);
+    }
+    let told = if options.json {
+        account::print(&accounts)
+    } else {
+        let pages = accounts.iter().filter_map(|account| match account {
+            Account::Worked(report) => Some(report.to_text()),
+            Account::Untouched { .. } => None,
+        });
+        report::text(&pages.collect::<String>())
+    };
+    let failure = one_of(failures);
+    if let Err(untold) = told {
+        if let Some(failure) = failure {
+            eprintln!("{failure}");
+        }
+        unfinished.extend(over);
+        unfinished.sort_unstable();
+        if unfinished.is_empty() {
+            return Err(untold);
+        }
+        let again = resuming(root, options, confirmed, &unfinished);
+        return Err(untold.hint(format!("to go on, and to have the reports again: {again}")));
+    }
+    for id in over.iter().filter_map(|index| confirmed.get(*index)) {
+        forget(root, id);
+    }
+    match failure {
+        None => Ok(()),
+        Some(failure) if unfinished.is_empty() => Err(failure),
+        Some(failure) => {
+            Err(failure.hint(format!("to go on: {}", resuming(root, options, confirmed, &unfinished))))
+        }
+    }
+}
+
+/// One failure for the program to end with; several are printed.
+fn one_of(mut failures: Vec<Failure>) -> Option<Failure> {
+    if failures.len() < 2 {
+        return failures.pop();
+    }
+    for failure in &failures {
+        eprintln!("{failure}");
+    }
+    Some(Failure::new(Exit::Failed, format!("{} drives were not filled", failures.len())))
 }
 
 /// Fills all drives at once; what happens to one leaves the others alone.
@@ -167,7 +236,7 @@ pub struct Manner {
     pub resume: bool,
 }
 
-/// Fills one confirmed drive; its journal is kept until all is proven.
+/// Fills one confirmed drive; its journal stays until [`forget`] removes it, when what became of the drive is told.
 pub fn fill(
     root: &Root,
     identity: &Identity,
@@ -177,7 +246,12 @@ pub fn fill(
     cancel: &AtomicBool,
 ) -> Result<Report, Unfilled> {
     let device = &identity.device;
-    let target = Target::open(&System::new(root.kernel()), device, id)
+    let journal = journal(root, id)?;
+    if manner.resume && !journal.exists() {
+        let at = journal.display();
+        progress.say(&format!("{}: begins anew, since there is no journal {at}", device.display()));
+    }
+    let target = Target::open(&identify::system(root), device, id)
         .or_exit(Exit::Refused, format!("{} was not opened", device.display()))?;
     let verify = match manner.verify {
         VerifyMode::Full => Verify::Full,
@@ -191,7 +265,8 @@ pub fn fill(
     let result = media_wipe::Wipe::new(target)
         .verify(verify)
         .bad_regions(bad_regions)
-        .journal(journal(root, id)?)
+        .journal(journal)
+        .keep_journal()
         .resume(manner.resume)
         .health(|device| smart::account(root, device))
         .cancel(cancel)
@@ -202,6 +277,17 @@ pub fn fill(
         failure: failure(device, &error),
         report: error.report().cloned().map(Box::new),
     })
+}
+
+/// Forgets the journal of a fill that is over.
+pub fn forget(root: &Root, id: &str) {
+    let forgotten = journal(root, id).and_then(|path| {
+        media_wipe::forget_journal(&identify::system(root), &path)
+            .or_fail(format!("the journal {} is left behind", path.display()))
+    });
+    if let Err(failure) = forgotten {
+        eprintln!("warning: {}", failure.message());
+    }
 }
 
 fn failure(device: &Path, error: &WipeError) -> Failure {

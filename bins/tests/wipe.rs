@@ -84,10 +84,9 @@ fn a_stopped_wipe_prints_the_very_line_that_resumes_it() {
     assert!(first.contains("% writing"), "{first}");
     // The short one is done by now, or soon: only the long one is to go on.
     let state = world.root().join("var/lib/offsite/wipe");
-    while std::fs::read_dir(&state)
-        .unwrap()
-        .any(|entry| entry.unwrap().path().to_str().unwrap().contains("short"))
-    {
+    let journal = state.join(journal_name(&short));
+    let free = || std::fs::File::open(&short).unwrap().try_lock().is_ok();
+    while !journal.exists() || !free() {
         std::thread::yield_now();
     }
     send(&child, Signal::SIGINT);
@@ -142,11 +141,39 @@ fn one_drives_failure_leaves_the_others_alone() {
     let output = world.wipe(&names, &["--json"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     let reports: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let complete: Vec<_> = reports.as_array().unwrap().iter().map(|report| &report["outcome"]).collect();
-    assert_eq!(complete, ["complete", "complete"]);
+    // One element for each drive, in their order.
+    let outcomes: Vec<_> = reports.as_array().unwrap().iter().map(|report| &report["outcome"]).collect();
+    assert_eq!(outcomes, ["complete", "failed", "complete"]);
+    assert_eq!(
+        (&reports[1]["device"], &reports[1]["id"]),
+        (&files[1].as_str().into(), &files[1].as_str().into())
+    );
+    assert!(reports[1]["errors"][0].as_str().unwrap().contains("can't write the journal"), "{reports}");
     assert!(filled(&files[0]) && filled(&files[2]) && !filled(&files[1]));
     let said = text(&output);
     assert!(said.contains(&format!("error: {}: can't write the journal", files[1])), "{said}");
+}
+
+#[test]
+fn who_is_refused_tells_a_script_so() {
+    let world = World::new();
+    let (good, empty) = (world.file("good", 1 << 20), world.file("empty", 0));
+    let told = |files: &[&str], code: i32| -> Value {
+        let output = world.wipe(files, &["--json"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{}", text(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let one = told(&[&empty], 3);
+    assert_eq!((&one["device"], &one["id"]), (&empty.as_str().into(), &empty.as_str().into()));
+    assert_eq!(one["outcome"], "refused");
+    assert!(one["errors"][0].as_str().unwrap().contains("it holds no bytes"), "{one}");
+    let absent = told(&["/no/such/drive"], 4);
+    assert_eq!((&absent["outcome"], &absent["id"]), (&"failed".into(), &Value::Null));
+    let both = told(&[&good, &empty], 3);
+    let outcomes: Vec<_> = both.as_array().unwrap().iter().map(|drive| &drive["outcome"]).collect();
+    assert_eq!(outcomes, ["refused", "refused"]);
+    assert!(both[0]["errors"][0].as_str().unwrap().contains("another drive is in the way"), "{both}");
+    assert!(!filled(&good));
 }
 
 #[test]
@@ -163,6 +190,32 @@ fn a_terminal_that_went_away_ends_no_wipe() {
     let report: Value = serde_json::from_str(&report).unwrap();
     assert_eq!(report["outcome"], "complete");
     assert!(filled(&long));
+}
+
+#[test]
+fn a_report_that_nobody_heard_can_be_had_again() {
+    let world = World::new();
+    let file = world.file("drive", 8 << 20);
+    let mut child = world.wipe(&[&file], &["--json"]).spawn().unwrap();
+    drop(child.stdout.take());
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{said}");
+    assert!(
+        said.contains("error: cannot write to stdout: Broken pipe") && said.contains("--resume"),
+        "{said}"
+    );
+    let before = std::fs::read(&file).unwrap();
+    let output = world.wipe(&[&file], &["--json", "--resume"]).output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["outcome"], &report["bytes_written"]), (&"complete".into(), &0.into()));
+    assert!(std::fs::read(&file).unwrap() == before, "nothing is written again");
+    let state = world.root().join("var/lib/offsite/wipe");
+    assert_eq!(std::fs::read_dir(&state).unwrap().count(), 0, "no journal is left");
+    // Without a journal, who resumes is told that it begins anew.
+    let output = world.wipe(&[&file], &["--resume"]).output().unwrap();
+    assert!(output.status.success() && text(&output).contains("begins anew, since there is no journal"));
+    assert!(std::fs::read(&file).unwrap() != before);
 }
 
 #[test]
@@ -203,6 +256,24 @@ fn a_lost_connection_stops_a_wipe_as_ctrl_c_does() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}{}", text(&output), rest(said));
     assert!(filled(&short));
+}
+
+#[test]
+fn the_key_stays_below_the_root() {
+    // It is kept in memory only: not where the system swaps, nor on a disk.
+    let swaps = std::fs::read_to_string("/proc/swaps").unwrap_or_default().lines().count() > 1;
+    for (place, kept) in [("/dev/shm", !swaps), (env!("CARGO_TARGET_TMPDIR"), false)] {
+        let Ok(base) = tempfile::tempdir_in(place) else { continue };
+        let world = World { base };
+        std::fs::create_dir(world.root()).unwrap();
+        let long = world.file("long", LONG / 4);
+        let (mut child, said, _) = begun(world.wipe(&[&long], &[]));
+        let keys = || std::fs::read_dir(world.root().join("run/media-wipe")).map_or(0, Iterator::count);
+        assert_eq!(keys(), usize::from(kept), "{place}: while it is needed");
+        rest(said);
+        assert!(child.wait().unwrap().success());
+        assert_eq!(keys(), 0);
+    }
 }
 
 fn journal_name(file: &str) -> String {
