@@ -3,134 +3,29 @@
 //! Needs root, loop devices and a mount namespace of its own; where they are missing, each test is reported as ignored.
 #![expect(clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+mod devices;
 mod randomness;
 
 use std::fs;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use media_wipe::{Generator, Refusal, System, Target, TargetError, Verify, Wipe, WipeError, identify};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use media_wipe::{Generator, Refusal, Target, TargetError, Verify, Wipe, WipeError, identify};
+use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::Uid;
+
+use devices::{Loop, Mounted, Partition, system, tool};
 
 type Outcome = Result<(), Failed>;
 
 /// Loop devices are found by being free, so two tests must not look at the same time.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
-fn tool(program: &str, arguments: &[&str]) -> Result<String, Failed> {
-    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output()?;
-    if output.status.success() {
-        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    } else {
-        Err(format!("{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr)).into())
-    }
-}
-
-/// A loop device over a new file, detached when it is dropped.
-struct Loop {
-    device: PathBuf,
-    file: PathBuf,
-    _dir: Option<tempfile::TempDir>,
-}
-
-fn attach(file: &Path, options: &[&str]) -> Result<PathBuf, Failed> {
-    let file = file.to_string_lossy();
-    tool("losetup", &[&["-f", "--show"], options, &[&*file]].concat()).map(PathBuf::from)
-}
-
-impl Loop {
-    fn new(size: u64, options: &[&str]) -> Result<Self, Failed> {
-        let dir = tempfile::tempdir()?;
-        let file = dir.path().canonicalize()?.join("disk");
-        fs::File::create(&file)?.set_len(size)?;
-        Ok(Self { device: attach(&file, options)?, file, _dir: Some(dir) })
-    }
-
-    /// A loop device over another one.
-    fn over(below: &Path, options: &[&str]) -> Result<Self, Failed> {
-        Ok(Self { device: attach(below, options)?, file: below.to_path_buf(), _dir: None })
-    }
-
-    fn id(&self) -> String {
-        self.file.to_string_lossy().into_owned()
-    }
-
-    fn open(&self) -> Result<Target, TargetError> {
-        Target::open(&system(), &self.device, &self.id())
-    }
-
-    fn kinds(&self) -> Result<Vec<&'static str>, Failed> {
-        Ok(identify(&system(), &self.device)?.refusals.iter().map(Refusal::kind).collect())
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        if let Err(error) = tool("losetup", &["-d", &self.device.to_string_lossy()]) {
-            eprintln!("left behind: {}: {error:?}", self.device.display());
-        }
-    }
-}
-
-/// A mount, undone when it is dropped.
-struct Mounted(PathBuf);
-
-impl Mounted {
-    fn ext4(device: &Path, at: &Path) -> Result<Self, Failed> {
-        mount(Some(device), at, Some("ext4"), MsFlags::empty(), None::<&str>)?;
-        Ok(Self(at.to_path_buf()))
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        if let Err(error) = umount2(&self.0, MntFlags::empty()) {
-            eprintln!("left mounted: {}: {error}", self.0.display());
-        }
-    }
-}
-
-/// The partition 1 of a loop device, taken away when it is dropped.
-struct Partition {
-    disk: PathBuf,
-    node: PathBuf,
-}
-
-impl Partition {
-    /// The kernel here may know no partition tables, but it knows partitions that it is told of.
-    fn add(disk: &Path) -> Result<Self, Failed> {
-        tool("addpart", &[&disk.to_string_lossy(), "1", "2048", "16384"])?;
-        let node = PathBuf::from(format!("{}p1", disk.display()));
-        for _ in 0..50 {
-            if node.exists() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(Self { disk: disk.to_path_buf(), node })
-    }
-}
-
-impl Drop for Partition {
-    fn drop(&mut self) {
-        if self.node.exists()
-            && let Err(error) = tool("delpart", &[&self.disk.to_string_lossy(), "1"])
-        {
-            eprintln!("left behind: {}: {error:?}", self.node.display());
-        }
-    }
-}
-
-fn system() -> System {
-    System::new(Path::new("/"))
-}
 
 fn check(condition: bool, what: &str) -> Outcome {
     if condition { Ok(()) } else { Err(what.into()) }
@@ -400,9 +295,54 @@ fn one_journal_and_another_device_of_the_same_size() -> Outcome {
     )
 }
 
+/// This program is its own victim: with `--victim` it wipes, and is killed.
+fn be_victim(device: &Path, id: &str, journal: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let target = Target::open(&system(), device, id)?;
+    Wipe::new(target)
+        .journal(journal)
+        .resume(true)
+        .checkpoint_every(Duration::from_millis(5))
+        .keep_journal()
+        .run()?;
+    Ok(())
+}
+
+fn a_killed_wipe_of_a_device_goes_on() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let journal = dir.path().join("journal");
+    let device = Loop::new(48 << 20, &[])?;
+    let kept = |member: &str| -> Option<u64> {
+        serde_json::from_slice::<serde_json::Value>(&fs::read(&journal).ok()?).ok()?.get(member)?.as_u64()
+    };
+    let mut reached = 0;
+    for part in 1..=4 {
+        let mut victim = Command::new(std::env::current_exe()?)
+            .arg("--victim")
+            .args([&device.device, &device.file, &journal])
+            .stdin(Stdio::null())
+            .spawn()?;
+        // Three times while it writes, once while it verifies.
+        let (member, enough) = if part < 4 { ("written", part * (8 << 20)) } else { ("verified", 8 << 20) };
+        while kept(member).is_none_or(|at| at < enough) && victim.try_wait()?.is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        victim.kill()?;
+        victim.wait()?;
+        let written = kept("written").ok_or("no journal")?;
+        check(written >= reached, &format!("fell back from {reached} to {written}"))?;
+        reached = written;
+        check(device.kinds()?.is_empty(), "the kernel let the device go")?;
+    }
+    let report = Wipe::new(device.open()?).journal(&journal).resume(true).run()?;
+    check(report.is_complete() && report.resumed_from == Some(reached), &report.to_text())?;
+    let bytes = fs::read(&device.device)?;
+    check(bytes.chunks(16).all(|block| block.iter().any(|byte| *byte != 0)), "every block is filled")?;
+    check(!journal.exists(), "no journal is left")
+}
+
 type Test = (&'static str, fn() -> Outcome);
 
-const TESTS: [Test; 15] = [
+const TESTS: [Test; 16] = [
     ("a_loop_device_is_filled_and_verified", a_loop_device_is_filled_and_verified),
     ("a_mounted_device_is_refused", a_mounted_device_is_refused),
     ("a_wrong_id_is_refused", a_wrong_id_is_refused),
@@ -417,6 +357,7 @@ const TESTS: [Test; 15] = [
     ("several_devices_at_once", several_devices_at_once),
     ("the_bytes_on_the_device_are_random", the_bytes_on_the_device_are_random),
     ("what_is_no_drive_is_refused", what_is_no_drive_is_refused),
+    ("a_killed_wipe_of_a_device_goes_on", a_killed_wipe_of_a_device_goes_on),
     ("one_journal_and_another_device_of_the_same_size", one_journal_and_another_device_of_the_same_size),
 ];
 
@@ -439,6 +380,18 @@ fn obstacle() -> Option<&'static str> {
 }
 
 fn main() -> ExitCode {
+    let words: Vec<_> = std::env::args_os().collect();
+    if let [_, mode, device, id, journal] = words.as_slice()
+        && mode == "--victim"
+    {
+        return match be_victim(device.as_ref(), &id.to_string_lossy(), journal.as_ref()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let arguments = Arguments::from_args();
     let obstacle = obstacle();
     let trials = TESTS
