@@ -153,6 +153,16 @@ impl<E> Shared<'_, E> {
     }
 }
 
+/// Ends the pass when it is dropped, also when the caller's own code panics in a tick: nobody is to wait for ever.
+struct Ending<'a, 'b, E>(&'a Shared<'b, E>);
+
+impl<E> Drop for Ending<'_, '_, E> {
+    fn drop(&mut self) {
+        self.0.stop.store(true, Ordering::Relaxed);
+        self.0.end();
+    }
+}
+
 /// What a pass does besides its requests.
 pub(crate) struct Checkpoints<'a, E> {
     pub(crate) interval: Duration,
@@ -184,6 +194,7 @@ pub(crate) fn run_pass<W, E: Send + From<io::Error>>(
     thread::scope(|scope| {
         let (ended, ends) = channel::<()>();
         let shared = &shared;
+        let _ending = Ending(shared);
         for number in 0..threads.max(1) {
             let ended = ended.clone();
             let run = move || {
@@ -221,7 +232,6 @@ pub(crate) fn run_pass<W, E: Send + From<io::Error>>(
         while let Err(RecvTimeoutError::Timeout) = ends.recv_timeout(TICK) {
             tick(shared.reached());
         }
-        shared.end();
     });
     tick(shared.reached());
     let reached = shared.reached();
@@ -290,6 +300,24 @@ mod tests {
         );
         assert!(matches!(end.how, How::Failed(error) if error.to_string() == "bad"));
         assert!((480..1000).contains(&end.reached.bytes), "how far it came is known all the same");
+    }
+
+    #[test]
+    fn a_callers_panic_leaves_nobody_waiting() {
+        let plan = Plan::Range { start: 0, end: u64::MAX, chunk: 1 };
+        let slow = |(): &mut (), _| {
+            thread::sleep(Duration::from_millis(1));
+            Ok(())
+        };
+        let record = |_| Ok(());
+        let beside = Checkpoints { interval: Duration::from_millis(1), record: &record };
+        let pass = || {
+            let never = AtomicBool::new(false);
+            run_pass::<(), io::Error>(&plan, 2, &never, Some(&beside), &|| (), &slow, &mut |_| {
+                std::panic::panic_any("a sink's own fault");
+            })
+        };
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(pass)).is_err());
     }
 
     #[test]
