@@ -15,6 +15,7 @@ mod fleet;
 mod flush;
 mod journal;
 mod open;
+mod reload;
 mod take_over;
 
 use std::io::{Read as _, Write as _};

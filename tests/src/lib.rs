@@ -18,6 +18,7 @@ pub mod bacula;
 pub mod bench;
 pub mod guest_drives;
 pub mod guest_site;
+pub mod host_daemon;
 pub mod loop_drive;
 pub mod own_system;
 pub mod programs;

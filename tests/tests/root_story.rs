@@ -3,22 +3,15 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-use anyhow::{Context as _, Result, bail, ensure};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, User};
+use anyhow::{Context as _, Result, ensure};
+use nix::unistd::User;
 use offsite_tests::bacula::{Bacula, Dock, JobId, JobResult, Plan};
+use offsite_tests::host_daemon::{Daemon, LIMIT, at, list, offsite, wait};
 use offsite_tests::loop_drive::{LoopDrive, run};
 use offsite_tests::trials::{self, Test};
 use offsite_tests::{own_system, programs};
-
-/// An unused drive is unmounted after this many seconds here.
-const IDLE: u64 = 2;
-
-const LIMIT: Duration = Duration::from_mins(1);
 
 fn main() {
     let lacking = own_system::lacking()
@@ -33,74 +26,6 @@ fn main() {
     ];
     // One at a time: they share /etc/offsite and the mount root.
     trials::run(lacking.as_deref(), Some(1), tests);
-}
-
-/// A running offsited with its site.toml.
-struct Daemon {
-    child: Child,
-}
-
-impl Daemon {
-    fn start(drives: &[(&str, &LoopDrive)]) -> Result<Self> {
-        let mut site = format!("idle_seconds = {IDLE}\n");
-        for (name, drive) in drives {
-            site.push_str(&format!(
-                "[[magazine]]\nname = \"{name}\"\nfs_uuid = \"{}\"\nfs_type = \"ext4\"\n",
-                drive.uuid()
-            ));
-        }
-        fs::create_dir_all("/etc/offsite")?;
-        fs::write("/etc/offsite/site.toml", site)?;
-        Self::again()
-    }
-
-    fn again() -> Result<Self> {
-        let child = Command::new(programs::release("offsited")?).spawn()?;
-        let daemon = Self { child };
-        wait("offsited answers", || {
-            Ok(offsite(&["status", "--json"])?.contains("\"daemon_pid\": ")
-                && !offsite(&["status", "--json"])?.contains("\"daemon_pid\": null"))
-        })?;
-        Ok(daemon)
-    }
-
-    fn kill(mut self) -> Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
-        std::mem::forget(self);
-        Ok(())
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let pid = i32::try_from(self.child.id()).map(Pid::from_raw);
-        if let Err(error) = pid.map_err(anyhow::Error::from).and_then(|pid| Ok(kill(pid, Signal::SIGTERM)?)) {
-            eprintln!("offsited was not stopped: {error}");
-        }
-        if let Err(error) = self.child.wait() {
-            eprintln!("offsited was not awaited: {error}");
-        }
-    }
-}
-
-fn offsite(arguments: &[&str]) -> Result<String> {
-    run(Command::new(programs::release("offsite")?).args(arguments))
-}
-
-fn at(drive: &LoopDrive) -> PathBuf {
-    Path::new("/srv/offsite").join(drive.uuid())
-}
-
-fn wait(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
-    let end = Instant::now() + LIMIT;
-    while !holds()? {
-        if Instant::now() > end {
-            bail!("waited {LIMIT:?} in vain: {what}\n{}", offsite(&["status"])?);
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    Ok(())
 }
 
 /// Lays volumes on a drive, as `offsite prepare` does, and gives them to Bacula.
@@ -226,11 +151,6 @@ fn volumes_of(bacula: &Bacula, job: JobId) -> Result<Vec<String>> {
     ))?;
     ensure!(!rows.is_empty(), "job {} is on no volume", job.0);
     Ok(rows.into_iter().map(|r| r.name).collect())
-}
-
-/// Reads a directory in a process of its own.
-fn list(path: &Path) -> Result<String> {
-    run(Command::new("ls").arg(path))
 }
 
 fn an_unused_drive_is_let_go_and_comes_back() -> Result<()> {

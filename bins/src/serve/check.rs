@@ -16,7 +16,7 @@ const LIMIT: Duration = Duration::from_hours(6);
 /// Repairs what can be repaired without a question, if the drive is marked as torn out or the filesystem itself says
 /// that it was not unmounted. XFS, Btrfs and ReiserFS replay their logs at the mount.
 pub(super) fn check_if_due(drive: &Drive, torn: bool, path: &Path) -> Result<(), Failure> {
-    let magazine = &drive.magazine;
+    let magazine = drive.magazine();
     let ext = matches!(&*magazine.fs_type, "ext2" | "ext3" | "ext4");
     let why = match torn {
         true => "was pulled while in use",

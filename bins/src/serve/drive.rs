@@ -1,7 +1,7 @@
 //! One enrolled drive as the daemon sees it.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use jiff::Timestamp;
 use mount_by_uuid::{BlockDevice, DevNum, System};
@@ -13,8 +13,8 @@ use crate::status::{DriveState, Problem};
 /// A drive, whether it is plugged or away.
 #[derive(Debug)]
 pub(super) struct Drive {
-    /// What site.toml says of it.
-    pub(super) magazine: Magazine,
+    /// What site.toml says of it now; what it is recognised by never changes.
+    magazine: RwLock<Arc<Magazine>>,
     /// Held by whoever unlocks, mounts, unmounts or locks it; taken before `seen`, never after.
     work: Mutex<()>,
     seen: Mutex<Seen>,
@@ -29,16 +29,25 @@ pub(super) struct Seen {
     pub(super) since: Timestamp,
     /// What is in place while it is mounted.
     pub(super) open: Option<Open>,
-    /// Being unlocked, checked and mounted now, by whoever holds the work lock.
-    pub(super) opening: bool,
-    /// Being flushed and unmounted now, by whoever holds the work lock.
-    pub(super) closing: bool,
+    /// What whoever holds the work lock does with it now.
+    pub(super) doing: Option<Doing>,
     /// Ejected by hand: stays locked until it is plugged again.
     pub(super) ejected: bool,
+    /// Taken out of site.toml while it was in use: known until it is locked or pulled, and not opened again.
+    pub(super) leaving: bool,
     /// What is wrong with it.
     pub(super) problem: Option<Problem>,
     /// A copy of it is plugged as well: none of them is opened.
     pub(super) doubled: Option<Problem>,
+}
+
+/// Work on a drive, as others have to know of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doing {
+    /// It is unlocked, checked and mounted.
+    Opening,
+    /// It is flushed, unmounted and locked.
+    Closing,
 }
 
 /// The block device of a plugged drive.
@@ -82,23 +91,39 @@ impl Drive {
             plugged: None,
             since: Timestamp::now(),
             open: None,
-            opening: false,
-            closing: false,
+            doing: None,
             ejected: false,
+            leaving: false,
             problem: None,
             doubled: None,
         };
-        Self { magazine, work: Mutex::new(()), seen: Mutex::new(seen) }
+        Self { magazine: RwLock::new(Arc::new(magazine)), work: Mutex::new(()), seen: Mutex::new(seen) }
+    }
+
+    /// What site.toml says of it.
+    pub(super) fn magazine(&self) -> Arc<Magazine> {
+        Arc::clone(&self.magazine.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes what site.toml says of it from now on.
+    pub(super) fn describe(&self, magazine: Magazine) {
+        *self.magazine.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(magazine);
+    }
+
+    /// Whether this is the drive that a table of site.toml is about, whatever else the table says.
+    pub(super) fn is(&self, magazine: &Magazine) -> bool {
+        let known = self.magazine();
+        known.luks_uuid == magazine.luks_uuid && known.fs_uuid == magazine.fs_uuid
     }
 
     /// Says something about it.
     pub(super) fn say(&self, line: &str) {
-        tell(Priority::Info, Some(&self.magazine), line);
+        tell(Priority::Info, Some(&self.magazine()), line);
     }
 
     /// Says what is wrong with it.
     pub(super) fn warn(&self, line: &str) {
-        tell(Priority::Warning, Some(&self.magazine), line);
+        tell(Priority::Warning, Some(&self.magazine()), line);
     }
 
     /// Waits until nobody else works on this drive.
@@ -121,12 +146,32 @@ impl Drive {
 impl Seen {
     /// Takes what is left in place by a drive that has gone, unless whoever closes it now will see to it.
     pub(super) fn left_open(&mut self) -> Option<Open> {
-        if self.closing { None } else { self.open.take() }
+        if self.doing == Some(Doing::Closing) { None } else { self.open.take() }
+    }
+
+    /// Whether whoever looks at its directory may have it opened.
+    pub(super) fn may_open(&self) -> bool {
+        !self.ejected && !self.leaving
+    }
+
+    /// Whether something is in place that must be put to rest, or is just being put there.
+    pub(super) fn is_at_work(&self) -> bool {
+        self.open.is_some() || self.doing.is_some()
     }
 
     /// Whether the changer may count on its volumes: those of a drive that is open stay, even when a copy is plugged.
     pub(super) fn usable(&self) -> bool {
-        self.plugged.is_some() && !self.ejected && (self.doubled.is_none() || self.open.is_some())
+        self.plugged.is_some() && self.may_open() && (self.doubled.is_none() || self.open.is_some())
+    }
+
+    /// What a person should know and mend.
+    pub(super) fn problem(self) -> Option<Problem> {
+        let leaves = || Problem {
+            message: "it was taken out of site.toml while it was in use, and is locked when it is idle"
+                .into(),
+            remedy: "`offsite lock` locks it now".into(),
+        };
+        self.doubled.or(self.problem).or_else(|| self.leaving.then(leaves))
     }
 
     /// Where the drive is in its life.
@@ -134,7 +179,7 @@ impl Seen {
         match (&self.plugged, &self.open) {
             (None, _) => DriveState::Away,
             (Some(_), Some(_)) => DriveState::Mounted,
-            (Some(_), None) if self.opening => DriveState::Opening,
+            (Some(_), None) if self.doing == Some(Doing::Opening) => DriveState::Opening,
             (Some(_), None) if self.ejected => DriveState::Ejected,
             (Some(_), None) if self.problem.is_some() || self.doubled.is_some() => DriveState::Refused,
             (Some(_), None) => DriveState::Locked,

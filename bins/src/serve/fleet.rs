@@ -10,11 +10,10 @@ use jiff::Timestamp;
 use mount_by_uuid::{Automount, FindError, Refusal, System, Tag};
 
 use super::catalog::Bell;
-use super::drive::{Drive, Open, Plugged};
+use super::drive::{Doing, Drive, Open, Plugged};
 use super::flush::Flusher;
-use super::{custody, eject, open, warn};
-use crate::failure::{Exit, Failure};
-use crate::keyring::Keyring;
+use super::{eject, open, warn};
+use crate::failure::Exit;
 use crate::paths::Root;
 use crate::site::Site;
 use crate::status::{self, CatalogStatus, MagazineStatus, Problem, SiteStatus};
@@ -71,9 +70,18 @@ impl Fleet {
         self.drives.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    pub(super) fn change_drives<T>(&self, change: impl FnOnce(&mut Vec<Arc<Drive>>) -> T) -> T {
+        change(&mut self.drives.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn replace_site(&self, site: Site) {
+        *self.site.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(site);
+    }
+
     pub(super) fn by_fs_uuid(&self, name: &OsStr) -> Option<Arc<Drive>> {
-        // To the letter: another spelling would be another directory, and the drive mounted twice.
-        self.drives().into_iter().find(|d| name == d.magazine.fs_uuid.as_str())
+        // To the letter: another spelling would be another directory, and the drive mounted twice. One that leaves stands
+        // last and comes first: it has to be put to rest before another with its name is opened.
+        self.drives().into_iter().rfind(|d| name == d.magazine().fs_uuid.as_str())
     }
 
     /// Looks at every block device: what is here is plugged, what isn't is away.
@@ -84,7 +92,7 @@ impl Fleet {
         };
         let present: HashSet<&Tag> = devices.iter().filter_map(|d| d.tag.as_ref()).collect();
         for drive in self.drives() {
-            if !present.contains(&drive.magazine.tag()) {
+            if !present.contains(&drive.magazine().tag()) {
                 self.gone(&drive);
             }
         }
@@ -97,7 +105,7 @@ impl Fleet {
 
     /// A block device that carries `tag` has come, or carries it from now on.
     fn arrived(self: &Arc<Self>, tag: &Tag, plugged: &Plugged) {
-        let Some(drive) = self.drives().into_iter().find(|d| d.magazine.tag() == *tag) else { return };
+        let Some(drive) = self.drives().into_iter().find(|d| d.magazine().tag() == *tag) else { return };
         // An event that comes late may be about a drive that has gone again.
         if !plugged.is_in(&self.system) || self.is_doubled(&drive, plugged) {
             return;
@@ -116,7 +124,7 @@ impl Fleet {
             (before, open)
         });
         if before.as_ref() != Some(plugged) {
-            drive.say(&format!("{} is plugged as {}", drive.magazine, plugged.path.display()));
+            drive.say(&format!("{} is plugged as {}", drive.magazine(), plugged.path.display()));
             self.clear_away(&drive, open);
         }
         // An access may have found the drive before its event came, so the mark is always made sure of.
@@ -134,7 +142,7 @@ impl Fleet {
             return false;
         }
         // By udev's word alone: a drive that doesn't answer must not hold up the events of the others.
-        let tag = drive.magazine.tag();
+        let tag = drive.magazine().tag();
         let devices = self.system.carriers(&tag).unwrap_or_default();
         let problem = (devices.len() > 1).then(|| open::doubled(&FindError::Ambiguous { tag, devices }));
         let changed = drive.note(|seen| {
@@ -147,7 +155,7 @@ impl Fleet {
         });
         if changed {
             if let Some(problem) = &problem {
-                drive.warn(&format!("{}: {}", drive.magazine, problem.message));
+                drive.warn(&format!("{}: {}", drive.magazine(), problem.message));
             }
             self.publish(drive, drive.seen().usable());
             self.bell.ring();
@@ -161,7 +169,7 @@ impl Fleet {
             let seen = drive.seen();
             // While it is open only its going counts.
             let was_here = seen.open.is_none() && seen.plugged.is_some_and(|known| known.is(plugged));
-            if was_here && tag != Some(&drive.magazine.tag()) {
+            if was_here && tag != Some(&drive.magazine().tag()) {
                 self.gone(&drive);
             }
         }
@@ -186,10 +194,10 @@ impl Fleet {
             }
             // The one that stays is used from now on.
             if seen.doubled.is_some()
-                && let Ok(devices) = self.system.carriers(&drive.magazine.tag())
+                && let Ok(devices) = self.system.carriers(&drive.magazine().tag())
                 && let [device] = devices.as_slice()
             {
-                self.arrived(&drive.magazine.tag(), &Plugged::from(device));
+                self.arrived(&drive.magazine().tag(), &Plugged::from(device));
             }
         }
     }
@@ -215,7 +223,7 @@ impl Fleet {
         self.publish(drive, false);
         self.clear_away(drive, open);
         if was.is_some() {
-            drive.say(&format!("{} is away", drive.magazine));
+            drive.say(&format!("{} is away", drive.magazine()));
             self.bell.ring();
         }
     }
@@ -224,20 +232,21 @@ impl Fleet {
     /// mapping in a thread, since whoever works on the drive now must meet its end first.
     pub(super) fn clear_away(self: &Arc<Self>, drive: &Arc<Drive>, open: Option<Open>) {
         let Some(open) = open else { return };
-        if let Err(error) = self.automount.detach(drive.magazine.fs_uuid.to_string()) {
-            drive.warn(&format!("{}: its mount could not be cleared away: {error}", drive.magazine));
+        if let Err(error) = self.automount.detach(drive.magazine().fs_uuid.to_string()) {
+            drive.warn(&format!("{}: its mount could not be cleared away: {error}", drive.magazine()));
         }
         let (fleet, drive) = (Arc::clone(self), Arc::clone(drive));
         std::thread::spawn(move || {
             let _work = drive.work();
             open::clear(&fleet.root, &drive, &open);
+            fleet.forget_if_left(&drive);
         });
     }
 
     /// Tells the changer whether the drive is plugged, by a mark that costs a question nothing; says whether that changed.
     pub(super) fn publish(&self, drive: &Drive, present: bool) -> bool {
-        let uuid = drive.magazine.fs_uuid.to_string();
-        let at = self.site().mount_point(&drive.magazine);
+        let uuid = drive.magazine().fs_uuid.to_string();
+        let at = self.site().mount_point(&drive.magazine());
         let was = changer_model::marker_path(self.root.path(), &uuid).exists();
         let done = match (was, present) {
             (false, true) => write_marker(self.root.path(), &uuid, &at),
@@ -245,72 +254,9 @@ impl Fleet {
             _ => return false,
         };
         if let Err(error) = done {
-            drive.warn(&format!("{}: the changer could not be told: {error}", drive.magazine));
+            drive.warn(&format!("{}: the changer could not be told: {error}", drive.magazine()));
         }
         true
-    }
-
-    /// Reads site.toml again; drives that stay keep their state.
-    pub(super) fn reload(self: &Arc<Self>) -> Result<String, Failure> {
-        let site = Site::load(&self.root)?;
-        let current = self.site();
-        if site.mount_root != current.mount_root {
-            return Err(Failure::new(Exit::Usage, "mount_root can't change while offsited runs")
-                .hint("restart it: systemctl restart offsited"));
-        }
-        let old = self.drives();
-        let keep = |m: &crate::site::Magazine| old.iter().find(|d| d.magazine == *m).cloned();
-        let drives: Vec<_> = site
-            .magazines
-            .iter()
-            .map(|m| keep(m).unwrap_or_else(|| Arc::new(Drive::new(m.clone()))))
-            .collect();
-        for dropped in old.iter().filter(|d| !site.magazines.contains(&d.magazine)) {
-            self.publish(dropped, false);
-        }
-        let message = format!("site.toml read: {} drives enrolled", drives.len());
-        *self.drives.write().unwrap_or_else(PoisonError::into_inner) = drives;
-        *self.site.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(site);
-        self.rescan();
-        self.settle_keys();
-        Ok(message)
-    }
-
-    /// Gives the drives that are plugged the keys that they should have; those that come later get them when they are
-    /// unlocked.
-    fn settle_keys(self: &Arc<Self>) {
-        let site = self.site();
-        if site.next_key_file.is_none() && site.old_key_files.is_empty() {
-            return;
-        }
-        let fleet = Arc::clone(self);
-        std::thread::spawn(move || {
-            for drive in fleet.drives() {
-                let _work = drive.work();
-                let seen = drive.seen();
-                let (Some(luks), Some(plugged), None) =
-                    (drive.magazine.luks_uuid, seen.plugged, seen.doubled)
-                else {
-                    continue;
-                };
-                let settled = custody::load(&fleet.root, luks, &plugged.path).and_then(|container| {
-                    custody::settle(&fleet.root, &container, &Keyring::load(&fleet.root, &fleet.site())?);
-                    Ok(())
-                });
-                if let Err(failure) = settled {
-                    drive.warn(&format!("{}: {}", drive.magazine, failure.message()));
-                }
-            }
-        });
-    }
-
-    /// The enrolled drive that a person means.
-    pub(super) fn drive(&self, word: &str) -> Result<Arc<Drive>, Failure> {
-        let site = self.site();
-        let magazine = site.magazine(word)?;
-        self.drives().into_iter().find(|d| d.magazine == *magazine).ok_or_else(|| {
-            Failure::new(Exit::NotThere, format!("{word} was taken out of site.toml just now"))
-        })
     }
 
     /// How everything is.
@@ -321,14 +267,14 @@ impl Fleet {
             .drives()
             .iter()
             .map(|drive| {
-                let (magazine, seen) = (&drive.magazine, drive.seen());
-                let at = self.root.join(site.mount_point(magazine));
+                let (magazine, seen) = (drive.magazine(), drive.seen());
+                let at = self.root.join(site.mount_point(&magazine));
                 let state = seen.state();
                 MagazineStatus {
                     since: Some(seen.since),
-                    device: seen.plugged.map(|p| p.path),
-                    problem: seen.doubled.or(seen.problem),
-                    ..MagazineStatus::of(&self.root, magazine, &at, state, changer.as_ref())
+                    device: seen.plugged.clone().map(|p| p.path),
+                    problem: seen.problem(),
+                    ..MagazineStatus::of(&self.root, &magazine, &at, state, changer.as_ref())
                 }
             })
             .collect();
@@ -377,21 +323,25 @@ impl Keeper {
 impl mount_by_uuid::Keeper for Keeper {
     fn mount(&self, name: &OsStr, at: &Path) -> Result<(), Refusal> {
         let drive = self.0.by_fs_uuid(name).ok_or(Refusal::Absent)?;
-        if drive.seen().ejected {
+        if !drive.seen().may_open() {
             return Err(Refusal::Absent);
         }
         let _work = drive.work();
-        if drive.seen().ejected {
-            return Err(Refusal::Absent); // meanwhile
-        }
         let site = self.0.site();
-        drive.note(|seen| seen.opening = true);
+        let may_open = drive.note(|seen| {
+            seen.doing = seen.may_open().then_some(Doing::Opening); // meanwhile it may have changed
+            seen.doing.is_some()
+        });
+        if !may_open {
+            return Err(Refusal::Absent);
+        }
         let opened = open::open(&self.0.root, &self.0.system, &site, &drive, at);
-        drive.note(|seen| seen.opening = false);
+        drive.note(|seen| seen.doing = None);
+        self.0.forget_if_left(&drive);
         match opened {
             Ok(()) => {
                 self.0.flusher.watch(at);
-                drive.say(&format!("{} is mounted", drive.magazine));
+                drive.say(&format!("{} is mounted", drive.magazine()));
                 Ok(())
             }
             Err(failure) if failure.exit() == Exit::NotThere => {
@@ -421,8 +371,9 @@ impl mount_by_uuid::Keeper for Keeper {
         if drive.seen().doubled.is_some() && self.0.publish(&drive, false) {
             self.0.bell.ring();
         }
-        drive.say(&format!("{} is locked", drive.magazine));
+        drive.say(&format!("{} is locked", drive.magazine()));
         self.0.rested.ring();
+        self.0.forget_if_left(&drive);
         Ok(())
     }
 }

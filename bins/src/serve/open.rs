@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use luks_core::{CloseMode, Closed, LuksUuid, MappingStatus, OpenOptions};
 use mount_by_uuid::{BlockDevice, FindError, MountError, MountOptions, Refusal, System, Tag, UnmountMode};
 
-use super::drive::{Drive, Open, Plugged};
+use super::drive::{Doing, Drive, Open, Plugged};
 use super::{check, custody, say, warn};
 use crate::durable;
 use crate::failure::{Exit, Failure, OrFail as _};
@@ -46,7 +46,7 @@ pub(super) fn open(
     if result.is_ok()
         && let Err(error) = mount_by_uuid::unmount(at, UnmountMode::Lazy)
     {
-        drive.warn(&format!("{}: its mount could not be cleared away: {error}", drive.magazine));
+        drive.warn(&format!("{}: its mount could not be cleared away: {error}", drive.magazine()));
     }
     let pulled = drive.seen().plugged.as_ref() != Some(&plugged) || !plugged.is_in(system);
     match open {
@@ -55,7 +55,7 @@ pub(super) fn open(
         _ => {}
     }
     if pulled {
-        let message = format!("{} was pulled while it was being opened", drive.magazine);
+        let message = format!("{} was pulled while it was being opened", drive.magazine());
         drive.warn(&message);
         return Err(Failure::new(Exit::NotThere, message));
     }
@@ -69,7 +69,7 @@ fn unlock_if_encrypted(
     drive: &Drive,
     device: &BlockDevice,
 ) -> Result<(PathBuf, Option<String>), Failure> {
-    let Some(luks) = drive.magazine.luks_uuid else { return Ok((device.path.clone(), None)) };
+    let Some(luks) = drive.magazine().luks_uuid else { return Ok((device.path.clone(), None)) };
     let name = unlock(root, site, luks, device)?;
     Ok((root.join("/dev/mapper").join(&name), Some(name)))
 }
@@ -78,13 +78,13 @@ fn unlock_if_encrypted(
 pub(super) fn close(root: &Root, drive: &Drive, at: &Path) -> Result<(), Refusal> {
     // Whoever sees the drive go from now on leaves the clearing away to this.
     let (open, plugged) = drive.note(|seen| {
-        seen.closing = seen.open.is_some();
+        seen.doing = seen.open.is_some().then_some(Doing::Closing);
         (seen.open.clone(), seen.plugged.clone())
     });
     let Some(open) = open else { return Ok(()) }; // it was pulled, and has been cleared away
     let unmounted = mount_by_uuid::flush(at).and_then(|()| mount_by_uuid::unmount(at, UnmountMode::Now));
     let pulled = drive.note(|seen| {
-        seen.closing = false;
+        seen.doing = None;
         let pulled = seen.plugged != plugged;
         if pulled || matches!(unmounted, Ok(()) | Err(MountError::NotMounted { .. })) {
             seen.open = None;
@@ -101,7 +101,7 @@ pub(super) fn close(root: &Root, drive: &Drive, at: &Path) -> Result<(), Refusal
         }
         Err(_) if pulled => {
             if let Err(error) = mount_by_uuid::unmount(at, UnmountMode::Lazy) {
-                drive.warn(&format!("{}: its mount could not be cleared away: {error}", drive.magazine));
+                drive.warn(&format!("{}: its mount could not be cleared away: {error}", drive.magazine()));
             }
             clear(root, drive, &open);
             Ok(())
@@ -112,7 +112,7 @@ pub(super) fn close(root: &Root, drive: &Drive, at: &Path) -> Result<(), Refusal
 
 /// Clears away what a drive that was pulled while open has left, and notes that it was torn out.
 pub(super) fn clear(root: &Root, drive: &Drive, left: &Open) {
-    let mark = torn_mark(root, &drive.magazine.fs_uuid);
+    let mark = torn_mark(root, &drive.magazine().fs_uuid);
     if let Err(failure) = durable::replace(&mark, 0o600, b"pulled while mounted\n") {
         drive.warn(failure.message());
     }
@@ -130,8 +130,8 @@ pub(super) fn force_closed(name: &str) {
 }
 
 fn find(system: &System, drive: &Drive) -> Result<BlockDevice, Failure> {
-    let name = &drive.magazine;
-    system.find(&drive.magazine.tag()).map_err(|error| match error {
+    let name = drive.magazine();
+    system.find(&drive.magazine().tag()).map_err(|error| match error {
         FindError::NotFound { .. } => Failure::new(Exit::NotThere, format!("{name} is not plugged")),
         FindError::Ambiguous { .. } => {
             let problem = doubled(&error);
@@ -197,7 +197,7 @@ fn mount_inner(
     path: &Path,
     at: &Path,
 ) -> Result<(), Failure> {
-    let magazine = &drive.magazine;
+    let magazine = drive.magazine();
     let found = system.probe(path).or_fail(format!("cannot look into {magazine}"))?;
     if found.tag != Some(Tag::Filesystem(magazine.fs_uuid.clone()))
         || found.fs_type.as_deref() != Some(&*magazine.fs_type)

@@ -19,7 +19,7 @@ impl Fleet {
             Err(error) => warn(&format!("cannot see what is mounted: {error}")),
         }
         for drive in self.drives() {
-            if let Some(luks) = drive.magazine.luks_uuid {
+            if let Some(luks) = drive.magazine().luks_uuid {
                 lock_leftovers(&drive, luks);
             }
         }
@@ -30,7 +30,7 @@ impl Fleet {
         for name in automount.mounted() {
             let at = automount.dir().join(&name);
             let (Some(drive), Some(mount)) = (self.by_fs_uuid(&name), mounts.at(&at)) else { continue };
-            let mapping = drive.magazine.luks_uuid.and_then(|_| Path::new(&mount.source).file_name());
+            let mapping = drive.magazine().luks_uuid.and_then(|_| Path::new(&mount.source).file_name());
             let open = Open { mapping: mapping.map(|name| name.to_string_lossy().into_owned()) };
             if let Some(plugged) = self.behind(&open, mount) {
                 drive.note(|seen| {
@@ -38,9 +38,9 @@ impl Fleet {
                     seen.open = Some(open);
                 });
                 self.watch(&at);
-                drive.say(&format!("{} is still mounted", drive.magazine));
+                drive.say(&format!("{} is still mounted", drive.magazine()));
             } else {
-                drive.warn(&format!("{} was pulled while nobody watched", drive.magazine));
+                drive.warn(&format!("{} was pulled while nobody watched", drive.magazine()));
                 self.clear_away(&drive, Some(open));
             }
         }
@@ -74,8 +74,8 @@ fn lock_leftovers(drive: &Drive, luks: LuksUuid) {
         match luks_core::mapping_status(name) {
             Ok(MappingStatus::Active { backing: None, .. }) => open::force_closed(name),
             _ => match luks_core::close(name, CloseMode::Now) {
-                Ok(_) => drive.say(&format!("{} was left unlocked; it is locked now", drive.magazine)),
-                Err(error) => drive.warn(&format!("{} stays unlocked: {error}", drive.magazine)),
+                Ok(_) => drive.say(&format!("{} was left unlocked; it is locked now", drive.magazine())),
+                Err(error) => drive.warn(&format!("{} stays unlocked: {error}", drive.magazine())),
             },
         }
     }

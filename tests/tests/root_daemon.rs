@@ -1,0 +1,99 @@
+//! What people and machines do to a running daemon: they edit its site.toml, stop it, unmount behind its back, fill what
+//! is behind a drive. The real daemon on the kernel's autofs; drives made of loop devices (unencrypted).
+
+use std::fs;
+
+use anyhow::{Result, ensure};
+use nix::sys::signal::Signal;
+use offsite_tests::host_daemon::{
+    Daemon, IDLE, LIMIT, at, is_mounted, list, offsite, try_offsite, wait, write_site,
+};
+use offsite_tests::loop_drive::LoopDrive;
+use offsite_tests::trials::{self, Test};
+use offsite_tests::{own_system, programs};
+
+fn main() {
+    let lacking = own_system::lacking()
+        .or_else(|| programs::release("offsited").err().map(|error| format!("{error:#}")))
+        .or_else(|| own_system::enter().err().map(|error| format!("{error:#}")));
+    let tests: [Test; 2] = [
+        ("a_drive_that_is_renamed_while_in_use_is_still_known", a_renamed_drive_is_still_known),
+        ("a_drive_that_is_taken_out_of_the_site_is_put_to_rest", a_dropped_drive_is_put_to_rest),
+    ];
+    // One at a time: they share /etc/offsite and the mount root.
+    trials::run(lacking.as_deref(), Some(1), tests);
+}
+
+/// Runs `offsite`, which must end with this exit code and say these words.
+fn ensure_ended(arguments: &[&str], code: i32, words: &str) -> Result<()> {
+    let output = try_offsite(arguments)?;
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.code() == Some(code) && said.contains(words),
+        "{arguments:?}: {}: {said}",
+        output.status
+    );
+    Ok(())
+}
+
+/// A daemon with one drive, which is mounted.
+fn with_a_mounted(a: &mut LoopDrive) -> Result<Daemon> {
+    let daemon = Daemon::start(&[("A", a)])?;
+    a.plug()?;
+    wait("the drive is there", || Ok(list(&at(a)).is_ok()))?;
+    Ok(daemon)
+}
+
+fn a_renamed_drive_is_still_known() -> Result<()> {
+    let mut a = LoopDrive::ext4(16)?;
+    let daemon = with_a_mounted(&mut a)?;
+    let written = fs::File::create(at(&a).join("written"))?;
+    write_site(IDLE, &[("Blue", &a)])?;
+    daemon.signal(Signal::SIGHUP)?;
+    wait("the new name", || Ok(offsite(&["status"])?.contains("Blue  in use")))?;
+    ensure_ended(&["eject", "Blue"], 3, "Blue is in use")?;
+    ensure!(is_mounted(&a)?, "what is in use was unmounted");
+    drop(written);
+    a.unplug(LIMIT)?; // as it is idle
+    wait("the drive to be away", || Ok(offsite(&["status"])?.contains("Blue  away")))?;
+    a.plug()?;
+    wait("the drive is back", || Ok(list(&at(&a)).is_ok()))?;
+    ensure_ended(&["eject", "Blue"], 0, "safe to remove")?;
+    ensure!(!is_mounted(&a)?, "called safe while it is mounted");
+    a.unplug(LIMIT)
+}
+
+fn a_dropped_drive_is_put_to_rest() -> Result<()> {
+    let mut a = LoopDrive::ext4(16)?;
+    let daemon = with_a_mounted(&mut a)?;
+    let written = fs::File::create(at(&a).join("written"))?;
+    write_site(IDLE, &[])?;
+    daemon.signal(Signal::SIGHUP)?;
+    wait("the drive to leave", || Ok(offsite(&["status"])?.contains("taken out of site.toml")))?;
+    ensure_ended(&["lock", "A"], 3, "A is in use")?;
+    drop(written);
+    a.unplug(LIMIT)?; // as it is idle
+    wait("the drive to be forgotten", || Ok(!offsite(&["status"])?.contains("A  ")))?;
+    a.plug()?;
+    ensure!(list(&at(&a)).is_err(), "a drive that is enrolled no more was opened");
+    a.unplug(LIMIT)?;
+
+    // It comes back before it has left, and the daemon can be stopped.
+    write_site(IDLE, &[("A", &a)])?;
+    daemon.signal(Signal::SIGHUP)?;
+    a.plug()?;
+    wait("the drive is back", || Ok(list(&at(&a)).is_ok()))?;
+    for drives in [&[][..], &[("A", &a)], &[]] {
+        write_site(IDLE, drives)?;
+        reload(&daemon)?;
+    }
+    ensure!(daemon.stop()?.success() && !is_mounted(&a)?, "left behind");
+    a.unplug(LIMIT)
+}
+
+/// Has site.toml read again, and waits until it was.
+fn reload(daemon: &Daemon) -> Result<()> {
+    daemon.signal(Signal::SIGHUP)?;
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    offsite(&["status"]).map(drop)
+}
