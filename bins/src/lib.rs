@@ -42,4 +42,5 @@ pub mod serve;
 pub mod site;
 pub mod smart;
 pub mod status;
+pub mod torn;
 pub mod wipe;

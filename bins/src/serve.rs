@@ -73,7 +73,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let automount = Automount::mount(&mount_root, site.idle())
         .or_fail(format!("cannot make {} an automount point", mount_root.display()))?;
     let automount = Arc::new(automount);
-    let flusher = flush::start()?;
+    let flusher = flush::start(root.clone())?;
     let fleet = Arc::new(Fleet::new(root, system, site, Arc::clone(&automount), flusher));
     automount
         .serve(Arc::new(fleet::Keeper::new(Arc::clone(&fleet))))

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use changer_model::{Changer, ChangerStatus, Config, Environment, FinishedJob};
 use jiff::Timestamp;
-use mount_by_uuid::{FsUuid, MountTable, System};
+use mount_by_uuid::{MountTable, System};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::Status;
@@ -18,6 +18,7 @@ use crate::history::History;
 use crate::paths::Root;
 use crate::report;
 use crate::site::{Magazine, Site};
+use crate::torn::Torn;
 
 /// The version of the JSON form; raised when a script could notice.
 pub const VERSION: u32 = 1;
@@ -113,6 +114,7 @@ impl MagazineStatus {
         state: DriveState,
         changer: Option<&ChangerStatus>,
     ) -> Self {
+        let torn = Torn::of(root, &magazine.fs_uuid);
         Self {
             name: magazine.name.clone(),
             fs_uuid: magazine.fs_uuid.to_string(),
@@ -121,12 +123,12 @@ impl MagazineStatus {
             state,
             since: None,
             device: None,
-            torn: torn_mark(root, &magazine.fs_uuid).exists(),
+            torn: torn == Some(Torn::Pulled),
             free_bytes: (state == DriveState::Mounted).then(|| free_bytes(at)).flatten(),
             volumes: volumes(changer, at),
             last_job: History::load(root).last(magazine.fs_uuid.as_str()).cloned(),
             catalog_pending: is_pending(changer, at),
-            problem: None,
+            problem: torn.as_ref().and_then(Torn::problem),
             warning: magazine.luks_uuid.and_then(|luks| headers::mended(root, luks)),
         }
     }
@@ -276,11 +278,6 @@ fn volumes(changer: Option<&ChangerStatus>, at: &Path) -> Option<usize> {
 /// What Bacula has still to be told, by the changer's own journal.
 pub fn catalog(changer: Option<&ChangerStatus>, last_error: Option<String>) -> CatalogStatus {
     CatalogStatus { pending: changer.is_some_and(|c| c.pending.is_some()), last_error }
-}
-
-/// The mark that a drive was pulled while in use.
-pub fn torn_mark(root: &Root, fs_uuid: &FsUuid) -> PathBuf {
-    root.torn_dir().join(fs_uuid.to_string())
 }
 
 /// Free bytes for Bacula on a mounted filesystem.

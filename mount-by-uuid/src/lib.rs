@@ -61,4 +61,4 @@ pub use mount::{
 pub use mount_table::{MountEntry, MountTable, MountTableError};
 pub use probe::ProbeError;
 pub use system::{FindError, ScanError, System};
-pub use users::{MountUser, Usage, mount_users};
+pub use users::{MountUser, Usage, is_in_use, mount_users};

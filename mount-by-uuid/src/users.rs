@@ -5,6 +5,10 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+
 use crate::system::System;
 
 /// A process that uses a mount.
@@ -53,6 +57,14 @@ pub fn mount_users(system: &System, at: &Path) -> Vec<MountUser> {
         }
     }
     users.into_iter().collect()
+}
+
+/// Whether a block device is claimed: by a filesystem that is mounted anywhere, in whichever namespace, or lives on after
+/// a lazy unmount, or by a device on top of it. A device that can't be opened is not.
+pub fn is_in_use(device: &Path) -> bool {
+    // Without O_CREAT it asks for a block device that nobody else claims (open(2)).
+    let flags = OFlag::O_RDONLY | OFlag::O_EXCL | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    open(device, flags, Mode::empty()).err() == Some(Errno::EBUSY)
 }
 
 fn usage(process: &Path, at: &Path) -> Option<Usage> {

@@ -22,7 +22,15 @@ impl LoopDrive {
     /// # Errors
     /// When mkfs fails.
     pub fn ext4(mib: u64) -> Result<Self> {
-        let directory = TempDir::with_prefix("offsite-drive-")?;
+        Self::ext4_below(&std::env::temp_dir(), mib)
+    }
+
+    /// Makes the same with its file below a directory.
+    ///
+    /// # Errors
+    /// When mkfs fails.
+    pub fn ext4_below(directory: &Path, mib: u64) -> Result<Self> {
+        let directory = TempDir::with_prefix_in("offsite-drive-", directory)?;
         let uuid = Uuid::new_v4();
         let drive = Self { directory, uuid, device: None };
         std::fs::File::create_new(drive.file())?.set_len(mib << 20)?;

@@ -2,13 +2,17 @@
 //! is behind a drive. The real daemon on the kernel's autofs; drives made of loop devices (unencrypted).
 
 use std::fs;
+use std::io::Write as _;
+use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use nix::mount::MsFlags;
 use nix::sys::signal::Signal;
 use offsite_tests::host_daemon::{
     Daemon, IDLE, LIMIT, at, is_mounted, list, offsite, try_offsite, wait, write_site,
 };
-use offsite_tests::loop_drive::LoopDrive;
+use offsite_tests::loop_drive::{LoopDrive, run};
 use offsite_tests::trials::{self, Test};
 use offsite_tests::{own_system, programs};
 
@@ -16,9 +20,12 @@ fn main() {
     let lacking = own_system::lacking()
         .or_else(|| programs::release("offsited").err().map(|error| format!("{error:#}")))
         .or_else(|| own_system::enter().err().map(|error| format!("{error:#}")));
-    let tests: [Test; 2] = [
+    let tests: [Test; 5] = [
         ("a_drive_that_is_renamed_while_in_use_is_still_known", a_renamed_drive_is_still_known),
         ("a_drive_that_is_taken_out_of_the_site_is_put_to_rest", a_dropped_drive_is_put_to_rest),
+        ("a_flush_that_failed_is_not_forgotten", a_failed_flush_is_not_forgotten),
+        ("a_drive_unmounted_behind_the_daemon_s_back_is_locked_only_when_free", unmounted_behind_its_back),
+        ("a_drive_that_is_away_is_not_locked_but_away", away_is_not_locked),
     ];
     // One at a time: they share /etc/offsite and the mount root.
     trials::run(lacking.as_deref(), Some(1), tests);
@@ -94,6 +101,67 @@ fn a_dropped_drive_is_put_to_rest() -> Result<()> {
 /// Has site.toml read again, and waits until it was.
 fn reload(daemon: &Daemon) -> Result<()> {
     daemon.signal(Signal::SIGHUP)?;
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    std::thread::sleep(Duration::from_millis(300));
     offsite(&["status"]).map(drop)
+}
+
+fn a_failed_flush_is_not_forgotten() -> Result<()> {
+    let room = tempfile::tempdir()?;
+    let resize = |options: &str| {
+        let none = None::<&str>;
+        let flags = if options.contains("24m") { MsFlags::empty() } else { MsFlags::MS_REMOUNT };
+        nix::mount::mount(none, room.path(), Some("tmpfs"), flags, Some(options))
+    };
+    resize("size=24m")?;
+    let mut a = LoopDrive::ext4_below(room.path(), 200)?;
+    let daemon = with_a_mounted(&mut a)?;
+    // The drive takes less than it says, and tells only when it is flushed.
+    fs::write(at(&a).join("volume"), vec![7; 60 << 20])?;
+    wait("the failed flush to be told", || {
+        Ok(offsite(&["status"])?.contains("not all that was written is on it"))
+    })?;
+    for _ in 0..2 {
+        ensure_ended(&["eject", "A"], 1, "A is locked, but not all that was written is on it")?;
+        ensure_ended(&["lock", "A"], 1, "not all that was written is on it")?;
+    }
+    drop(daemon);
+    resize("size=300m")?;
+    let daemon = Daemon::again()?;
+    ensure_ended(&["eject", "A"], 1, "not all that was written is on it")?;
+    // It is checked, and then as good as any.
+    list(&at(&a))?;
+    ensure_ended(&["eject", "A"], 0, "safe to remove")?;
+    drop(daemon);
+    a.unplug(LIMIT)?;
+    drop(a);
+    Ok(nix::mount::umount(room.path())?)
+}
+
+fn unmounted_behind_its_back() -> Result<()> {
+    let mut a = LoopDrive::ext4(16)?;
+    let _daemon = with_a_mounted(&mut a)?;
+    let mut written = fs::File::create(at(&a).join("written"))?;
+    run(Command::new("umount").arg("-l").arg(at(&a)))?;
+    wait("it to be seen", || Ok(!is_mounted(&a)?))?;
+    std::thread::sleep(Duration::from_secs(IDLE + 1));
+    ensure!(offsite(&["status"])?.contains("A  in use"), "{}", offsite(&["status"])?);
+    ensure_ended(&["lock", "A"], 3, "is unmounted but not free")?;
+    // Whoever looks has it back as it is: it can't be checked, and needn't be.
+    written.write_all(b"before\n")?;
+    ensure!(list(&at(&a))?.contains("written"), "not the same filesystem");
+    ensure!(!offsite(&["status"])?.contains("problem"), "{}", offsite(&["status"])?);
+    ensure_ended(&["lock", "A"], 3, "is unmounted but not free")?;
+    drop(written);
+    wait("its last user's end to be seen", || Ok(offsite(&["status"])?.contains("A  plugged, locked")))?;
+    ensure_ended(&["eject", "A"], 0, "safe to remove")?;
+    a.unplug(LIMIT)
+}
+
+fn away_is_not_locked() -> Result<()> {
+    let a = LoopDrive::ext4(16)?;
+    let _daemon = Daemon::start(&[("A", &a)])?;
+    for command in ["lock", "unlock", "eject"] {
+        ensure_ended(&[command, "A"], 4, "A is not plugged")?;
+    }
+    Ok(())
 }

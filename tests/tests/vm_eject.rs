@@ -19,6 +19,7 @@ fn main() -> ExitCode {
     run_trials(vec![
         trial("an_ejected_drive_stays_locked_until_it_is_plugged_again", ejected_stays_ejected),
         trial("a_drive_in_use_is_not_ejected", in_use),
+        trial("a_drive_that_is_not_at_rest_is_not_called_safe", not_at_rest),
         trial("only_root_and_the_group_may_talk_and_only_root_may_act", who_may),
         trial("bacula_lets_go_of_an_ejected_magazine_and_jobs_are_waited_for", with_bacula),
     ])
@@ -140,6 +141,39 @@ fn in_use(vm: &Vm) -> Result<()> {
         vm.sh(NOTHING_OPEN)?;
     }
     reads.wait(SOON).map(drop)
+}
+
+/// Unmounted behind the daemon's back while a file is open; pulled while it is ejected.
+fn not_at_rest(vm: &Vm) -> Result<()> {
+    let site = DriveSite::install(vm)?;
+    let a = site.put_away("A", SMALL, "")?;
+    site.start()?;
+    site.plug(&a.drive)?;
+    site.wait_for_volumes(&a)?;
+    let holder = vm.spawn(&format!(
+        "exec 9>{}/held; touch /run/holds; until [ -e /run/lets-go ]; do sleep 0.1; done",
+        a.path()
+    ))?;
+    vm.wait_for("the holder", SOON, "test -e /run/holds")?;
+    vm.sh(&format!("umount -l {}", a.path()))?;
+    let refused = vm.run("offsite lock A")?;
+    ensure_ended(&refused, REFUSED, &["A is unmounted but not free", "/dev/mapper/offsite-"])?;
+    vm.sh("touch /run/lets-go")?;
+    holder.wait(SOON)?;
+    site.wait_for_state(&a, "locked")?;
+    ensure_ended(&vm.run("offsite eject A")?, 0, &["safe to remove"])?;
+    vm.sh(NOTHING_OPEN)?;
+
+    vm.sh("offsite unlock A")?;
+    vm.slow_down(&a.drive, 4)?;
+    vm.sh(&format!("dd if=/dev/zero of={}/volume bs=1M count=4", a.path()))?;
+    let eject = vm.spawn("offsite eject A")?;
+    std::thread::sleep(Duration::from_secs(3));
+    vm.unplug(&a.drive)?;
+    let told = eject.wait(SOON)?;
+    ensure_ended(&told, FAILED, &["A was pulled before it was flushed; it will be checked"])?;
+    site.wait_for_state(&a, "away")?;
+    vm.sh("offsite status | grep 'A  away.*was pulled while in use'").map(drop)
 }
 
 fn who_may(vm: &Vm) -> Result<()> {

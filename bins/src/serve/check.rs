@@ -9,21 +9,23 @@ use std::time::Duration;
 use super::drive::Drive;
 use crate::failure::{Exit, Failure, OrFail as _};
 use crate::program::Program;
+use crate::torn::Torn;
 
 /// How long a filesystem check may take.
 const LIMIT: Duration = Duration::from_hours(6);
 
 /// Repairs what can be repaired without a question, if the drive is marked as torn out or the filesystem itself says
 /// that it was not unmounted. XFS, Btrfs and ReiserFS replay their logs at the mount.
-pub(super) fn check_if_due(drive: &Drive, torn: bool, path: &Path) -> Result<(), Failure> {
+pub(super) fn check_if_due(drive: &Drive, torn: Option<&Torn>, path: &Path) -> Result<(), Failure> {
     let magazine = drive.magazine();
     let ext = matches!(&*magazine.fs_type, "ext2" | "ext3" | "ext4");
     let why = match torn {
-        true => "was pulled while in use",
-        false if ext && is_unclean(path).or_fail(format!("cannot look into {magazine}"))? => {
+        Some(Torn::Pulled) => "was pulled while in use",
+        Some(Torn::Unflushed(_)) => "has not all that was written to it",
+        None if ext && is_unclean(path).or_fail(format!("cannot look into {magazine}"))? => {
             "was not unmounted the last time"
         }
-        false => return Ok(()),
+        None => return Ok(()),
     };
     drive.say(&format!("{magazine} {why}: checking it"));
     if ext { repair(path) } else { Ok(()) }

@@ -83,6 +83,8 @@ impl Plugged {
 pub(super) struct Open {
     /// The mapping, for an encrypted drive.
     pub(super) mapping: Option<String>,
+    /// It is unmounted, but something still uses its filesystem or its mapping.
+    pub(super) lingers: bool,
 }
 
 impl Drive {
@@ -152,6 +154,11 @@ impl Seen {
     /// Whether whoever looks at its directory may have it opened.
     pub(super) fn may_open(&self) -> bool {
         !self.ejected && !self.leaving
+    }
+
+    /// Whether it is unmounted, but not free.
+    pub(super) fn lingers(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.lingers)
     }
 
     /// Whether something is in place that must be put to rest, or is just being put there.

@@ -1,5 +1,7 @@
 //! What a person asks of one drive: to lock it, to eject it, to unlock it again.
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use luks_core::MappingStatus;
@@ -7,30 +9,36 @@ use mount_by_uuid::{MotorError, NameError, Refusal, mount_users, start_motor, st
 
 use super::drive::{Drive, Plugged};
 use super::fleet::Fleet;
-use crate::failure::{Exit, Failure, chain};
+use super::open;
+use crate::failure::{Exit, Failure, OrFail as _, chain};
 use crate::paths::Root;
+use crate::torn::Torn;
 
-/// How long udev may look at a mapping that is going.
-const MAPPING_LIMIT: Duration = Duration::from_secs(10);
+/// How long a drive that is unmounted may still be open: udev looks at a mapping that is going.
+const REST_LIMIT: Duration = Duration::from_secs(10);
+
+/// After this time it isn't udev that keeps a drive open.
+const LINGER_GRACE: Duration = Duration::from_secs(2);
 
 /// So many of those who use a drive are named.
 const USERS_NAMED: usize = 3;
 
 impl Fleet {
     /// Unmounts and locks a drive now.
-    pub(super) fn lock(&self, word: &str) -> Result<String, Failure> {
+    pub(super) fn lock(self: &Arc<Self>, word: &str) -> Result<String, Failure> {
         let drive = self.drive(word)?;
-        self.put_to_rest(&drive)?;
+        let Some(plugged) = drive.seen().plugged else { return Err(not_plugged(&drive)) };
+        self.put_to_rest(&drive, &plugged)?;
         Ok(format!("{} is locked", drive.magazine()))
     }
 
     /// Unmounts and locks a drive, leaves it so until it is plugged again, and stops its motor.
-    pub(super) fn eject(&self, word: &str) -> Result<String, Failure> {
+    pub(super) fn eject(self: &Arc<Self>, word: &str) -> Result<String, Failure> {
         let drive = self.drive(word)?;
         let Some(plugged) = drive.seen().plugged else { return Err(not_plugged(&drive)) };
         let before = drive.note(|seen| std::mem::replace(&mut seen.ejected, true));
-        if let Err(failure) = self.put_to_rest(&drive) {
-            drive.note(|seen| seen.ejected = before);
+        if let Err(failure) = self.put_to_rest(&drive, &plugged) {
+            drive.note(|seen| seen.ejected = before && seen.plugged.as_ref() == Some(&plugged));
             return Err(failure);
         }
         remember(self.root(), &drive, &plugged);
@@ -76,29 +84,108 @@ impl Fleet {
         ))
     }
 
-    /// Flushes, unmounts and locks, whoever is just opening it included, and makes sure that it is locked.
-    fn put_to_rest(&self, drive: &Drive) -> Result<(), Failure> {
+    /// Flushes, unmounts and locks, and makes sure of it: that the drive is there to the end, that nothing has it open,
+    /// and that all that was written is on it.
+    fn put_to_rest(self: &Arc<Self>, drive: &Arc<Drive>, plugged: &Plugged) -> Result<(), Failure> {
         drop(drive.work()); // who is opening it now comes to an end first
-        let Some(open) = drive.seen().open else { return Ok(()) };
-        self.automount.unmount_now(drive.magazine().fs_uuid.to_string()).map_err(|error| match &error {
-            NameError::Refused { source: Refusal::Busy, .. } => self.in_use(drive),
-            _ => Failure::new(
+        let unmounted = self.automount.unmount_now(drive.magazine().fs_uuid.to_string());
+        let end = Instant::now() + REST_LIMIT;
+        let rested = match &unmounted {
+            Ok(()) => self.wait_for_rest(drive, plugged, end),
+            Err(NameError::Refused { source: Refusal::Busy, .. }) => Err(self.in_use(drive)),
+            Err(error) => Err(Failure::new(
                 Exit::Failed,
-                format!("{} can't be put to rest: {}", drive.magazine(), chain(&error)),
-            ),
-        })?;
-        let Some(mapping) = open.mapping else { return Ok(()) };
-        let end = Instant::now() + MAPPING_LIMIT;
-        while !matches!(luks_core::mapping_status(&mapping), Ok(MappingStatus::Absent)) {
+                format!("{} can't be put to rest: {}", drive.magazine(), chain(error)),
+            )),
+        };
+        if drive.seen().plugged.as_ref() != Some(plugged) || !plugged.is_in(&self.system) {
+            return Err(self.pulled(drive));
+        }
+        rested?;
+        match Torn::of(self.root(), &drive.magazine().fs_uuid).and_then(|torn| torn.problem()) {
+            Some(problem) => {
+                let message = format!("{} is locked, but {}", drive.magazine(), problem.message);
+                Err(Failure::new(Exit::Failed, message).hint(problem.remedy))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until nothing has the drive open.
+    fn wait_for_rest(
+        self: &Arc<Self>,
+        drive: &Arc<Drive>,
+        plugged: &Plugged,
+        end: Instant,
+    ) -> Result<(), Failure> {
+        loop {
+            self.finish(drive);
+            // With the lock held: to look claims the device for a moment, and nobody's mount may fail for that.
+            let held = {
+                let _work = drive.work();
+                holder(drive, plugged)?
+            };
+            let Some(holder) = held else { return Ok(()) };
             if Instant::now() > end {
-                let message =
-                    format!("{} is unmounted but not locked: {mapping} is in use", drive.magazine());
-                return Err(Failure::new(Exit::Refused, message)
-                    .hint(format!("end what reads it directly: fuser -v /dev/mapper/{mapping}")));
+                let holder = holder.display();
+                let message = format!("{} is unmounted but not free: {holder} is in use", drive.magazine());
+                return Err(Failure::new(Exit::Refused, message).hint(format!(
+                    "end what reads it directly, or has had a file open since before it was unmounted: fuser -v {holder}"
+                )));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        Ok(())
+    }
+
+    /// Takes note when a drive that lingers is locked; whether it does no more.
+    fn finish(self: &Arc<Self>, drive: &Arc<Drive>) -> bool {
+        let _work = drive.work();
+        if open::finish(drive) {
+            self.rests(drive);
+        }
+        !drive.seen().lingers()
+    }
+
+    /// A drive has come to rest.
+    pub(super) fn rests(&self, drive: &Arc<Drive>) {
+        if drive.seen().doubled.is_some() && self.publish(drive, false) {
+            self.bell.ring();
+        }
+        drive.say(&format!("{} is locked", drive.magazine()));
+        self.rested.ring();
+        self.forget_if_left(drive);
+    }
+
+    /// Has it noted when a drive that lingers comes to rest.
+    pub(super) fn await_rest(self: &Arc<Self>, drive: &Arc<Drive>) {
+        let (fleet, drive) = (Arc::clone(self), Arc::clone(drive));
+        std::thread::spawn(move || {
+            let (started, mut pause, mut told) = (Instant::now(), Duration::from_millis(10), false);
+            while !fleet.finish(&drive) {
+                if !told && started.elapsed() > LINGER_GRACE {
+                    told = true;
+                    drive.warn(&format!(
+                        "{} was unmounted while in use: it is locked when its last user ends",
+                        drive.magazine()
+                    ));
+                }
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(Duration::from_secs(1));
+            }
+        });
+    }
+
+    fn pulled(&self, drive: &Drive) -> Failure {
+        drop(drive.work()); // what it left is being cleared away
+        // Its going may not have been told yet; then it still counts as open.
+        let torn = drive.seen().open.is_some() || Torn::of(self.root(), &drive.magazine().fs_uuid).is_some();
+        let message = if torn {
+            "was pulled before it was flushed; it will be checked"
+        } else {
+            "was pulled before it was put to rest"
+        };
+        Failure::new(Exit::Failed, format!("{} {message}", drive.magazine()))
+            .hint("wait for the word that it is safe to remove; plug it again to have it checked")
     }
 
     fn in_use(&self, drive: &Drive) -> Failure {
@@ -125,6 +212,23 @@ impl Fleet {
             Err(error) => Err(error),
         }
     }
+}
+
+/// What has the drive open: a live mapping, whoever made it, or a filesystem on the drive itself.
+fn holder(drive: &Drive, plugged: &Plugged) -> Result<Option<PathBuf>, Failure> {
+    let Some(luks) = drive.magazine().luks_uuid else {
+        return Ok(mount_by_uuid::is_in_use(&plugged.path).then(|| plugged.path.clone()));
+    };
+    let unknown = || format!("cannot tell whether {} is locked", drive.magazine());
+    for name in luks_core::mappings_of(luks).or_fail(unknown())? {
+        // A mapping without a drive is what a pulled one has left.
+        if let MappingStatus::Active { backing: Some(_), .. } =
+            luks_core::mapping_status(&name).or_fail(unknown())?
+        {
+            return Ok(Some(Path::new("/dev/mapper").join(name)));
+        }
+    }
+    Ok(None)
 }
 
 fn not_plugged(drive: &Drive) -> Failure {

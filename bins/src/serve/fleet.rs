@@ -12,6 +12,7 @@ use mount_by_uuid::{Automount, FindError, Refusal, System, Tag};
 use super::catalog::Bell;
 use super::drive::{Doing, Drive, Open, Plugged};
 use super::flush::Flusher;
+use super::open::Rest;
 use super::{eject, open, warn};
 use crate::failure::Exit;
 use crate::paths::Root;
@@ -62,8 +63,8 @@ impl Fleet {
         Arc::clone(&self.site.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) fn watch(&self, at: &Path) {
-        self.flusher.watch(at);
+    pub(super) fn watch(&self, at: &Path, drive: &Arc<Drive>) {
+        self.flusher.watch(at, drive);
     }
 
     pub(super) fn drives(&self) -> Vec<Arc<Drive>> {
@@ -269,12 +270,12 @@ impl Fleet {
             .map(|drive| {
                 let (magazine, seen) = (drive.magazine(), drive.seen());
                 let at = self.root.join(site.mount_point(&magazine));
-                let state = seen.state();
+                let known = MagazineStatus::of(&self.root, &magazine, &at, seen.state(), changer.as_ref());
                 MagazineStatus {
                     since: Some(seen.since),
                     device: seen.plugged.clone().map(|p| p.path),
-                    problem: seen.problem(),
-                    ..MagazineStatus::of(&self.root, &magazine, &at, state, changer.as_ref())
+                    problem: seen.problem().or(known.problem),
+                    ..known
                 }
             })
             .collect();
@@ -340,7 +341,7 @@ impl mount_by_uuid::Keeper for Keeper {
         self.0.forget_if_left(&drive);
         match opened {
             Ok(()) => {
-                self.0.flusher.watch(at);
+                self.0.watch(at, &drive);
                 drive.say(&format!("{} is mounted", drive.magazine()));
                 Ok(())
             }
@@ -367,13 +368,11 @@ impl mount_by_uuid::Keeper for Keeper {
     fn unmount(&self, name: &OsStr, at: &Path) -> Result<(), Refusal> {
         let drive = self.0.by_fs_uuid(name).ok_or(Refusal::Absent)?;
         let _work = drive.work();
-        open::close(&self.0.root, &drive, at)?;
-        if drive.seen().doubled.is_some() && self.0.publish(&drive, false) {
-            self.0.bell.ring();
+        match open::close(&self.0.root, &drive, at)? {
+            Rest::Locked => self.0.rests(&drive),
+            Rest::Lingers => self.0.await_rest(&drive),
+            Rest::Pulled => self.0.forget_if_left(&drive),
         }
-        drive.say(&format!("{} is locked", drive.magazine()));
-        self.0.rested.ring();
-        self.0.forget_if_left(&drive);
         Ok(())
     }
 }

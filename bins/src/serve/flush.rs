@@ -11,8 +11,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 
-use super::say;
+use super::drive::Drive;
+use super::{open, say};
 use crate::failure::{Failure, OrFail as _};
+use crate::paths::Root;
 
 /// Watches mounted drives. A watch keeps nothing mounted, and goes with the mount.
 #[derive(Debug, Clone)]
@@ -21,11 +23,11 @@ pub(super) struct Flusher(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     inotify: Inotify,
-    watched: Mutex<HashMap<WatchDescriptor, PathBuf>>,
+    watched: Mutex<HashMap<WatchDescriptor, (PathBuf, Arc<Drive>)>>,
 }
 
 /// Starts the thread that flushes.
-pub(super) fn start() -> Result<Flusher, Failure> {
+pub(super) fn start(root: Root) -> Result<Flusher, Failure> {
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC).or_fail("cannot watch files")?;
     let flusher = Flusher(Arc::new(Shared { inotify, watched: Mutex::default() }));
     let shared = Arc::clone(&flusher.0);
@@ -39,9 +41,9 @@ pub(super) fn start() -> Result<Flusher, Failure> {
                     let lost = of(AddWatchFlags::IN_Q_OVERFLOW).next().is_some();
                     // One flush serves all files of a drive that were closed meanwhile.
                     let closed: HashSet<_> = of(AddWatchFlags::IN_CLOSE_WRITE).collect();
-                    for path in shared.paths(|d| lost || closed.contains(d)) {
+                    for (path, drive) in shared.drives(|d| lost || closed.contains(d)) {
                         if let Err(error) = mount_by_uuid::flush(&path) {
-                            say(&crate::failure::chain(&error));
+                            open::not_flushed(&root, &drive, &error);
                         }
                     }
                     shared.forget(of(AddWatchFlags::IN_IGNORED));
@@ -55,20 +57,22 @@ pub(super) fn start() -> Result<Flusher, Failure> {
 }
 
 impl Flusher {
-    /// Flushes the filesystem mounted at `at` whenever a file directly in it was written and closed, while it is mounted.
-    pub(super) fn watch(&self, at: &Path) {
+    /// Flushes the drive mounted at `at` whenever a file directly in it was written and closed, while it is mounted.
+    pub(super) fn watch(&self, at: &Path, drive: &Arc<Drive>) {
         let mut watched = self.0.watched.lock().unwrap_or_else(PoisonError::into_inner);
         match self.0.inotify.add_watch(at, AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_ONLYDIR) {
-            Ok(descriptor) => drop(watched.insert(descriptor, at.to_owned())),
+            Ok(descriptor) => {
+                watched.insert(descriptor, (at.to_owned(), Arc::clone(drive)));
+            }
             Err(error) => say(&format!("{} is flushed only when it is idle: {error}", at.display())),
         }
     }
 }
 
 impl Shared {
-    fn paths(&self, wanted: impl Fn(&WatchDescriptor) -> bool) -> Vec<PathBuf> {
+    fn drives(&self, wanted: impl Fn(&WatchDescriptor) -> bool) -> Vec<(PathBuf, Arc<Drive>)> {
         let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        watched.iter().filter(|(d, _)| wanted(d)).map(|(_, path)| path.clone()).collect()
+        watched.iter().filter(|(d, _)| wanted(d)).map(|(_, drive)| drive.clone()).collect()
     }
 
     fn forget(&self, descriptors: impl Iterator<Item = WatchDescriptor>) {

@@ -9,12 +9,12 @@ use mount_by_uuid::{BlockDevice, FindError, MountError, MountOptions, Refusal, S
 
 use super::drive::{Doing, Drive, Open, Plugged};
 use super::{check, custody, say, warn};
-use crate::durable;
-use crate::failure::{Exit, Failure, OrFail as _};
+use crate::failure::{Exit, Failure, OrFail as _, chain};
 use crate::keyring::Keyring;
 use crate::paths::Root;
 use crate::site::{Site, mapping_name};
-use crate::status::{Problem, torn_mark};
+use crate::status::Problem;
+use crate::torn::{self, Torn};
 
 /// Finds the drive, unlocks it, checks it, mounts it at `at`.
 pub(super) fn open(
@@ -29,7 +29,7 @@ pub(super) fn open(
     drive.note(|seen| seen.plugged = Some(plugged.clone())); // the access may come before the event
     let mut open = None;
     let result = unlock_if_encrypted(root, site, drive, &device).and_then(|(path, mapping)| {
-        open = Some(Open { mapping });
+        open = Some(Open { mapping, lingers: false });
         mount_inner(root, system, site, drive, &path, at)
     });
     let kept = drive.note(|seen| {
@@ -51,7 +51,8 @@ pub(super) fn open(
     let pulled = drive.seen().plugged.as_ref() != Some(&plugged) || !plugged.is_in(system);
     match open {
         Some(open) if pulled => clear(root, drive, &open),
-        Some(Open { mapping: Some(name) }) => force_closed(&name),
+        // What lingers is still used by somebody, and goes when they do.
+        Some(Open { mapping: Some(name), .. }) if !drive.seen().lingers() => force_closed(&name),
         _ => {}
     }
     if pulled {
@@ -74,46 +75,97 @@ fn unlock_if_encrypted(
     Ok((root.join("/dev/mapper").join(&name), Some(name)))
 }
 
+/// How far a drive was put to rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// Nothing of it is in place any more.
+    Locked,
+    /// It is unmounted, but something still uses its filesystem or its mapping.
+    Lingers,
+    /// It was pulled before; what it left has been cleared away.
+    Pulled,
+}
+
 /// Flushes, unmounts and locks. While a file is open, nothing is changed but the flush.
-pub(super) fn close(root: &Root, drive: &Drive, at: &Path) -> Result<(), Refusal> {
+pub(super) fn close(root: &Root, drive: &Drive, at: &Path) -> Result<Rest, Refusal> {
     // Whoever sees the drive go from now on leaves the clearing away to this.
     let (open, plugged) = drive.note(|seen| {
         seen.doing = seen.open.is_some().then_some(Doing::Closing);
         (seen.open.clone(), seen.plugged.clone())
     });
-    let Some(open) = open else { return Ok(()) }; // it was pulled, and has been cleared away
-    let unmounted = mount_by_uuid::flush(at).and_then(|()| mount_by_uuid::unmount(at, UnmountMode::Now));
+    let Some(open) = open else { return Ok(Rest::Pulled) };
+    let flushed = mount_by_uuid::flush(at).inspect_err(|error| not_flushed(root, drive, error));
+    let unmounted = match flushed.and_then(|()| mount_by_uuid::unmount(at, UnmountMode::Now)) {
+        Err(MountError::NotMounted { .. }) => Ok(()), // somebody was faster
+        result => result,
+    };
+    let locked = unmounted.is_ok() && lock(drive, &open, plugged.as_ref());
     let pulled = drive.note(|seen| {
         seen.doing = None;
         let pulled = seen.plugged != plugged;
-        if pulled || matches!(unmounted, Ok(()) | Err(MountError::NotMounted { .. })) {
-            seen.open = None;
-        }
+        let lingers = unmounted.is_ok();
+        seen.open = seen.open.take().filter(|_| !locked && !pulled).map(|open| Open { lingers, ..open });
         pulled
     });
     match unmounted {
-        Ok(()) | Err(MountError::NotMounted { .. }) => {
-            let Some(name) = open.mapping else { return Ok(()) };
-            // udev may be looking at the mapping just now; then it goes when udev is done.
-            let closed = luks_core::close(&name, CloseMode::Now)
-                .or_else(|_| luks_core::close(&name, CloseMode::Deferred));
-            closed.map(drop).map_err(|error| Refusal::failed(&error))
-        }
-        Err(_) if pulled => {
-            if let Err(error) = mount_by_uuid::unmount(at, UnmountMode::Lazy) {
-                drive.warn(&format!("{}: its mount could not be cleared away: {error}", drive.magazine()));
+        Ok(()) if locked => Ok(Rest::Locked),
+        Ok(()) if !pulled => Ok(Rest::Lingers),
+        Err(error) if !pulled => Err(error.into()),
+        _ => {
+            match mount_by_uuid::unmount(at, UnmountMode::Lazy) {
+                Ok(()) | Err(MountError::NotMounted { .. }) => {}
+                Err(error) => {
+                    drive
+                        .warn(&format!("{}: its mount could not be cleared away: {error}", drive.magazine()));
+                }
             }
             clear(root, drive, &open);
-            Ok(())
+            Ok(Rest::Pulled)
         }
-        Err(error) => Err(error.into()),
+    }
+}
+
+/// Locks what is unmounted; false while somebody still uses it: a filesystem lives on after a lazy unmount, and in other
+/// mount namespaces. What is encrypted is locked when the last of them lets go.
+fn lock(drive: &Drive, open: &Open, plugged: Option<&Plugged>) -> bool {
+    let Some(name) = &open.mapping else {
+        return plugged.is_none_or(|plugged| !mount_by_uuid::is_in_use(&plugged.path));
+    };
+    // udev may be looking at the mapping just now; then it goes when udev is done.
+    let closed = luks_core::close(name, CloseMode::Now)
+        .or_else(|_| luks_core::close(name, CloseMode::Deferred))
+        .inspect_err(|error| drive.warn(&error.to_string()));
+    matches!(closed, Ok(Closed::Gone | Closed::WasAbsent))
+}
+
+/// Locks a drive that lingers, if nobody uses it any more; whether that was done now.
+pub(super) fn finish(drive: &Drive) -> bool {
+    let seen = drive.seen();
+    let Some(open) = seen.open.filter(|open| open.lingers) else { return false };
+    if !lock(drive, &open, seen.plugged.as_ref()) {
+        return false;
+    }
+    // It may have been pulled meanwhile; then it isn't this that put it to rest.
+    drive.note(|seen| seen.lingers() && seen.open.take().is_some())
+}
+
+/// Takes note that what was written did not all reach the drive. The kernel tells it once; the mark stays until the
+/// filesystem was checked and mounted anew.
+pub(super) fn not_flushed(root: &Root, drive: &Drive, error: &MountError) {
+    // Of a drive that was pulled it says nothing new.
+    if !matches!(error, MountError::Flush { .. }) || drive.seen().open.is_none() {
+        return;
+    }
+    let why = chain(error);
+    drive.warn(&format!("{}: {why}", drive.magazine()));
+    if let Err(failure) = Torn::Unflushed(why).note(root, &drive.magazine().fs_uuid) {
+        drive.warn(failure.message());
     }
 }
 
 /// Clears away what a drive that was pulled while open has left, and notes that it was torn out.
 pub(super) fn clear(root: &Root, drive: &Drive, left: &Open) {
-    let mark = torn_mark(root, &drive.magazine().fs_uuid);
-    if let Err(failure) = durable::replace(&mark, 0o600, b"pulled while mounted\n") {
+    if let Err(failure) = Torn::Pulled.note(root, &drive.magazine().fs_uuid) {
         drive.warn(failure.message());
     }
     if let Some(name) = &left.mapping {
@@ -216,15 +268,20 @@ fn mount_inner(
         )
         .hint("if that is right, take its [[magazine]] table out of site.toml and run `offsite adopt`"));
     }
-    let mark = torn_mark(root, &magazine.fs_uuid);
-    let torn = mark.exists();
-    check::check_if_due(drive, torn, path)?;
+    let torn = Torn::of(root, &magazine.fs_uuid);
+    // A filesystem that lives on (after a lazy unmount, say) comes back as it is: the kernel has it already.
+    let lives = mount_by_uuid::is_in_use(path);
+    if lives {
+        drive.warn(&format!("{magazine} is still in use from before, and is not checked"));
+    } else {
+        check::check_if_due(drive, torn.as_ref(), path)?;
+    }
     let options = MountOptions { sync: site.sync, ..MountOptions::default() };
     mount_by_uuid::mount(path, at, &magazine.fs_type, &options)
         .or_fail(format!("cannot mount {magazine}"))
         .map_err(|why| match check::not_mountable(&magazine.fs_type, &why) {
-        Some(failure) if torn => failure,
+        Some(failure) if torn.is_some() => failure,
         _ => why,
     })?;
-    durable::remove(&mark)
+    if lives { Ok(()) } else { torn::forget(root, &magazine.fs_uuid) }
 }

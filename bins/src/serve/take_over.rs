@@ -31,13 +31,14 @@ impl Fleet {
             let at = automount.dir().join(&name);
             let (Some(drive), Some(mount)) = (self.by_fs_uuid(&name), mounts.at(&at)) else { continue };
             let mapping = drive.magazine().luks_uuid.and_then(|_| Path::new(&mount.source).file_name());
-            let open = Open { mapping: mapping.map(|name| name.to_string_lossy().into_owned()) };
+            let open =
+                Open { mapping: mapping.map(|name| name.to_string_lossy().into_owned()), lingers: false };
             if let Some(plugged) = self.behind(&open, mount) {
                 drive.note(|seen| {
                     seen.plugged = Some(plugged);
                     seen.open = Some(open);
                 });
-                self.watch(&at);
+                self.watch(&at, &drive);
                 drive.say(&format!("{} is still mounted", drive.magazine()));
             } else {
                 drive.warn(&format!("{} was pulled while nobody watched", drive.magazine()));

@@ -1,0 +1,86 @@
+//! The mark of a drive whose filesystem has to be checked before its next use, and why. It outlives the daemon.
+
+use std::path::PathBuf;
+
+use mount_by_uuid::FsUuid;
+
+use crate::durable;
+use crate::failure::Failure;
+use crate::paths::Root;
+use crate::status::Problem;
+
+/// Why a filesystem has to be checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Torn {
+    /// The drive was pulled while it was mounted.
+    Pulled,
+    /// What was written did not all reach the drive, for this reason.
+    Unflushed(String),
+}
+
+const UNFLUSHED: &str = "not flushed: ";
+
+impl Torn {
+    /// What is marked of the drive with this filesystem.
+    pub fn of(root: &Root, fs_uuid: &FsUuid) -> Option<Self> {
+        let mark = mark(root, fs_uuid);
+        let text = match std::fs::read_to_string(&mark) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+            text => text.unwrap_or_default(), // a mark that can't be read is a mark
+        };
+        Some(
+            text.trim_end()
+                .strip_prefix(UNFLUSHED)
+                .map_or(Self::Pulled, |why| Self::Unflushed(why.to_owned())),
+        )
+    }
+
+    /// Marks the drive, until [`forget`].
+    pub fn note(&self, root: &Root, fs_uuid: &FsUuid) -> Result<(), Failure> {
+        let text = match self {
+            Self::Pulled => "pulled while mounted\n".to_owned(),
+            Self::Unflushed(why) => format!("{UNFLUSHED}{}\n", why.replace('\n', " ")),
+        };
+        durable::replace(&mark(root, fs_uuid), 0o600, text.as_bytes())
+    }
+
+    /// What a person has to know of it beyond that the drive will be checked.
+    pub fn problem(&self) -> Option<Problem> {
+        let Self::Unflushed(why) = self else { return None };
+        Some(Problem {
+            message: format!("not all that was written is on it: {why}"),
+            remedy: "repeat the jobs that wrote to it last; it is checked at its next use; if it happens again, replace it"
+                .into(),
+        })
+    }
+}
+
+/// Takes the mark away: the filesystem was found sound.
+pub fn forget(root: &Root, fs_uuid: &FsUuid) -> Result<(), Failure> {
+    durable::remove(&mark(root, fs_uuid))
+}
+
+fn mark(root: &Root, fs_uuid: &FsUuid) -> PathBuf {
+    root.torn_dir().join(fs_uuid.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_says_why_until_it_is_taken_away() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = Root::new(directory.path());
+        std::fs::create_dir_all(root.torn_dir()).unwrap();
+        let drive: FsUuid = "7A1B-03C4".parse().unwrap();
+        assert_eq!(Torn::of(&root, &drive), None);
+        for torn in [Torn::Pulled, Torn::Unflushed("can't flush /x: no space".into())] {
+            torn.note(&root, &drive).unwrap();
+            assert_eq!(Torn::of(&root, &drive), Some(torn.clone()));
+            assert_eq!(torn.problem().is_some(), torn != Torn::Pulled);
+        }
+        forget(&root, &drive).unwrap();
+        assert_eq!(Torn::of(&root, &drive), None);
+    }
+}
