@@ -75,11 +75,12 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let automount = Arc::new(automount);
     let flusher = flush::start(root.clone())?;
     let fleet = Arc::new(Fleet::new(root, system, site, Arc::clone(&automount), flusher));
+    // Who asks for a drive meanwhile waits in the kernel: nothing may be opened before it is known what is ejected.
+    fleet.take_over();
+    fleet.rescan();
     automount
         .serve(Arc::new(fleet::Keeper::new(Arc::clone(&fleet))))
         .or_fail("cannot serve the automount point")?;
-    fleet.take_over();
-    fleet.rescan();
     let teller = catalog::start(Arc::clone(&fleet));
     catalog::start_asking(Arc::clone(&fleet));
     control::start(socket, Arc::clone(&fleet));

@@ -4,6 +4,8 @@
 use std::fs;
 use std::io::Write as _;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -20,12 +22,13 @@ fn main() {
     let lacking = own_system::lacking()
         .or_else(|| programs::release("offsited").err().map(|error| format!("{error:#}")))
         .or_else(|| own_system::enter().err().map(|error| format!("{error:#}")));
-    let tests: [Test; 5] = [
+    let tests: [Test; 6] = [
         ("a_drive_that_is_renamed_while_in_use_is_still_known", a_renamed_drive_is_still_known),
         ("a_drive_that_is_taken_out_of_the_site_is_put_to_rest", a_dropped_drive_is_put_to_rest),
         ("a_flush_that_failed_is_not_forgotten", a_failed_flush_is_not_forgotten),
         ("a_drive_unmounted_behind_the_daemon_s_back_is_locked_only_when_free", unmounted_behind_its_back),
         ("a_drive_that_is_away_is_not_locked_but_away", away_is_not_locked),
+        ("an_ejected_drive_stays_so_whoever_asks_during_a_restart", ejected_during_a_restart),
     ];
     // One at a time: they share /etc/offsite and the mount root.
     trials::run(lacking.as_deref(), Some(1), tests);
@@ -164,4 +167,36 @@ fn away_is_not_locked() -> Result<()> {
         ensure_ended(&[command, "A"], 4, "A is not plugged")?;
     }
     Ok(())
+}
+
+fn ejected_during_a_restart() -> Result<()> {
+    let mut a = LoopDrive::ext4(16)?;
+    let mut daemon = with_a_mounted(&mut a)?;
+    ensure_ended(&["eject", "A"], 0, "safe to remove")?;
+    let (path, end) = (at(&a), Arc::new(AtomicBool::new(false)));
+    let ends = Arc::clone(&end);
+    let polls = std::thread::spawn(move || {
+        while !ends.load(Ordering::SeqCst) {
+            let _ = fs::read_dir(&path); // fails, as it should
+        }
+    });
+    let restarts = || -> Result<()> {
+        for killed in [true, false, true, false] {
+            if killed {
+                daemon.kill()?;
+            } else {
+                daemon.stop()?;
+            }
+            daemon = Daemon::again()?;
+            std::thread::sleep(Duration::from_millis(300));
+            ensure!(offsite(&["status"])?.contains("A  ejected"), "{}", offsite(&["status"])?);
+            ensure!(!is_mounted(&a)?, "an ejected drive was opened");
+        }
+        Ok(())
+    };
+    let restarted = restarts();
+    end.store(true, Ordering::SeqCst);
+    ensure!(polls.join().is_ok(), "the thread that polls panicked");
+    restarted?;
+    a.unplug(LIMIT)
 }

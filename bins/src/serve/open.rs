@@ -8,7 +8,7 @@ use luks_core::{CloseMode, Closed, LuksUuid, MappingStatus, OpenOptions};
 use mount_by_uuid::{BlockDevice, FindError, MountError, MountOptions, Refusal, System, Tag, UnmountMode};
 
 use super::drive::{Doing, Drive, Open, Plugged};
-use super::{check, custody, say, warn};
+use super::{check, custody, eject, say, warn};
 use crate::failure::{Exit, Failure, OrFail as _, chain};
 use crate::keyring::Keyring;
 use crate::paths::Root;
@@ -26,7 +26,14 @@ pub(super) fn open(
 ) -> Result<(), Failure> {
     let device = find(system, drive)?;
     let plugged = Plugged::from(&device);
-    drive.note(|seen| seen.plugged = Some(plugged.clone())); // the access may come before the event
+    let ejected = eject::is_remembered(root, drive, &plugged);
+    drive.note(|seen| {
+        seen.plugged = Some(plugged.clone()); // the access may come before the event
+        seen.ejected |= ejected;
+    });
+    if ejected {
+        return Err(Failure::new(Exit::NotThere, format!("{} is ejected", drive.magazine())));
+    }
     let mut open = None;
     let result = unlock_if_encrypted(root, site, drive, &device).and_then(|(path, mapping)| {
         open = Some(Open { mapping, lingers: false });

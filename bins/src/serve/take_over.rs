@@ -65,6 +65,7 @@ impl Fleet {
 /// Locks mappings by which nothing is mounted: the daemon before was killed between unlocking and mounting, or between
 /// unmounting and locking.
 fn lock_leftovers(drive: &Drive, luks: LuksUuid) {
+    let _work = drive.work();
     let ours = mapping_name(luks);
     let in_place = drive.seen().open.and_then(|open| open.mapping);
     let left = luks_core::mappings_of(luks).unwrap_or_else(|error| {
