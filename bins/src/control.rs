@@ -17,8 +17,11 @@ use crate::status::SiteStatus;
 /// The protocol's version; both sides refuse another one.
 pub const VERSION: u32 = 1;
 
-/// No line is longer than this many bytes.
-pub const LONGEST_LINE: u64 = 4 << 20;
+/// No answer is longer than this many bytes.
+const LONGEST_LINE: u64 = 4 << 20;
+
+/// No question is longer than this many bytes.
+pub const LONGEST_QUESTION: u64 = 4 << 10;
 
 /// How long an answer may take: unlocking, checking and mounting a torn drive included.
 const ANSWER_LIMIT: Duration = Duration::from_mins(10);

@@ -2,13 +2,14 @@
 //! is behind a drive. The real daemon on the kernel's autofs; drives made of loop devices (unencrypted).
 
 use std::fs;
-use std::io::Write as _;
-use std::process::Command;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use nix::mount::MsFlags;
 use nix::sys::signal::Signal;
 use offsite_tests::host_daemon::{
@@ -22,13 +23,14 @@ fn main() {
     let lacking = own_system::lacking()
         .or_else(|| programs::release("offsited").err().map(|error| format!("{error:#}")))
         .or_else(|| own_system::enter().err().map(|error| format!("{error:#}")));
-    let tests: [Test; 6] = [
+    let tests: [Test; 7] = [
         ("a_drive_that_is_renamed_while_in_use_is_still_known", a_renamed_drive_is_still_known),
         ("a_drive_that_is_taken_out_of_the_site_is_put_to_rest", a_dropped_drive_is_put_to_rest),
         ("a_flush_that_failed_is_not_forgotten", a_failed_flush_is_not_forgotten),
         ("a_drive_unmounted_behind_the_daemon_s_back_is_locked_only_when_free", unmounted_behind_its_back),
         ("a_drive_that_is_away_is_not_locked_but_away", away_is_not_locked),
         ("an_ejected_drive_stays_so_whoever_asks_during_a_restart", ejected_during_a_restart),
+        ("who_only_occupies_the_socket_keeps_nobody_from_it", the_socket_is_not_occupied),
     ];
     // One at a time: they share /etc/offsite and the mount root.
     trials::run(lacking.as_deref(), Some(1), tests);
@@ -199,4 +201,34 @@ fn ejected_during_a_restart() -> Result<()> {
     ensure!(polls.join().is_ok(), "the thread that polls panicked");
     restarted?;
     a.unplug(LIMIT)
+}
+
+fn the_socket_is_not_occupied() -> Result<()> {
+    let a = LoopDrive::ext4(16)?;
+    let daemon = Daemon::start(&[("A", &a)])?;
+    fs::set_permissions("/run/offsite/control", fs::Permissions::from_mode(0o666))?;
+    let occupy = r#"use IO::Socket::UNIX;
+        for (1..80) { my $s = IO::Socket::UNIX->new(Peer => "/run/offsite/control"); $s->syswrite("{"); push @s, $s }
+        $| = 1; print "sits\n"; sleep 600"#;
+    let mut guest = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "perl", "-e", occupy])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut watched = || -> Result<()> {
+        let mut said = String::new();
+        BufReader::new(guest.stdout.take().context("its words")?).read_line(&mut said)?;
+        ensure!(said == "sits\n", "{said:?}");
+        let threads =
+            || Ok::<_, anyhow::Error>(fs::read_dir(format!("/proc/{}/task", daemon.pid()?))?.count());
+        wait("all but a few to be turned away", || Ok(threads()? <= 16 + 10))?;
+        ensure!(threads()? >= 16, "none was heard");
+        let asked = Instant::now();
+        ensure!(offsite(&["status"])?.contains("A  away"), "root is not heard");
+        ensure!(asked.elapsed() < Duration::from_secs(8), "root had to wait for guests");
+        wait("time to be up for the others", || Ok(threads()? < 16))
+    };
+    let watched = watched();
+    guest.kill()?;
+    guest.wait()?;
+    watched
 }
