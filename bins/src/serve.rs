@@ -57,9 +57,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let root = Root::new(options.root.clone());
     lead_a_group()?;
     let site = Site::load(&root)?;
-    if site.magazines.iter().any(|m| m.luks_uuid.is_some()) {
-        crate::keyring::Keyring::load(&root, &site).map(drop)?;
-    }
+    reload::check_key(&root, &site)?;
     let system = System::new(root.kernel());
     let mount_root = root.join(&site.mount_root);
     for directory in [&mount_root, &root.join("/run/offsite"), &root.torn_dir()] {

@@ -18,12 +18,13 @@ use offsite_tests::host_daemon::{
 use offsite_tests::loop_drive::{LoopDrive, run};
 use offsite_tests::trials::{self, Test};
 use offsite_tests::{own_system, programs};
+use uuid::Uuid;
 
 fn main() {
     let lacking = own_system::lacking()
         .or_else(|| programs::release("offsited").err().map(|error| format!("{error:#}")))
         .or_else(|| own_system::enter().err().map(|error| format!("{error:#}")));
-    let tests: [Test; 7] = [
+    let tests: [Test; 8] = [
         ("a_drive_that_is_renamed_while_in_use_is_still_known", a_renamed_drive_is_still_known),
         ("a_drive_that_is_taken_out_of_the_site_is_put_to_rest", a_dropped_drive_is_put_to_rest),
         ("a_flush_that_failed_is_not_forgotten", a_failed_flush_is_not_forgotten),
@@ -31,6 +32,7 @@ fn main() {
         ("a_drive_that_is_away_is_not_locked_but_away", away_is_not_locked),
         ("an_ejected_drive_stays_so_whoever_asks_during_a_restart", ejected_during_a_restart),
         ("who_only_occupies_the_socket_keeps_nobody_from_it", the_socket_is_not_occupied),
+        ("a_new_idle_time_counts_and_a_key_must_be_there", what_is_read_again_counts),
     ];
     // One at a time: they share /etc/offsite and the mount root.
     trials::run(lacking.as_deref(), Some(1), tests);
@@ -231,4 +233,22 @@ fn the_socket_is_not_occupied() -> Result<()> {
     guest.kill()?;
     guest.wait()?;
     watched
+}
+
+fn what_is_read_again_counts() -> Result<()> {
+    let mut a = LoopDrive::ext4(16)?;
+    write_site(3600, &[("A", &a)])?;
+    let daemon = Daemon::again()?;
+    a.plug()?;
+    wait("the drive is there", || Ok(list(&at(&a)).is_ok()))?;
+    let luks = Uuid::new_v4();
+    let encrypted = format!(
+        "key_file = \"/etc/offsite/nowhere\"\n[[magazine]]\nname = \"L\"\nluks_uuid = \"{luks}\"\nfs_uuid = \"{luks}\"\nfs_type = \"ext4\"\n"
+    );
+    fs::write("/etc/offsite/site.toml", encrypted)?;
+    reload(&daemon)?;
+    ensure!(offsite(&["status"])?.contains("A  in use"), "a site without its key was taken");
+    write_site(1, &[("A", &a)])?;
+    reload(&daemon)?;
+    a.unplug(LIMIT) // as it is idle
 }

@@ -5,9 +5,18 @@ use std::sync::Arc;
 use super::custody;
 use super::drive::Drive;
 use super::fleet::Fleet;
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, OrFail as _};
 use crate::keyring::Keyring;
+use crate::paths::Root;
 use crate::site::Site;
+
+/// Fails when the site has encrypted drives and no key that opens them.
+pub(super) fn check_key(root: &Root, site: &Site) -> Result<(), Failure> {
+    if site.magazines.iter().any(|magazine| magazine.luks_uuid.is_some()) {
+        Keyring::load(root, site)?;
+    }
+    Ok(())
+}
 
 impl Fleet {
     /// Reads site.toml again. A drive that stays keeps its state, whatever is said of it now; one that was taken out
@@ -18,6 +27,8 @@ impl Fleet {
             return Err(Failure::new(Exit::Usage, "mount_root can't change while offsited runs")
                 .hint("restart it: systemctl restart offsited"));
         }
+        check_key(self.root(), &site)?;
+        self.automount.set_idle(site.idle()).or_fail("cannot set the idle time")?;
         let message = format!("site.toml read: {} drives enrolled", site.magazines.len());
         let dropped = self.change_drives(|drives| {
             let mut old = std::mem::take(drives);

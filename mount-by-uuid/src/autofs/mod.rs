@@ -189,10 +189,18 @@ impl Automount {
             threads: Mutex::new(None),
             pipe: Mutex::new(Some(pipe)),
         };
-        let seconds = settings.idle.as_secs().saturating_add(u64::from(settings.idle.subsec_nanos() > 0));
-        let set = automount.service.kernel.set_timeout(u32::try_from(seconds).unwrap_or(u32::MAX));
-        set.map_err(|errno| AutofsError::TakeOver { dir: automount.dir().to_owned(), source: errno.into() })?;
+        automount.set_idle(settings.idle)?;
         Ok(automount)
+    }
+
+    /// Sets how long a name must be unused before it is unmounted from now on, see [`AutomountSettings::idle`].
+    ///
+    /// # Errors
+    /// [`AutofsError::TakeOver`] if the kernel refuses.
+    pub fn set_idle(&self, idle: Duration) -> Result<(), AutofsError> {
+        let seconds = idle.as_secs().saturating_add(u64::from(idle.subsec_nanos() > 0));
+        let set = self.service.kernel.set_timeout(u32::try_from(seconds).unwrap_or(u32::MAX));
+        set.map_err(|errno| AutofsError::TakeOver { dir: self.dir().to_owned(), source: errno.into() })
     }
 
     /// The directory, with symbolic links resolved.
