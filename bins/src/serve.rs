@@ -95,10 +95,11 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     fleet.stop_telling();
     let _ = teller.join(); // a thread that panicked has nothing more to tell
     let stop = if options.keep_mounts { Stop::KeepMounts } else { Stop::Unmount };
-    automount.shutdown(stop).or_fail("the mount point was not left clean")?;
+    let stopped = automount.shutdown(stop);
     if !options.keep_mounts {
         fleet.retire();
     }
+    stopped.or_fail("the mount point was not left clean")?;
     say("stopped");
     result
 }

@@ -39,7 +39,15 @@ impl Daemon {
     /// # Errors
     /// When it doesn't answer.
     pub fn again() -> Result<Self> {
-        let daemon = Self { child: Command::new(programs::release("offsited")?).spawn()? };
+        Self::run(&programs::release("offsited")?)
+    }
+
+    /// Starts this program in its place.
+    ///
+    /// # Errors
+    /// When it doesn't answer.
+    pub fn run(program: &Path) -> Result<Self> {
+        let daemon = Self { child: Command::new(program).spawn()? };
         wait("offsited answers", || {
             let status = offsite(&["status", "--json"])?;
             Ok(status.contains("\"daemon_pid\": ") && !status.contains("\"daemon_pid\": null"))

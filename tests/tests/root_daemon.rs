@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +25,7 @@ fn main() {
     let lacking = own_system::lacking()
         .or_else(|| programs::release("offsited").err().map(|error| format!("{error:#}")))
         .or_else(|| own_system::enter().err().map(|error| format!("{error:#}")));
-    let tests: [Test; 8] = [
+    let tests: [Test; 10] = [
         ("a_drive_that_is_renamed_while_in_use_is_still_known", a_renamed_drive_is_still_known),
         ("a_drive_that_is_taken_out_of_the_site_is_put_to_rest", a_dropped_drive_is_put_to_rest),
         ("a_flush_that_failed_is_not_forgotten", a_failed_flush_is_not_forgotten),
@@ -33,6 +34,8 @@ fn main() {
         ("an_ejected_drive_stays_so_whoever_asks_during_a_restart", ejected_during_a_restart),
         ("who_only_occupies_the_socket_keeps_nobody_from_it", the_socket_is_not_occupied),
         ("a_new_idle_time_counts_and_a_key_must_be_there", what_is_read_again_counts),
+        ("the_end_does_not_wait_for_bacula", the_end_does_not_wait_for_bacula),
+        ("a_busy_drive_keeps_its_mark_at_the_end_and_no_other_does", marks_at_the_end),
     ];
     // One at a time: they share /etc/offsite and the mount root.
     trials::run(lacking.as_deref(), Some(1), tests);
@@ -251,4 +254,45 @@ fn what_is_read_again_counts() -> Result<()> {
     write_site(1, &[("A", &a)])?;
     reload(&daemon)?;
     a.unplug(LIMIT) // as it is idle
+}
+
+fn the_end_does_not_wait_for_bacula() -> Result<()> {
+    let a = LoopDrive::ext4(16)?;
+    let directory = tempfile::tempdir()?;
+    let program = directory.path().join("offsited");
+    fs::copy(programs::release("offsited")?, &program)?;
+    let changer = directory.path().join("vchanger");
+    fs::write(
+        &changer,
+        "#!/bin/sh\nsleep 600 &\necho $! >/run/sleeps.new && mv /run/sleeps.new /run/sleeps; wait\n",
+    )?;
+    fs::set_permissions(&changer, fs::Permissions::from_mode(0o755))?;
+    write_site(IDLE, &[("A", &a)])?;
+    fs::write("/etc/offsite/vchanger.conf", "")?;
+    let daemon = Daemon::run(&program)?;
+    wait("the changer to be asked", || Ok(Path::new("/run/sleeps").exists()))?;
+    let sleeps = fs::read_to_string("/run/sleeps")?;
+    ensure!(daemon.stop()?.success(), "it did not end well");
+    fs::remove_file("/etc/offsite/vchanger.conf")?;
+    wait("what it started to end", || {
+        let state = fs::read_to_string(format!("/proc/{}/stat", sleeps.trim()));
+        Ok(state.map_or(true, |state| state.contains(") Z ")))
+    })
+}
+
+fn marks_at_the_end() -> Result<()> {
+    let (mut a, mut b) = (LoopDrive::ext4(16)?, LoopDrive::ext4(16)?);
+    let daemon = Daemon::start(&[("A", &a), ("B", &b)])?;
+    a.plug()?;
+    b.plug()?;
+    let marked = |drive: &LoopDrive| Path::new("/run/offsite/magazines").join(drive.uuid()).exists();
+    wait("both to be there", || Ok(list(&at(&a)).is_ok() && marked(&a) && marked(&b)))?;
+    let held = fs::File::open(at(&a).join("lost+found"))?;
+    ensure!(!daemon.stop()?.success(), "a busy drive was left without a word");
+    ensure!(marked(&a) && is_mounted(&a)?, "the busy one can be used on");
+    ensure!(!marked(&b), "the other one can't be used without the daemon");
+    drop(held);
+    let _daemon = Daemon::again()?;
+    a.unplug(LIMIT)?;
+    b.unplug(LIMIT)
 }

@@ -4,12 +4,18 @@
 //! user, so what lies on a drive is never read with root's rights, and outside the daemon's process group,
 //! so that its looking into a magazine makes the kernel ask for the mount.
 
+use std::io::{self, Read as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
 
 use super::fleet::Fleet;
 use super::say;
@@ -36,6 +42,8 @@ pub(super) struct Bell {
 struct BellState {
     rung: bool,
     stopped: bool,
+    /// The leader of the process group that is at work because of it.
+    at_work: Option<Pid>,
 }
 
 impl Bell {
@@ -43,8 +51,38 @@ impl Bell {
         self.change(|state| state.rung = true);
     }
 
+    /// Ends the thread that waits for it, and what that one has started.
     pub(super) fn stop(&self) {
-        self.change(|state| state.stopped = true);
+        self.change(|state| {
+            state.stopped = true;
+            state.at_work.into_iter().for_each(end_group);
+        });
+    }
+
+    /// Runs a program that leads a process group of its own until its end, or until [`Bell::stop`].
+    fn run(&self, command: &mut Command) -> io::Result<Output> {
+        let mut child = command.process_group(0).spawn()?;
+        let pid = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
+        self.change(|state| {
+            state.at_work = Some(pid);
+            if state.stopped {
+                end_group(pid);
+            }
+        });
+        let mut stderr = Vec::new();
+        if let Some(mut pipe) = child.stderr.take() {
+            let _ = pipe.read_to_end(&mut stderr); // what was read until an error is all there is to show
+        }
+        // As long as it hasn't been waited for, its number can't be given to another.
+        let ended = loop {
+            match waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) {
+                Err(Errno::EINTR) => {}
+                ended => break ended,
+            }
+        };
+        self.change(|state| state.at_work = None);
+        ended?;
+        Ok(Output { status: child.wait()?, stdout: Vec::new(), stderr })
     }
 
     fn change(&self, change: impl FnOnce(&mut BellState)) {
@@ -65,6 +103,11 @@ impl Bell {
     fn stopped(&self) -> bool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).stopped
     }
+}
+
+/// Ends a process group; the changer and the console can be ended at any moment.
+fn end_group(leader: Pid) {
+    let _ = killpg(leader, Signal::SIGKILL); // it may have ended by itself just now
 }
 
 /// Starts the thread that asks Bacula, whenever a drive has come to rest, which backup was its last.
@@ -88,6 +131,9 @@ pub(super) fn start(fleet: Arc<Fleet>) -> JoinHandle<()> {
                 return;
             }
             let result = tell(&fleet);
+            if fleet.bell.stopped() {
+                return;
+            }
             pause = match &result {
                 Ok(()) => LOOK,
                 Err(_) if said.is_none() => PAUSES.0,
@@ -115,10 +161,11 @@ fn tell(fleet: &Fleet) -> Result<(), String> {
     }
     let mut command = Command::new(program());
     command.arg(&config).arg("refresh").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    // A process group of its own, or the daemon's would keep the automount point from asking.
-    command.process_group(0);
-    let output =
-        command.output().map_err(|error| format!("cannot start {}: {error}", program().display()))?;
+    // In a process group of its own: the daemon's would keep the automount point from asking.
+    let output = fleet
+        .bell
+        .run(&mut command)
+        .map_err(|error| format!("cannot start {}: {error}", program().display()))?;
     if output.status.success() {
         return Ok(());
     }

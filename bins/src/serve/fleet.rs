@@ -304,9 +304,9 @@ impl Fleet {
         self.rested.stop();
     }
 
-    /// Takes back every mark: without the daemon no drive is there.
+    /// Takes back the marks of all drives but those that stay mounted: without the daemon no other is there.
     pub(super) fn retire(&self) {
-        for drive in self.drives() {
+        for drive in self.drives().into_iter().filter(|drive| drive.seen().open.is_none()) {
             self.publish(&drive, false);
         }
     }
