@@ -76,7 +76,7 @@ impl Keyring {
     }
 
     /// Whether one key takes the place of another.
-    pub fn is_rotating(&self) -> bool {
+    fn is_rotating(&self) -> bool {
         self.keys.len() > 1
     }
 
@@ -89,6 +89,11 @@ impl Keyring {
         }
         Err(Failure::new(Exit::Failed, format!("no key of this site opens {}", container.device().display()))
             .hint("is it the right drive? `offsite key status` tells which drive takes which key"))
+    }
+
+    /// The key to open a container with; tried only where there is more than one.
+    pub fn to_open(&self, container: &Container) -> Result<&Secret, Failure> {
+        if self.is_rotating() { self.opening(container).map(|key| &key.secret) } else { Ok(self.current()) }
     }
 
     /// What to do about an enrolled drive that no key opens, when one opens its backup: its header is ruined, however

@@ -1,14 +1,18 @@
-//! What becomes of a drive's header and keys when it comes home. Runs with the drive's work lock held.
+//! What becomes of a drive's header and keys when it comes home. All of it holds the drive's work lock.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::thread;
 
-use luks_core::{Container, LoadError, LuksUuid, RepairError, Secret};
+use luks_core::{Container, LoadError, LuksUuid, RepairError};
 
+use super::drive::Drive;
 use super::say;
 use crate::failure::{Exit, Failure};
 use crate::headers;
 use crate::keyring::Keyring;
 use crate::paths::Root;
+use crate::site::Site;
 
 /// Loads the enrolled container; a damaged copy of its header is written anew from the other one.
 pub(super) fn load(root: &Root, luks: LuksUuid, device: &Path) -> Result<Container, Failure> {
@@ -51,14 +55,31 @@ pub(super) fn settle(root: &Root, container: &Container, keys: &Keyring) {
     }
 }
 
-/// Renews the header's backup when it isn't that of the header which `key` has opened now; the drive is used all the same when that fails, and
-/// `offsite doctor` tells.
-pub(super) fn back_up(root: &Root, container: &Container, key: &Secret) {
-    match headers::keep(root, container, key) {
-        Ok(true) => say(&format!("the header of {} is backed up", container.device().display())),
-        Ok(false) => {}
-        Err(failure) => say(failure.message()),
+/// Renews the backup of an open drive's header when it isn't that of the header now, beside all other work: nobody who
+/// waits for the drive waits for this. The drive is used all the same when it fails, and `offsite doctor` tells.
+pub(super) fn back_up(root: &Root, site: &Arc<Site>, drive: &Arc<Drive>) {
+    let (root, site, of) = (root.clone(), Arc::clone(site), Arc::clone(drive));
+    let run = move || {
+        let _work = of.work();
+        match back_up_now(&root, &site, &of) {
+            Ok(true) => of.say(&format!("the header of {} is backed up", of.magazine())),
+            Ok(false) => {}
+            Err(failure) => of.say(failure.message()),
+        }
+    };
+    if let Err(error) = thread::Builder::new().name("back-up".into()).spawn(run) {
+        drive.warn(&format!("the header of {} was not backed up: {error}", drive.magazine()));
     }
+}
+
+fn back_up_now(root: &Root, site: &Site, drive: &Drive) -> Result<bool, Failure> {
+    let seen = drive.seen();
+    let (Some(luks), Some(plugged), Some(_)) = (drive.magazine().luks_uuid, seen.plugged, seen.open) else {
+        return Ok(false); // it has gone meanwhile, or has no header
+    };
+    let container = load(root, luks, &plugged.path)?;
+    let keys = Keyring::load(root, site)?;
+    headers::keep(root, &container, keys.to_open(&container)?)
 }
 
 /// A drive that stays closed because its key material is gone can have it back from its backup.

@@ -13,7 +13,7 @@ use super::catalog::Bell;
 use super::drive::{Doing, Drive, Open, Plugged};
 use super::flush::Flusher;
 use super::open::Rest;
-use super::{eject, open, warn};
+use super::{custody, eject, open, warn};
 use crate::failure::Exit;
 use crate::paths::Root;
 use crate::site::Site;
@@ -342,6 +342,7 @@ impl mount_by_uuid::Keeper for Keeper {
         match opened {
             Ok(()) => {
                 self.0.watch(at, &drive);
+                custody::back_up(&self.0.root, &site, &drive);
                 drive.say(&format!("{} is mounted", drive.magazine()));
                 Ok(())
             }

@@ -228,19 +228,13 @@ fn unlock(root: &Root, site: &Site, luks: LuksUuid, device: &BlockDevice) -> Res
                 }
             }
         }
-        let key = if keys.is_rotating() {
-            &keys
-                .opening(&container)
-                .map_err(|failure| custody::with_remedy(root, &container, &keys, failure))?
-                .secret
-        } else {
-            keys.current()
-        };
+        let key = keys
+            .to_open(&container)
+            .map_err(|failure| custody::with_remedy(root, &container, &keys, failure))?;
         container
             .open(&name, key, &OpenOptions::default())
             .or_fail(format!("cannot unlock {}", device.path.display()))
             .map_err(|failure| custody::with_remedy(root, &container, &keys, failure))?;
-        custody::back_up(root, &container, key);
         return Ok(name);
     }
     Err(Failure::new(Exit::Failed, format!("old mappings of {first} are still in use"))
