@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         trial("a_converted_container_opens", a_converted_container_opens),
         trial("keys_of_every_size_open_alike", keys_of_every_size_open_alike),
         trial("every_hash_that_cryptsetup_makes_opens", every_hash_that_cryptsetup_makes_opens),
+        trial("every_layout_that_cryptsetup_makes_opens", every_layout_that_cryptsetup_makes_opens),
         trial("the_dumped_volume_key_adds_a_key", the_dumped_volume_key_adds_a_key),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
@@ -505,6 +506,44 @@ fn every_hash_that_cryptsetup_makes_opens() {
         assert!(bench.opened_by_cryptsetup(&device).contains("unlocked"), "{hash}");
     }
     assert!(made >= 2, "only {made} hashes were tried");
+}
+
+fn every_layout_that_cryptsetup_makes_opens() {
+    const LUKS2: &str = "--type luks2 --pbkdf pbkdf2 --pbkdf-force-iterations 1000";
+    const LUKS1: &str = "--type luks1 --iter-time 10";
+    let bench = Bench::new();
+    let key_file = bench.key_file.to_str().unwrap();
+    for (number, (version, options)) in [
+        (LUKS2, "--cipher aes-cbc-essiv:sha256"),
+        (LUKS2, "--cipher aes-cbc-plain64"),
+        (LUKS2, "--cipher aes-ctr-plain64"),
+        (LUKS2, "--cipher aes-xts-plain --key-size 256"),
+        (LUKS2, "--luks2-metadata-size 32k --luks2-keyslots-size 8m"),
+        (LUKS2, "--luks2-metadata-size 4m --luks2-keyslots-size 8m"),
+        (LUKS2, "--sector-size 512"),
+        (LUKS2, "--sector-size 2048 --label green --subsystem vault"),
+        (LUKS2, "--offset 40960"),
+        (LUKS2, "--key-slot 31"),
+        (LUKS2, "--keyslot-cipher aes-cbc-essiv:sha256 --keyslot-key-size 256"),
+        ("--type luks2 --pbkdf-force-iterations 4", "--pbkdf argon2i --pbkdf-memory 32"),
+        ("--type luks2 --pbkdf-force-iterations 4", "--pbkdf argon2id --pbkdf-memory 32 --pbkdf-parallel 2"),
+        (LUKS1, "--hash sha1"),
+        (LUKS1, "--hash ripemd160"),
+        (LUKS1, "--hash sha512 --cipher aes-cbc-essiv:sha256 --key-size 256"),
+        (LUKS1, "--key-slot 7 --align-payload 8192"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let device = bench.drive(&number.to_string(), 40);
+        let words = format!("-q luksFormat {version} {options} DEVICE {key_file}");
+        cryptsetup(&device, &words.split(' ').collect::<Vec<_>>(), b"");
+        let container = Container::load(&device).unwrap_or_else(|error| panic!("{words}: {error}"));
+        let slot = container.test_key(&bench.key()).unwrap_or_else(|error| panic!("{words}: {error}"));
+        let asked =
+            options.split_once("--key-slot ").map_or("0", |(_, rest)| rest.split(' ').next().unwrap());
+        assert_eq!(slot.to_string(), asked, "{words}");
+    }
 }
 
 fn the_dumped_volume_key_adds_a_key() {
