@@ -88,20 +88,21 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 
     let result = follow(&fleet, &mut hotplug, &signals);
     notify(&[sd_notify::NotifyState::Stopping]);
-    if lost.load(Ordering::SeqCst) {
-        return Err(Failure::new(Exit::Failed, format!("{} was taken away", mount_root.display()))
-            .hint("the supervisor starts offsited again, which takes over what is left"));
-    }
-    fleet.stop_telling();
-    let _ = teller.join(); // a thread that panicked has nothing more to tell
-    let stop = if options.keep_mounts { Stop::KeepMounts } else { Stop::Unmount };
-    let stopped = automount.shutdown(stop);
-    if !options.keep_mounts {
-        fleet.retire();
-    }
-    stopped.or_fail("the mount point was not left clean")?;
-    say("stopped");
-    result
+    let ended = if lost.load(Ordering::SeqCst) {
+        Err(Failure::new(Exit::Failed, format!("{} was taken away", mount_root.display()))
+            .hint("the supervisor starts offsited again, which takes over what is left"))
+    } else {
+        fleet.stop_telling();
+        let _ = teller.join(); // a thread that panicked has nothing more to tell
+        let stop = if options.keep_mounts { Stop::KeepMounts } else { Stop::Unmount };
+        let stopped = automount.shutdown(stop);
+        if !options.keep_mounts {
+            fleet.retire();
+        }
+        stopped.or_fail("the mount point was not left clean").map(|()| say("stopped"))
+    };
+    fleet.wait_for_work();
+    ended.and(result)
 }
 
 /// Makes the process the leader of a group of its own: the kernel knows who serves an automount point by the group,

@@ -304,6 +304,12 @@ impl Fleet {
         self.rested.stop();
     }
 
+    /// Waits until nobody works on any drive: at the end of a process its cryptographic library is taken down, and a thread
+    /// that is in the midst of it would hang, and the process with it.
+    pub(super) fn wait_for_work(&self) {
+        self.drives().iter().for_each(|drive| drop(drive.work()));
+    }
+
     /// Takes back the marks of all drives but those that stay mounted: without the daemon no other is there.
     pub(super) fn retire(&self) {
         for drive in self.drives().into_iter().filter(|drive| drive.seen().open.is_none()) {
