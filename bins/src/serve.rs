@@ -101,7 +101,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         }
         stopped.or_fail("the mount point was not left clean").map(|()| say("stopped"))
     };
-    fleet.wait_for_work();
+    fleet.end_work();
     ended.and(result)
 }
 

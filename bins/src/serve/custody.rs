@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use luks_core::{Container, LoadError, LuksUuid, RepairError};
 
@@ -55,11 +56,15 @@ pub(super) fn settle(root: &Root, container: &Container, keys: &Keyring) {
     }
 }
 
+/// Drives that came together are opened first: libcryptsetup serves one at a time.
+const BACK_UP_AFTER: Duration = Duration::from_secs(1);
+
 /// Renews the backup of an open drive's header when it isn't that of the header now, beside all other work: nobody who
 /// waits for the drive waits for this. The drive is used all the same when it fails, and `offsite doctor` tells.
 pub(super) fn back_up(root: &Root, site: &Arc<Site>, drive: &Arc<Drive>) {
     let (root, site, of) = (root.clone(), Arc::clone(site), Arc::clone(drive));
     let run = move || {
+        thread::sleep(BACK_UP_AFTER);
         let _work = of.work();
         match back_up_now(&root, &site, &of) {
             Ok(true) => of.say(&format!("the header of {} is backed up", of.magazine())),

@@ -304,10 +304,10 @@ impl Fleet {
         self.rested.stop();
     }
 
-    /// Waits until nobody works on any drive: at the end of a process its cryptographic library is taken down, and a thread
-    /// that is in the midst of it would hang, and the process with it.
-    pub(super) fn wait_for_work(&self) {
-        self.drives().iter().for_each(|drive| drop(drive.work()));
+    /// Waits until nobody works on any drive, and lets nobody begin: at the end of a process its cryptographic library is
+    /// taken down, and a thread that is in the midst of it would hang, and the process with it.
+    pub(super) fn end_work(&self) {
+        self.drives().iter().for_each(|drive| std::mem::forget(drive.work()));
     }
 
     /// Takes back the marks of all drives but those that stay mounted: without the daemon no other is there.
