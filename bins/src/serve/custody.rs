@@ -62,11 +62,12 @@ const BACK_UP_AFTER: Duration = Duration::from_secs(1);
 /// Renews the backup of an open drive's header when it isn't that of the header now, beside all other work: nobody who
 /// waits for the drive waits for this. The drive is used all the same when it fails, and `offsite doctor` tells.
 pub(super) fn back_up(root: &Root, site: &Arc<Site>, drive: &Arc<Drive>) {
+    let Some(luks) = drive.magazine().luks_uuid else { return };
     let (root, site, of) = (root.clone(), Arc::clone(site), Arc::clone(drive));
     let run = move || {
         thread::sleep(BACK_UP_AFTER);
         let _work = of.work();
-        match back_up_now(&root, &site, &of) {
+        match back_up_now(&root, &site, &of, luks) {
             Ok(true) => of.say(&format!("the header of {} is backed up", of.magazine())),
             Ok(false) => {}
             Err(failure) => of.say(failure.message()),
@@ -77,10 +78,10 @@ pub(super) fn back_up(root: &Root, site: &Arc<Site>, drive: &Arc<Drive>) {
     }
 }
 
-fn back_up_now(root: &Root, site: &Site, drive: &Drive) -> Result<bool, Failure> {
+fn back_up_now(root: &Root, site: &Site, drive: &Drive, luks: LuksUuid) -> Result<bool, Failure> {
     let seen = drive.seen();
-    let (Some(luks), Some(plugged), Some(_)) = (drive.magazine().luks_uuid, seen.plugged, seen.open) else {
-        return Ok(false); // it has gone meanwhile, or has no header
+    let (Some(plugged), Some(_)) = (seen.plugged, seen.open) else {
+        return Ok(false); // it has gone meanwhile
     };
     let container = load(root, luks, &plugged.path)?;
     let keys = Keyring::load(root, site)?;
