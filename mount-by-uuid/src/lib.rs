@@ -49,7 +49,9 @@ mod system;
 mod udev_database;
 mod users;
 
-pub use autofs::{AutofsError, Automount, AutomountSettings, Keeper, NameError, Refusal, Stop, StopError};
+pub use autofs::{
+    Access, Asker, AutofsError, Automount, AutomountSettings, Keeper, NameError, Refusal, Stop, StopError,
+};
 pub use detach::{detach, detach_device};
 pub use device::{BlockDevice, DevNum, DevNumError, Tag};
 pub use fs_uuid::{FsUuid, FsUuidError};

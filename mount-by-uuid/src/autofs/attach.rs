@@ -73,6 +73,15 @@ pub enum AutofsError {
         #[source]
         source: io::Error,
     },
+    /// The directory's owner and mode can't be set.
+    #[error("can't set who may look into {}", dir.display())]
+    Access {
+        /// The mount point.
+        dir: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
     /// The mount table can't be read.
     #[error("can't tell what is mounted")]
     Table {
@@ -153,7 +162,13 @@ fn mount(system: &System, dir: &Path, source: &str, writer: &OwnedFd) -> Result<
     let fail = |errno: Errno| AutofsError::Mount { dir: dir.to_owned(), source: errno.into() };
     let options = format!("fd={},minproto=5,maxproto=5,indirect", writer.as_raw_fd());
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    nix::mount::mount(Some(source), dir, Some("autofs"), flags, Some(options.as_str())).map_err(fail)?;
+    let mount = |options: &str| nix::mount::mount(Some(source), dir, Some("autofs"), flags, Some(options));
+    match mount(&format!("{options},strictexpire")) {
+        // Kernels before 5.1 don't know the option.
+        Err(Errno::EINVAL) => mount(&options),
+        mounted => mounted,
+    }
+    .map_err(fail)?;
     // Only now, since mounting loads the kernel's module.
     let opened = control(system).and_then(|control| {
         let root = File::open(dir).map_err(|source| mount_point(dir, source))?;

@@ -15,6 +15,19 @@ use crate::system::FindError;
 /// their time: whoever waits is released after a limit. They must not call the [`Automount`](crate::Automount) that
 /// calls them, nor look at another name below it.
 pub trait Keeper: Send + Sync {
+    /// Tells whether a process may have `name` mounted by looking at it.
+    ///
+    /// Called before anything is done for a request of the kernel's, on the thread that takes all requests, so it must
+    /// answer at once. Processes that look at a name while a request for it waits for its answer share that answer: the
+    /// kernel doesn't tell who they are.
+    ///
+    /// # Errors
+    /// The refusal that the process gets as an error number, such as [`Refusal::Forbidden`].
+    fn admit(&self, name: &OsStr, asker: &Asker) -> Result<(), Refusal> {
+        let _ = (name, asker);
+        Ok(())
+    }
+
     /// Mounts `name` on the directory `at`, which exists.
     ///
     /// # Errors
@@ -30,6 +43,17 @@ pub trait Keeper: Send + Sync {
     /// # Errors
     /// [`Refusal::Busy`] when it is in use, in which case it is tried again after the idle time.
     fn unmount(&self, name: &OsStr, at: &Path) -> Result<(), Refusal>;
+}
+
+/// A process that looks at a name, as the kernel tells of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// Its user.
+    pub uid: u32,
+    /// Its group; further groups aren't told.
+    pub gid: u32,
+    /// Its number, which may be another process' by now.
+    pub pid: u32,
 }
 
 /// Why a [`Keeper`] can't do what it was asked for.

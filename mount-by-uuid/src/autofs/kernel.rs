@@ -14,9 +14,10 @@ use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::libc::{c_int, c_ulong};
-use nix::sys::stat::{Mode, fstat, fstatat, mkdirat};
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use nix::sys::stat::{Mode, fchmod, fstat, fstatat, mkdirat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 
+use super::Access;
 use super::packet::Token;
 use crate::device::DevNum;
 
@@ -154,6 +155,12 @@ impl Kernel {
         let normal: c_int = 0;
         // SAFETY: the pointer is to a `c_int` that outlives the call.
         unsafe { raw::expire_multi(self.root.as_raw_fd(), &raw const normal) }.map(drop)
+    }
+
+    /// Sets the root directory's owner and mode.
+    pub(super) fn set_access(&self, access: &Access) -> Result<(), Errno> {
+        fchown(&self.root, Some(Uid::from_raw(access.uid)), Some(Gid::from_raw(access.gid)))?;
+        fchmod(&self.root, Mode::from_bits_truncate(access.mode))
     }
 
     /// Makes the directory of a name; that it is there already is no error.

@@ -22,7 +22,7 @@ use crate::mount::{MountError, UnmountMode, unmount};
 use crate::mount_table::MountTable;
 use crate::system::System;
 pub use attach::AutofsError;
-pub use keeper::{Keeper, Refusal};
+pub use keeper::{Asker, Keeper, Refusal};
 use names::Want;
 use serve::{Service, Threads};
 
@@ -30,7 +30,8 @@ use serve::{Service, Threads};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AutomountSettings {
     /// How long a name must be unused before it is unmounted; whole seconds, rounded up, 0 for never. A file held open,
-    /// or a process whose directory it is, is use.
+    /// or a process whose directory it is, is use. Looking at it (`stat`, `statfs`) is none, except on kernels before 5.1
+    /// and on a mount taken over that such a kernel or an older version of this crate made.
     pub idle: Duration,
     /// How long whoever looks at a name waits for an answer at most. After that they get `ETIMEDOUT`, while the
     /// [`Keeper`] may go on; if it succeeds later, the next one finds the name mounted.
@@ -44,6 +45,17 @@ impl AutomountSettings {
     pub fn new(idle: Duration) -> AutomountSettings {
         AutomountSettings { idle, answer_within: Duration::from_secs(90), source: "offsite".to_owned() }
     }
+}
+
+/// Whose the directory of an automount is, and who may look for names in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// The user's number.
+    pub uid: u32,
+    /// The group's number.
+    pub gid: u32,
+    /// The permission bits, for example `0o750`.
+    pub mode: u32,
 }
 
 /// What becomes of the mounts when an automount is stopped.
@@ -201,6 +213,15 @@ impl Automount {
         let seconds = idle.as_secs().saturating_add(u64::from(idle.subsec_nanos() > 0));
         let set = self.service.kernel.set_timeout(u32::try_from(seconds).unwrap_or(u32::MAX));
         set.map_err(|errno| AutofsError::TakeOver { dir: self.dir().to_owned(), source: errno.into() })
+    }
+
+    /// Sets who may look for names; until then it is root's with mode 0755.
+    ///
+    /// # Errors
+    /// [`AutofsError::Access`] if the kernel refuses.
+    pub fn set_access(&self, access: &Access) -> Result<(), AutofsError> {
+        let set = self.service.kernel.set_access(access);
+        set.map_err(|errno| AutofsError::Access { dir: self.dir().to_owned(), source: errno.into() })
     }
 
     /// The directory, with symbolic links resolved.

@@ -13,6 +13,8 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
+use super::keeper::Asker;
+
 /// More than the longest packet: reading less would lose the rest of it.
 pub(super) const PACKET_MAX: usize = 512;
 
@@ -21,6 +23,9 @@ const MISSING_INDIRECT: u32 = 3;
 const EXPIRE_INDIRECT: u32 = 4;
 const TYPE_AT: usize = 4;
 const TOKEN_AT: usize = 8;
+const UID_AT: usize = 24;
+const GID_AT: usize = 28;
+const PID_AT: usize = 32;
 const LEN_AT: usize = 40;
 const NAME_AT: usize = 44;
 const NAME_MAX: usize = 255;
@@ -33,7 +38,7 @@ pub(super) struct Token(pub(super) u32);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Packet {
     /// Someone waits for this name to be mounted.
-    Missing { token: Token, name: OsString },
+    Missing { token: Token, name: OsString, asker: Asker },
     /// This name was idle for long enough to be unmounted; everyone who looks at it waits meanwhile.
     Expire { token: Token, name: OsString },
 }
@@ -57,7 +62,10 @@ impl Packet {
         }
         let name = OsStr::from_bytes(name).to_owned();
         match word(TYPE_AT) {
-            Some(MISSING_INDIRECT) => Ok(Packet::Missing { token, name }),
+            Some(MISSING_INDIRECT) => {
+                let asker = || Some(Asker { uid: word(UID_AT)?, gid: word(GID_AT)?, pid: word(PID_AT)? });
+                Ok(Packet::Missing { token, name, asker: asker().ok_or_else(unserved)? })
+            }
             Some(EXPIRE_INDIRECT) => Ok(Packet::Expire { token, name }),
             _ => Err(unserved()),
         }
@@ -79,12 +87,17 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const ASKER: Asker = Asker { uid: 65534, gid: 33, pid: 4711 };
+
     fn packet(kind: u32, token: u32, name: &[u8]) -> Vec<u8> {
         let mut bytes = vec![0; 304];
         let mut put = |at: usize, value: u32| bytes[at..at + 4].copy_from_slice(&value.to_ne_bytes());
         put(0, 5);
         put(4, kind);
         put(8, token);
+        put(24, ASKER.uid);
+        put(28, ASKER.gid);
+        put(32, ASKER.pid);
         put(40, u32::try_from(name.len()).unwrap());
         bytes[44..44 + name.len()].copy_from_slice(name);
         bytes
@@ -95,7 +108,7 @@ mod tests {
         let name = OsString::from("3f1e2a60");
         assert_eq!(
             Packet::decode(&packet(3, 7, b"3f1e2a60")),
-            Ok(Packet::Missing { token: Token(7), name: name.clone() })
+            Ok(Packet::Missing { token: Token(7), name: name.clone(), asker: ASKER })
         );
         assert_eq!(Packet::decode(&packet(4, 8, b"3f1e2a60")), Ok(Packet::Expire { token: Token(8), name }));
         // A 32-bit kernel doesn't pad.
@@ -128,7 +141,7 @@ mod tests {
             let decoded = Packet::decode(&packet(3, token, &name));
             let name = OsStr::from_bytes(&name).to_owned();
             if is_name(&name) {
-                prop_assert_eq!(decoded, Ok(Packet::Missing { token: Token(token), name }));
+                prop_assert_eq!(decoded, Ok(Packet::Missing { token: Token(token), name, asker: ASKER }));
             } else {
                 prop_assert_eq!(decoded, Err(Unserved(Some(Token(token)))));
             }

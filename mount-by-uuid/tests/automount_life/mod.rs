@@ -1,11 +1,13 @@
 //! One automount from its first visitor to its end.
 
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
 use mount_by_uuid::{
-    Automount, AutomountSettings, Keeper, MountTable, NameError, Refusal, Stop, StopError, System,
+    Access, Asker, Automount, AutomountSettings, Keeper, MountTable, NameError, Refusal, Stop, StopError,
+    System,
 };
 use tempfile::{TempDir, tempdir};
 
@@ -17,6 +19,8 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("an_absent_drive_fails_at_once_and_is_there_once_plugged", an_absent_drive_fails_at_once),
     ("an_idle_drive_is_unmounted_and_its_directory_gone", an_idle_drive_is_unmounted),
     ("idle_drives_are_unmounted_at_the_same_time", idle_drives_are_unmounted_together),
+    ("a_drive_that_is_only_polled_is_unmounted", a_drive_that_is_only_polled_is_unmounted),
+    ("only_those_who_are_admitted_have_a_drive_mounted", only_those_who_are_admitted),
     ("a_file_held_open_keeps_the_drive", a_file_held_open_keeps_the_drive),
     ("many_waiters_on_one_name_share_one_mount", many_waiters_share_one_mount),
     ("a_failing_keeper_is_an_io_error", a_failing_keeper_is_an_io_error),
@@ -153,6 +157,58 @@ fn idle_drives_are_unmounted_together() {
         stage.automount.touch_mount(name).unwrap();
     }
     wait_for("both to be unmounted", Duration::from_secs(8), || stage.automount.mounted().is_empty());
+}
+
+fn a_drive_that_is_only_polled_is_unmounted() {
+    let drive = Drive::new(FIRST);
+    let drives = Arc::new(Drives::of(&[(FIRST, drive.path())]));
+    let stage = Stage::new(Duration::from_secs(1), drives.clone());
+    // As df and node_exporter do, which look at what is mounted; that it is mounted again for this one doesn't matter.
+    let script = "while :; do stat -f \"$1\"; stat \"$1\"; sleep 0.1; done >/dev/null 2>&1";
+    let poller = Visitor::start(script, &stage.path(FIRST));
+    wait_for("the drive to be unmounted under a poller", Duration::from_secs(15), || drives.unmounts() > 0);
+    drop(poller);
+}
+
+fn only_those_who_are_admitted() {
+    /// Admits root, and notes who asked.
+    struct Roots(Mutex<Vec<Asker>>);
+    impl Keeper for Roots {
+        fn admit(&self, name: &std::ffi::OsStr, asker: &Asker) -> Result<(), Refusal> {
+            assert_eq!(name, "a");
+            self.0.lock().unwrap().push(*asker);
+            match asker.uid {
+                0 => Ok(()),
+                _ => Err(Refusal::Forbidden { reason: "it isn't root".to_owned() }),
+            }
+        }
+        fn mount(&self, name: &std::ffi::OsStr, at: &Path) -> Result<(), Refusal> {
+            Blanks.mount(name, at)
+        }
+        fn unmount(&self, name: &std::ffi::OsStr, at: &Path) -> Result<(), Refusal> {
+            Blanks.unmount(name, at)
+        }
+    }
+    let keeper = Arc::new(Roots(Mutex::default()));
+    let stage = Stage::new(LONG, keeper.clone());
+    std::fs::set_permissions(stage.automount.dir().parent().unwrap(), PermissionsExt::from_mode(0o755))
+        .unwrap();
+    let script = "exec setpriv --reuid=65534 --regid=1234 --clear-groups ls \"$1\"";
+    let visit = Visitor::start(script, &stage.path("a")).finish();
+    assert!(visit.error.contains("Permission denied"), "{visit:?}");
+    let asker = keeper.0.lock().unwrap().remove(0);
+    assert_eq!((asker.uid, asker.gid), (65534, 1234));
+    assert!(!stage.path("a").exists());
+
+    // Who may not look into the directory doesn't even ask.
+    stage.automount.set_access(&Access { uid: 77, gid: 1234, mode: 0o750 }).unwrap();
+    let visit = Visitor::start(&script.replace("regid=1234", "regid=65534"), &stage.path("a")).finish();
+    assert!(visit.error.contains("Permission denied"), "{visit:?}");
+    assert!(keeper.0.lock().unwrap().is_empty());
+    let root = std::fs::metadata(stage.automount.dir()).unwrap();
+    assert_eq!((root.uid(), root.gid(), root.mode() & 0o7777), (77, 1234, 0o750));
+    assert!(Visitor::start("ls \"$1/.\"", &stage.path("a")).finish().ok, "root is admitted");
+    assert!(stage.is_mounted("a"));
 }
 
 fn a_file_held_open_keeps_the_drive() {

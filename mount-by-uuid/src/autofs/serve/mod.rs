@@ -25,14 +25,14 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::autofs::attach::{Attached, AutofsError};
-use crate::autofs::keeper::{Keeper, Refusal};
+use crate::autofs::keeper::{Asker, Keeper, Refusal};
 use crate::autofs::kernel::Kernel;
 use crate::autofs::lock;
 use crate::autofs::names::{Names, Waiter, Want};
 use crate::autofs::packet::{PACKET_MAX, Packet, Token, Unserved};
 use crate::mount_table::MountTable;
 use crate::system::System;
-use work::no_thread;
+use work::{call, no_thread};
 
 /// How often the kernel is asked for idle names. It measures the time since the last use that it has noticed, and notices
 /// a file held open only when it is asked, so asking seldom would end up unmounting too early and too late.
@@ -337,7 +337,10 @@ impl Service {
 
     fn take(self: &Arc<Service>, packet: Result<Packet, Unserved>) {
         match packet {
-            Ok(Packet::Missing { token, name }) => {
+            Ok(Packet::Missing { token, name, asker }) => {
+                if let Err(refusal) = self.admit(&name, &asker) {
+                    return self.fail(token, refusal.errno());
+                }
                 let mut state = lock(&self.state);
                 if state.phase == Phase::Serving {
                     let deadline = Instant::now().checked_add(self.answer_within);
@@ -360,6 +363,11 @@ impl Service {
             Err(Unserved(Some(token))) => self.fail(token, Errno::EINVAL),
             Err(Unserved(None)) => {}
         }
+    }
+
+    fn admit(&self, name: &OsStr, asker: &Asker) -> Result<(), Refusal> {
+        let keeper = lock(&self.state).keeper.clone();
+        keeper.map_or(Ok(()), |keeper| call(|| keeper.admit(name, asker)))
     }
 
     /// Has a name unmounted without anyone waiting for it, unless something is under way.

@@ -115,7 +115,7 @@ impl Service {
 }
 
 /// Calls the keeper; its panic must not leave anyone waiting.
-fn call(keeper: impl FnOnce() -> Result<(), Refusal>) -> Result<(), Refusal> {
+pub(super) fn call(keeper: impl FnOnce() -> Result<(), Refusal>) -> Result<(), Refusal> {
     catch_unwind(AssertUnwindSafe(keeper)).unwrap_or_else(|_| Err(failed("the keeper panicked")))
 }
 
