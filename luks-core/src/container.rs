@@ -11,6 +11,7 @@ use crate::disk_header::{self, DiskHeader};
 use crate::key_slot::KeySlot;
 use crate::luks_uuid::LuksUuid;
 use crate::luks2_copy::HeaderCopy;
+use crate::reencryption;
 use crate::secret::Secret;
 use crate::session::{CryptsetupError, Session};
 use crate::slot_info::{self, SlotInfo};
@@ -79,6 +80,16 @@ pub enum LoadError {
         damaged: HeaderCopy,
         /// What is wrong with it.
         reason: String,
+    },
+    /// Its data are being reencrypted, so that nothing but cryptsetup may touch its header.
+    #[error(
+        "a reencryption of {} is under way, until its end no key and no header is touched; end it: cryptsetup reencrypt --resume-only {}",
+        device.display(),
+        device.display()
+    )]
+    Reencryption {
+        /// The path.
+        device: PathBuf,
     },
     /// It is LUKS, but its header can't be trusted.
     #[error("the LUKS header of {} is ruined: {reason}; restore it from its backup", device.display())]
@@ -352,6 +363,9 @@ impl Known {
         let ruined = |reason: &str| LoadError::HeaderRuined { device: owned(), reason: reason.to_owned() };
         let uuid = |text: &str| text.parse().map_err(|_| ruined("its UUID is unreadable"));
         let named = |text: String| (!text.is_empty()).then_some(text);
+        if reencryption::is_under_way(&header) {
+            return Err(LoadError::Reencryption { device: owned() });
+        }
         if let Some(reason) = cost::absurdity(&header) {
             return Err(LoadError::TooCostly { device: owned(), reason });
         }
@@ -360,6 +374,7 @@ impl Known {
         }
         match header {
             DiskHeader::NotLuks => Err(LoadError::NotLuks { device: owned() }),
+            DiskHeader::Luks1Reencryption => Err(LoadError::Reencryption { device: owned() }),
             DiskHeader::OneDamaged { damaged, reason, .. } => {
                 Err(LoadError::HeaderDamaged { device: owned(), damaged, reason })
             }

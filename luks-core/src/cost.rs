@@ -18,7 +18,7 @@ pub(crate) fn absurdity(header: &DiskHeader) -> Option<String> {
     match header {
         DiskHeader::Luks1(header) => luks1(header),
         DiskHeader::Sound(copy) | DiskHeader::OneDamaged { good: copy, .. } => luks2(&copy.metadata),
-        DiskHeader::NotLuks | DiskHeader::Ruined { .. } => None,
+        DiskHeader::NotLuks | DiskHeader::Luks1Reencryption | DiskHeader::Ruined { .. } => None,
     }
 }
 

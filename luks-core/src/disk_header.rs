@@ -22,6 +22,8 @@ const RETRY_AFTER: Duration = Duration::from_millis(20);
 pub(crate) enum DiskHeader {
     NotLuks,
     Luks1(Box<Luks1Header>),
+    /// LUKS1, made unusable until a reencryption of its data has ended.
+    Luks1Reencryption,
     /// Both copies are right and agree.
     Sound(Copy),
     /// One copy is right; the other one isn't, or is older.
@@ -83,6 +85,9 @@ pub(crate) fn read_once(file: &File) -> io::Result<DiskHeader> {
             Some(header) => DiskHeader::Luks1(Box::new(header)),
             None => DiskHeader::Ruined { reason: "the LUKS1 header is cut off".to_owned() },
         });
+    }
+    if luks1_header::has_reencryption_magic(&start) {
+        return Ok(DiskHeader::Luks1Reencryption);
     }
     let is_luks = start.starts_with(b"LUKS\xba\xbe");
     let primary = read_copy(file, HeaderCopy::Primary, 0)?;

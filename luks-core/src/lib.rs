@@ -72,6 +72,7 @@ mod passphrase;
 mod pbkdf;
 mod qr_code;
 mod recovery_key;
+mod reencryption;
 mod repair;
 mod restore;
 mod rotation;

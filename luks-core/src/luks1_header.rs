@@ -9,6 +9,8 @@ use crate::luks2_copy::{number16, number32, text_bytes};
 pub(crate) const LEN: usize = 592;
 
 const MAGIC: &[u8] = b"LUKS\xba\xbe";
+/// In the place of the magic while cryptsetup reencrypts the data: `NOMAGIC` of its `utils_reencrypt_luks1.c`.
+const REENCRYPTION_MAGIC: &[u8] = b"LUKS\xde\xad";
 const FIRST_SLOT: usize = 208;
 const SLOT_LEN: usize = 48;
 const SALT_LEN: usize = 32;
@@ -51,6 +53,11 @@ impl Luks1Header {
 
 pub(crate) fn has_magic(bytes: &[u8]) -> bool {
     bytes.starts_with(MAGIC) && number16(bytes, 6) == Some(1)
+}
+
+/// Whether cryptsetup has made the header unusable while it reencrypts the data.
+pub(crate) fn has_reencryption_magic(bytes: &[u8]) -> bool {
+    bytes.starts_with(REENCRYPTION_MAGIC) && number16(bytes, 6) == Some(1)
 }
 
 /// Reads a header; `None` when it isn't one or is cut off.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::container::{Container, LoadError, read_header, session};
 use crate::disk_header::DiskHeader;
 use crate::luks2_copy::HeaderCopy;
+use crate::reencryption;
 use crate::slots::flush;
 
 /// What was mended.
@@ -46,7 +47,11 @@ impl Container {
     /// # Errors
     /// As [`Container::load`], and [`RepairError::NotRepaired`] when writing failed.
     pub fn load_repairing(device: &Path) -> Result<(Self, Option<HeaderRepair>), RepairError> {
-        let DiskHeader::OneDamaged { damaged, reason, .. } = read_header(device)? else {
+        let header = read_header(device)?;
+        if reencryption::is_under_way(&header) {
+            return Err(LoadError::Reencryption { device: device.to_owned() }.into());
+        }
+        let DiskHeader::OneDamaged { damaged, reason, .. } = header else {
             return Ok((Self::load(device)?, None));
         };
         let not_repaired =

@@ -11,6 +11,7 @@ use crate::container::{Container, LoadError, read_header};
 use crate::disk_header::{self, DiskHeader};
 use crate::luks_uuid::LuksUuid;
 use crate::luks1_header;
+use crate::reencryption;
 use crate::secret::Secret;
 use crate::session::{CryptsetupError, Session};
 use crate::slots::{TestKeyError, flush};
@@ -70,6 +71,16 @@ pub enum RestoreError {
         expected: LuksUuid,
         /// The container on the device.
         found: LuksUuid,
+    },
+    /// The data on the device are being reencrypted; the header of before would make them unreadable.
+    #[error(
+        "a reencryption of {} is under way, so that no other header fits its data; end it: cryptsetup reencrypt --resume-only {}",
+        device.display(),
+        device.display()
+    )]
+    Reencryption {
+        /// The device.
+        device: PathBuf,
     },
     /// The device is smaller than the one that the header is of.
     #[error("{} has {size} bytes, its data would begin at {data_offset}; it is another drive", device.display())]
@@ -184,10 +195,13 @@ fn check_target(
     }
     let header = read_header(device)
         .map_err(|error| RestoreError::Examine { device: owned(), source: io::Error::other(error) })?;
+    if reencryption::is_under_way(&header) {
+        return Err(RestoreError::Reencryption { device: owned() });
+    }
     let there = match &header {
         DiskHeader::Luks1(header) => Some(header.uuid.as_str()),
         DiskHeader::Sound(copy) | DiskHeader::OneDamaged { good: copy, .. } => Some(copy.uuid.as_str()),
-        DiskHeader::NotLuks | DiskHeader::Ruined { .. } => None,
+        DiskHeader::NotLuks | DiskHeader::Luks1Reencryption | DiskHeader::Ruined { .. } => None,
     };
     match there.and_then(|uuid| uuid.parse().ok()) {
         Some(found) if found != expected => {

@@ -25,7 +25,7 @@ pub(crate) fn about(header: &DiskHeader, detached: bool) -> Option<String> {
     match header {
         DiskHeader::Luks1(header) => luks1(header, detached),
         DiskHeader::Sound(copy) | DiskHeader::OneDamaged { good: copy, .. } => luks2(copy, detached),
-        DiskHeader::NotLuks | DiskHeader::Ruined { .. } => None,
+        DiskHeader::NotLuks | DiskHeader::Luks1Reencryption | DiskHeader::Ruined { .. } => None,
     }
 }
 

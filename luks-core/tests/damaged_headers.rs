@@ -93,6 +93,26 @@ fn two_damaged_copies_are_ruin_and_nothing_is_written() {
     assert!(fs::read(&device).unwrap() == before, "something was written");
 }
 
+/// cryptsetup makes a LUKS1 header unusable in this way while it reencrypts the data behind it.
+#[test]
+fn a_luks1_container_that_is_being_reencrypted_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let device = directory.path().join("drive");
+    File::create(&device).unwrap().set_len(4 * MIB).unwrap();
+    let options = FormatOptions { version: LuksVersion::Luks1, ..FormatOptions::default() };
+    let container = Container::format(&device, &options, &key(), SecretKind::KeyFile, KeySlot::ONE).unwrap();
+    let backup = directory.path().join("backup");
+    container.backup_header(&backup).unwrap();
+    overwrite(&device, 4, &[0xde, 0xad]);
+    let before = fs::read(&device).unwrap();
+    let error = Container::load(&device).unwrap_err();
+    assert!(matches!(error, LoadError::Reencryption { .. }), "{error}");
+    assert!(is_luks(&device).unwrap());
+    let error = restore(&device, &backup, container.uuid(), &key()).unwrap_err();
+    assert!(error.to_string().contains("--resume-only"), "{error}");
+    assert!(fs::read(&device).unwrap() == before, "something was written");
+}
+
 #[test]
 fn a_filesystem_over_an_old_container_is_not_taken_for_a_damaged_one() {
     let directory = tempfile::tempdir().unwrap();

@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         trial("header_backups_are_interchangeable", header_backups_are_interchangeable),
         trial("cryptsetup_repairs_what_we_call_damaged", damage_is_judged_alike),
         trial("slots_that_cryptsetup_changes_are_seen", slots_that_cryptsetup_changes_are_seen),
+        trial("a_reencryption_under_way_is_named_and_nothing_is_changed", reencryption_is_left_alone),
         trial("a_recovery_key_opens_at_cryptsetups_prompt", recovery_key_at_the_prompt),
         trial("null_ciphers_are_refused", null_ciphers_are_refused),
         trial("tokens_and_unbound_slots_stay_as_they_are", tokens_and_unbound_slots_stay),
@@ -388,6 +390,54 @@ fn slots_that_cryptsetup_changes_are_seen() {
         try_cryptsetup(&device, &["open", "--test-passphrase", "--key-file", key_file, "DEVICE"], b"")
             .is_err()
     );
+}
+
+/// While a reencryption is under way the data lie under two volume keys, each in slots of its own; a slot that goes
+/// takes data with it, and so does a header of before.
+fn reencryption_is_left_alone() {
+    let bench = Bench::new();
+    let device = bench.drive("two", 20);
+    let container = bench.format(&device, &FormatOptions::default());
+    let backup = bench.directory.path().join("before.img");
+    container.backup_header(&backup).unwrap();
+    let key_file = bench.key_file.to_str().unwrap();
+    let reencrypt = |arguments: &[&str]| {
+        let fast = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--key-file", key_file];
+        cryptsetup(&device, &[&["reencrypt"], arguments, &fast, &["DEVICE"]].concat(), b"");
+    };
+    // As a power cut right after its begin leaves it.
+    reencrypt(&["--init-only"]);
+    let before = fs::read(&device).unwrap();
+    let (key, other) = (bench.key(), Secret::random(64).unwrap());
+    let kind = SecretKind::KeyFile;
+    let says = |what: &str, error: Option<String>| {
+        let error = error.unwrap_or_else(|| panic!("{what} succeeded"));
+        assert!(error.contains("cryptsetup reencrypt --resume-only"), "{what}: {error}");
+        assert!(fs::read(&device).unwrap() == before, "{what} wrote");
+    };
+    let text =
+        |error: &dyn std::error::Error| format!("{error} {:?}", error.source().map(ToString::to_string));
+    says("load", Container::load(&device).err().map(|e| text(&e)));
+    says("load_repairing", Container::load_repairing(&device).err().map(|e| text(&e)));
+    says("slots", container.slots().err().map(|e| text(&e)));
+    for slot in [0, 1] {
+        let slot = KeySlot::new(slot).unwrap();
+        says("kill_slot", container.kill_slot(slot, &key).err().map(|e| text(&e)));
+    }
+    says("add_key", container.add_key(&key, &other, kind, None).err().map(|e| text(&e)));
+    says("rotate_key", container.rotate_key(&key, &other, kind).err().map(|e| text(&e)));
+    says("backup_header", container.backup_header(&device.with_extension("img")).err().map(|e| text(&e)));
+    says("renew_backup", container.renew_backup(&backup).err().map(|e| text(&e)));
+    let restored = Container::restore_header(Path::new("/"), &device, &backup, container.uuid(), &key);
+    says("restore_header", restored.err().map(|e| text(&e)));
+    // One copy of such a header may be behind, as in any other one.
+    File::options().write(true).open(&device).unwrap().write_all_at(b"x", 0x4000 + 4100).unwrap();
+    let before = fs::read(&device).unwrap();
+    let error = Container::load_repairing(&device).unwrap_err().to_string();
+    assert!(error.contains("--resume-only") && fs::read(&device).unwrap() == before, "{error}");
+
+    reencrypt(&["--resume-only", "--force-offline-reencrypt"]);
+    assert!(Container::load(&device).unwrap().test_key(&key).is_ok());
 }
 
 fn recovery_key_at_the_prompt() {
