@@ -200,6 +200,7 @@ fn load(device: &Path) -> Result<Container, Failure> {
 fn exit_of(error: &LoadError) -> Exit {
     match error {
         LoadError::Missing { .. } => Exit::NotThere,
+        LoadError::Reencryption { .. } => Exit::Refused,
         _ => Exit::Failed,
     }
 }

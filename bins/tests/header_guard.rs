@@ -273,3 +273,39 @@ fn exit_codes_tell_what_is_absent_and_what_is_taken() {
     add(shown(&drive), "1", 3, "occupied");
     fleet.world.fails(&["luks", "repair", "/dev/no-such-drive"], 4, "is not there", "");
 }
+
+/// As `cryptsetup reencrypt` writes it before it touches the first byte of data.
+fn begin_reencryption(fleet: &Fleet, name: &str) {
+    let (drive, key) = (fleet.drive(name), fleet.world.path("etc/offsite/key"));
+    let begun = Command::new("/usr/sbin/cryptsetup")
+        .args(["--batch-mode", "reencrypt", "--init-only", "--pbkdf", "pbkdf2"])
+        .args(["--pbkdf-force-iterations", "1000", "--key-file", shown(&key), shown(&drive)])
+        .output()
+        .unwrap();
+    assert!(begun.status.success(), "{}", text(&begun));
+}
+
+#[test]
+fn while_a_reencryption_is_under_way_no_command_touches_key_or_header() {
+    let fleet = Fleet::new(&[]);
+    fleet.enrol_in("A", &FormatOptions::default(), 20);
+    begin_reencryption(&fleet, "A");
+    let (drive, key, new) = (fleet.drive("A"), fleet.world.path("etc/offsite/key"), new_key(&fleet, "new"));
+    let backup = headers::path(&fleet.root, fleet.site().magazine("A").unwrap().luks_uuid.unwrap());
+    let (before, backed_up) = (fs::read(&drive).unwrap(), fs::read(&backup).unwrap());
+    let (drive, key, new) = (shown(&drive), shown(&key), shown(&new));
+    for arguments in [
+        &["luks", "slots", drive][..],
+        &["luks", "kill", drive, "0", "--key-file", key],
+        &["luks", "kill", drive, "1", "--key-file", key, "--dry-run"],
+        &["luks", "add", drive, "--key-file", key, "--new-key-file", new],
+        &["luks", "change", drive, "--key-file", key, "--new-key-file", new],
+        &["luks", "test", drive, "--key-file", key],
+        &["luks", "repair", drive],
+        &["luks", "restore", drive, "--name", "A", "--unproven", "--yes-overwrite", drive],
+    ] {
+        fleet.world.fails(arguments, 3, &format!("cryptsetup reencrypt --resume-only {drive}"), "");
+    }
+    assert!(fs::read(drive).unwrap() == before, "the drive was written to");
+    assert!(fs::read(backup).unwrap() == backed_up, "the backup is another one");
+}

@@ -107,6 +107,9 @@ fn refuse_sound(place: &Path, backup: &Container, keys: &Keyring) -> Result<(), 
             )
             .hint(format!("mend the other one from it: offsite luks repair {}", place.display())));
         }
+        Err(error @ LoadError::Reencryption { .. }) => {
+            return Err(Failure::new(Exit::Refused, error.to_string()));
+        }
         Err(LoadError::Missing { device }) => {
             return Err(Failure::new(Exit::NotThere, format!("{} is not there", device.display())));
         }

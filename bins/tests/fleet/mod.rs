@@ -42,8 +42,13 @@ impl Fleet {
     }
 
     pub(crate) fn enrol_as(&self, name: &str, options: &FormatOptions) {
+        self.enrol_in(name, options, 4);
+    }
+
+    /// Enrols a drive of that many MiB.
+    pub(crate) fn enrol_in(&self, name: &str, options: &FormatOptions, mib: u64) {
         let drive = self.drive(name);
-        File::create_new(&drive).unwrap().set_len(4 << 20).unwrap();
+        File::create_new(&drive).unwrap().set_len(mib << 20).unwrap();
         let container =
             Container::format(&drive, options, &self.key(), SecretKind::KeyFile, KeySlot::ONE).unwrap();
         headers::keep(&self.root, &container, &self.key()).unwrap();
