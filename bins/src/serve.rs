@@ -5,6 +5,7 @@
 //! thread tells Bacula. Whatever works on a drive holds that drive's lock (`Drive::work`), and nothing
 //! waits for one drive while holding what another needs. No work is ever done inside a udev worker.
 
+mod askers;
 mod catalog;
 mod check;
 mod control;
@@ -70,9 +71,11 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 
     let automount = Automount::mount(&mount_root, site.idle())
         .or_fail(format!("cannot make {} an automount point", mount_root.display()))?;
+    let askers = askers::Askers::of(&site);
+    automount.set_access(&askers.access()).or_fail("cannot protect the automount point")?;
     let automount = Arc::new(automount);
     let flusher = flush::start(root.clone())?;
-    let fleet = Arc::new(Fleet::new(root, system, site, Arc::clone(&automount), flusher));
+    let fleet = Arc::new(Fleet::new(root, system, site, askers, Arc::clone(&automount), flusher));
     // Who asks for a drive meanwhile waits in the kernel: nothing may be opened before it is known what is ejected.
     fleet.take_over();
     fleet.rescan();

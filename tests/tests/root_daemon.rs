@@ -25,7 +25,7 @@ fn main() {
     let lacking = own_system::lacking()
         .or_else(|| programs::release("offsited").err().map(|error| format!("{error:#}")))
         .or_else(|| own_system::enter().err().map(|error| format!("{error:#}")));
-    let tests: [Test; 10] = [
+    let tests: [Test; 11] = [
         ("a_drive_that_is_renamed_while_in_use_is_still_known", a_renamed_drive_is_still_known),
         ("a_drive_that_is_taken_out_of_the_site_is_put_to_rest", a_dropped_drive_is_put_to_rest),
         ("a_flush_that_failed_is_not_forgotten", a_failed_flush_is_not_forgotten),
@@ -35,6 +35,7 @@ fn main() {
         ("who_only_occupies_the_socket_keeps_nobody_from_it", the_socket_is_not_occupied),
         ("a_new_idle_time_counts_and_a_key_must_be_there", what_is_read_again_counts),
         ("the_end_does_not_wait_for_bacula", the_end_does_not_wait_for_bacula),
+        ("only_root_and_bacula_have_drives_unlocked", strangers_unlock_nothing),
         ("a_busy_drive_keeps_its_mark_at_the_end_and_no_other_does", marks_at_the_end),
     ];
     // One at a time: they share /etc/offsite and the mount root.
@@ -277,6 +278,31 @@ fn the_end_does_not_wait_for_bacula() -> Result<()> {
         let state = fs::read_to_string(format!("/proc/{}/stat", sleeps.trim()));
         Ok(state.map_or(true, |state| state.contains(") Z ")))
     })
+}
+
+fn strangers_unlock_nothing() -> Result<()> {
+    let mut a = LoopDrive::ext4(16)?;
+    let _daemon = Daemon::start(&[("A", &a)])?;
+    a.plug()?;
+    wait("the drive is plugged", || Ok(offsite(&["status"])?.contains("A  plugged, locked")))?;
+    let as_user = |id: &str, more: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args([&format!("--reuid={id}"), &format!("--regid={id}"), "--clear-groups"]).args(more);
+        command.arg("stat").arg(at(&a).join(".")).output()
+    };
+    // By the mount root's mode; past it, by the kernel's word of who asks.
+    let past_it = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"];
+    for more in [&[][..], &past_it[..]] {
+        for id in ["65534", "4711"] {
+            let said = String::from_utf8(as_user(id, more)?.stderr)?;
+            ensure!(said.contains("Permission denied"), "{id} {more:?}: {said}");
+        }
+    }
+    ensure!(offsite(&["status"])?.contains("A  plugged, locked"), "{}", offsite(&["status"])?);
+    let bacula = as_user("bacula", &[])?;
+    ensure!(bacula.status.success(), "Bacula's user is refused: {bacula:?}");
+    ensure!(is_mounted(&a)?, "and nothing is mounted for it");
+    a.unplug(LIMIT)
 }
 
 fn marks_at_the_end() -> Result<()> {

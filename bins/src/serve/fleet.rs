@@ -4,11 +4,13 @@ use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
 
 use changer_model::{remove_marker, write_marker};
 use jiff::Timestamp;
-use mount_by_uuid::{Automount, FindError, Refusal, System, Tag};
+use mount_by_uuid::{Asker, Automount, FindError, Refusal, System, Tag};
 
+use super::askers::{Askers, Refusals};
 use super::catalog::Bell;
 use super::drive::{Doing, Drive, Open, Plugged};
 use super::flush::Flusher;
@@ -24,6 +26,8 @@ pub(super) struct Fleet {
     root: Root,
     pub(super) system: System,
     site: RwLock<Arc<Site>>,
+    askers: RwLock<Askers>,
+    refusals: Mutex<Refusals>,
     drives: RwLock<Vec<Arc<Drive>>>,
     pub(super) automount: Arc<Automount>,
     pub(super) bell: Bell,
@@ -38,6 +42,7 @@ impl Fleet {
         root: Root,
         system: System,
         site: Site,
+        askers: Askers,
         automount: Arc<Automount>,
         flusher: Flusher,
     ) -> Self {
@@ -46,6 +51,8 @@ impl Fleet {
             root,
             system,
             site: RwLock::new(Arc::new(site)),
+            askers: RwLock::new(askers),
+            refusals: Mutex::default(),
             drives: RwLock::new(drives),
             automount,
             bell: Bell::default(),
@@ -76,6 +83,11 @@ impl Fleet {
     }
 
     pub(super) fn replace_site(&self, site: Site) {
+        let askers = Askers::of(&site);
+        if let Err(error) = self.automount.set_access(&askers.access()) {
+            warn(&crate::failure::chain(&error));
+        }
+        *self.askers.write().unwrap_or_else(PoisonError::into_inner) = askers;
         *self.site.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(site);
     }
 
@@ -83,6 +95,24 @@ impl Fleet {
         // To the letter: another spelling would be another directory, and the drive mounted twice. One that leaves stands
         // last and comes first: it has to be put to rest before another with its name is opened.
         self.drives().into_iter().rfind(|d| name == d.magazine().fs_uuid.as_str())
+    }
+
+    /// Whether a process may have a drive unlocked; a refusal is told, though not each.
+    fn admit(&self, name: &OsStr, asker: &Asker) -> bool {
+        if self.askers.read().unwrap_or_else(PoisonError::into_inner).admit(asker) {
+            return true;
+        }
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(silent) = refusals.note(asker.uid, Instant::now()) {
+            let known = self.by_fs_uuid(name).map(|drive| drive.magazine().to_string());
+            let what = known.unwrap_or_else(|| "what isn't enrolled".to_owned());
+            let before = if silent > 0 { format!(", and {silent} times before") } else { String::new() };
+            warn(&format!(
+                "user {} (process {}) was refused {what}{before}: only root, Bacula's user and its groups have drives unlocked",
+                asker.uid, asker.pid
+            ));
+        }
+        false
     }
 
     /// Looks at every block device: what is here is plugged, what isn't is away.
@@ -328,6 +358,13 @@ impl Keeper {
 }
 
 impl mount_by_uuid::Keeper for Keeper {
+    fn admit(&self, name: &OsStr, asker: &Asker) -> Result<(), Refusal> {
+        if self.0.admit(name, asker) {
+            return Ok(());
+        }
+        Err(Refusal::Forbidden { reason: "the user may not have drives unlocked".to_owned() })
+    }
+
     fn mount(&self, name: &OsStr, at: &Path) -> Result<(), Refusal> {
         let drive = self.0.by_fs_uuid(name).ok_or(Refusal::Absent)?;
         if !drive.seen().may_open() {
