@@ -24,6 +24,7 @@ lint: ## formatting, lints, documentation, dependencies
 test: lint build ## every check and test, unit to VM
 	scripts/setup test
 	scripts/setup vm
+	scripts/fuzz
 	scripts/run-tests
 
 bench: build ## side by side with the peers; writes target/bench/figures.json

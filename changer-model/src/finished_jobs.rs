@@ -59,7 +59,7 @@ impl Changer {
     }
 }
 
-fn finished(output: &str) -> Vec<FinishedJob> {
+pub(crate) fn finished(output: &str) -> Vec<FinishedJob> {
     let backup = |row: BTreeMap<&str, &str>| {
         let well = match *row.get("JobStatus")? {
             "T" | "W" => true,
@@ -74,7 +74,7 @@ fn finished(output: &str) -> Vec<FinishedJob> {
     rows(output).into_iter().filter_map(backup).collect()
 }
 
-fn volumes_by_job(output: &str) -> BTreeMap<u32, Vec<String>> {
+pub(crate) fn volumes_by_job(output: &str) -> BTreeMap<u32, Vec<String>> {
     let mut found: BTreeMap<u32, Vec<String>> = BTreeMap::new();
     for row in rows(output) {
         if let (Some(id), Some(volume)) = (row.get("JobId").and_then(|id| number(id)), row.get("VolumeName"))

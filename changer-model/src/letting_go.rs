@@ -77,7 +77,7 @@ fn is_released(output: &str) -> bool {
 }
 
 /// Reads the jobs out of `status storage` and `status dir running`; none when one of the two gave no answer.
-fn jobs(output: &str) -> Option<Vec<RunningJob>> {
+pub(crate) fn jobs(output: &str) -> Option<Vec<RunningJob>> {
     const RUNNING: &str = "\nRunning Jobs:\n";
     const END: &str = "\n====\n"; // a longer line underlines a heading
     let (_, rest) = output.split_once(RUNNING)?;

@@ -67,6 +67,9 @@ mod dialogue;
 mod drives;
 mod environment;
 mod finished_jobs;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzz;
 mod identifiers;
 mod identity;
 mod label;

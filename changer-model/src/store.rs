@@ -424,7 +424,7 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// No slot may belong to two magazines, and none may lie above the highest one.
-fn check_state(state: &State) -> Result<(), String> {
+pub(crate) fn check_state(state: &State) -> Result<(), String> {
     if state.manner != Manner::ByVolume {
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! What this crate parses by itself, as entry points for a fuzzer (`luks-core/fuzz`); nobody else sees this module.
+//! What this crate parses by itself, as entry points for a fuzzer (`tests/fuzz`); nobody else sees this module.
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};

@@ -39,6 +39,9 @@ mod autofs;
 mod detach;
 mod device;
 mod fs_uuid;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzz;
 mod hotplug;
 mod motor;
 mod mount;

@@ -388,3 +388,9 @@ impl std::fmt::Debug for Automount {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// An entry point for a fuzzer.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_packet(bytes: &[u8]) {
+    let _either = packet::Packet::decode(bytes);
+}

@@ -249,3 +249,9 @@ fn receive_from_udevd(system: &System, monitor: &MonitorSocket) -> Result<Option
     };
     Ok(Event::of_action(action, device).map(|event| event.completed(system)))
 }
+
+/// An entry point for a fuzzer.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_uevent(bytes: &[u8]) {
+    let _event = Uevent::parse(bytes, "/dev".as_ref()).map(Uevent::into_event);
+}

@@ -1,0 +1,47 @@
+//! What this crate reads of others, as entry points for a fuzzer (`tests/fuzz`); no other code sees this module.
+
+use std::collections::BTreeSet;
+
+use crate::identifiers::VolumeName;
+use crate::volumes_file::{VolumesFile, row};
+use crate::{dialogue, finished_jobs, label, letting_go, shelf, state, store};
+
+/// The bytes are the beginning of a volume's file.
+pub fn volume_label(bytes: &[u8]) {
+    let _beginning = label::parse(bytes);
+    // A mutated block whose checksum is right gets past the first gate.
+    let mut block = label::block("c0_A_0001");
+    for (place, byte) in block.iter_mut().skip(24).zip(bytes) {
+        *place = *byte;
+    }
+    let sum = crc32fast::hash(block.get(4..).unwrap_or_default()).to_be_bytes();
+    if let Some(place) = block.first_chunk_mut() {
+        *place = sum;
+    }
+    let _beginning = label::parse(&block);
+}
+
+/// The bytes are a state file of the changer, of any kind.
+pub fn state(bytes: &[u8]) {
+    if let Ok(state) = serde_json::from_slice::<state::State>(bytes) {
+        let _either = store::check_state(&state);
+    }
+    let _either = serde_json::from_slice::<state::Drives>(bytes);
+    let _either = serde_json::from_slice::<shelf::Shelf>(bytes);
+    let _either = serde_json::from_slice::<VolumesFile>(bytes);
+    let _volumes = bytes.split(|byte| *byte == b'\n').filter_map(row).count();
+}
+
+/// The text is what a console printed.
+pub fn console(text: &str) {
+    let names: BTreeSet<VolumeName> = VolumeName::new("c0_A_0001").into_iter().collect();
+    let _statuses = dialogue::statuses(text);
+    let _waiting = dialogue::waiting(text);
+    let _unknown = dialogue::unknown_volumes(text);
+    let _refused = dialogue::refused_labels(text);
+    let _updated = dialogue::volumes_were_updated(text, &names);
+    let _updated = dialogue::slots_were_updated(text, "c0", &names);
+    let _jobs = letting_go::jobs(text);
+    let _jobs = finished_jobs::finished(text);
+    let _volumes = finished_jobs::volumes_by_job(text);
+}
