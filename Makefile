@@ -19,7 +19,7 @@ lint: ## formatting, lints, documentation, dependencies
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
-	$(CARGO) deny --locked check bans licenses sources
+	scripts/check-dependencies
 
 test: lint build ## every check and test, unit to VM
 	scripts/setup test
