@@ -27,7 +27,8 @@
 //!
 //! # When things go wrong
 //! Whoever looks at a name gets an answer in bounded time: an absent drive is `ENOENT` at once, a failed mount `EIO`, one
-//! that takes too long `ETIMEDOUT`. When the serving process dies, mounts stay, and the next one takes over. A drive that
+//! that takes too long `ETIMEDOUT`. When the serving process dies, mounts stay, and the next one takes over; a [`Relay`] in its
+//! parent answers those who were waiting for it, and no one else can. A drive that
 //! is torn out leaves nothing behind after [`Automount::detach`] or [`detach`]. A flush that fails is an error and never taken for
 //! success.
 //!
@@ -53,7 +54,8 @@ mod udev_database;
 mod users;
 
 pub use autofs::{
-    Access, Asker, AutofsError, Automount, AutomountSettings, Keeper, NameError, Refusal, Stop, StopError,
+    Access, Asker, AutofsError, Automount, AutomountSettings, Keeper, NameError, Passed, Refusal, Relay,
+    RelayError, Stop, StopError,
 };
 pub use detach::{detach, detach_device};
 pub use device::{BlockDevice, DevNum, DevNumError, Tag};

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod automount_life;
+mod automount_relay;
 mod automount_restart;
 mod automount_trouble;
 mod daemon;
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
     let mut trials = sandbox::trials(lacking, automount_life::TESTS);
     trials.extend(sandbox::trials(lacking, automount_trouble::TESTS));
     trials.extend(sandbox::trials(lacking, automount_restart::TESTS));
+    trials.extend(sandbox::trials(lacking, automount_relay::TESTS));
     // They mostly wait, so more at a time than there are processors.
     let mut arguments = libtest_mimic::Arguments::from_args();
     arguments.test_threads.get_or_insert(8);

@@ -13,6 +13,7 @@ use nix::sys::signal::killpg;
 use nix::unistd::{Pid, pipe2};
 
 use super::kernel::Kernel;
+use super::relay::Link;
 use crate::mount::{MountError, UnmountMode, unmount};
 use crate::mount_table::{MountEntry, MountTable, MountTableError};
 use crate::system::System;
@@ -37,6 +38,14 @@ pub enum AutofsError {
         dir: PathBuf,
         /// Which one, as far as is known.
         owner: String,
+    },
+    /// No relay has mounted the automount that is to be joined.
+    #[error("no automount of {wanted:?} is mounted on {}; its relay must mount it first", dir.display())]
+    NotRelayed {
+        /// The mount point.
+        dir: PathBuf,
+        /// The source that was looked for.
+        wanted: String,
     },
     /// Another automounter's mount is there.
     #[error("{} is an automount of {owner:?}; give this one a mount point of its own", dir.display())]
@@ -106,8 +115,9 @@ pub enum AutofsError {
         /// The mount point.
         dir: PathBuf,
     },
-    /// The process left the process group in which it mounted, so the kernel would take it for a stranger.
-    #[error("the process changed its process group after it mounted {}; become a daemon first", dir.display())]
+    /// The process is not, or no longer, in the process group that mounted the automount, so the kernel would take it
+    /// for a stranger.
+    #[error("the process is not in the process group that mounted {}; become a daemon first", dir.display())]
     ProcessGroup {
         /// The mount point.
         dir: PathBuf,
@@ -125,11 +135,7 @@ pub(super) struct Attached {
 
 /// Mounts an autofs on `dir`, or takes over ours that is there.
 pub(super) fn attach(system: &System, dir: &Path, source: &str) -> Result<Attached, AutofsError> {
-    let dir = match dir.canonicalize() {
-        Ok(real) if real.is_dir() => real,
-        Ok(_) => return Err(mount_point(dir, Errno::ENOTDIR.into())),
-        Err(source) => return Err(mount_point(dir, source)),
-    };
+    let dir = real_directory(dir)?;
     let (pipe, writer) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| AutofsError::Resources {
         dir: dir.clone(),
         what: "file descriptors",
@@ -144,9 +150,43 @@ pub(super) fn attach(system: &System, dir: &Path, source: &str) -> Result<Attach
         Some(top) => take_over(system, &dir, top, &writer)?,
         None => mount(system, &dir, source, &writer)?,
     };
-    let inherited =
-        tidy(&kernel).map_err(|errno| AutofsError::TakeOver { dir: dir.clone(), source: errno.into() })?;
+    let inherited = tidy(&kernel).map_err(|errno| cannot_take_over(&dir, errno))?;
     Ok(Attached { dir, kernel, pipe, inherited })
+}
+
+/// Takes part in the automount at `dir`, whose requests come by `link` from a process of the same process group.
+pub(super) fn join(
+    system: &System,
+    dir: &Path,
+    source: &str,
+    link: OwnedFd,
+) -> Result<(Attached, Link), AutofsError> {
+    let dir = real_directory(dir)?;
+    let resources = |source| AutofsError::Resources { dir: dir.clone(), what: "sockets", source };
+    let link = Link::new(link).map_err(|errno| resources(errno.into()))?;
+    let pipe = link.requests().map_err(resources)?;
+    let table = MountTable::read(system).map_err(|source| AutofsError::Table { source })?;
+    let top = table.at(&dir).filter(|top| top.fs_type == "autofs" && top.source == source);
+    let Some(top) = top else { return Err(AutofsError::NotRelayed { dir, wanted: source.to_owned() }) };
+    let control = control(system)?;
+    let kernel = Kernel::open(control, &dir, top.devnum).map_err(|errno| cannot_take_over(&dir, errno))?;
+    if !kernel.is_served_from_here() {
+        return Err(AutofsError::ProcessGroup { dir });
+    }
+    let inherited = tidy(&kernel).map_err(|errno| cannot_take_over(&dir, errno))?;
+    Ok((Attached { dir, kernel, pipe, inherited }, link))
+}
+
+fn real_directory(dir: &Path) -> Result<PathBuf, AutofsError> {
+    match dir.canonicalize() {
+        Ok(real) if real.is_dir() => Ok(real),
+        Ok(_) => Err(mount_point(dir, Errno::ENOTDIR.into())),
+        Err(source) => Err(mount_point(dir, source)),
+    }
+}
+
+fn cannot_take_over(dir: &Path, errno: Errno) -> AutofsError {
+    AutofsError::TakeOver { dir: dir.to_owned(), source: errno.into() }
 }
 
 fn mount_point(dir: &Path, source: io::Error) -> AutofsError {
@@ -191,7 +231,7 @@ fn take_over(system: &System, dir: &Path, top: &MountEntry, writer: &OwnedFd) ->
         kernel.set_pipe(writer.as_fd())?;
         Ok(kernel)
     });
-    taken.map_err(|errno| AutofsError::TakeOver { dir: dir.to_owned(), source: errno.into() })
+    taken.map_err(|errno| cannot_take_over(dir, errno))
 }
 
 /// The living process that reads the mount's pipe.

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
+use super::relay::UNSERVED;
 use crate::mount::{MountError, MountUuidError};
 use crate::system::FindError;
 
@@ -75,6 +76,9 @@ pub enum Refusal {
     /// It took too long (`ETIMEDOUT`).
     #[error("it took too long")]
     TimedOut,
+    /// The server ended before it was done; the next one may do it (`EAGAIN`).
+    #[error("the automounter ended before it was done")]
+    Interrupted,
     /// It went wrong (`EIO`).
     #[error("{reason}")]
     Failed {
@@ -101,6 +105,7 @@ impl Refusal {
             Refusal::Busy => Errno::EBUSY,
             Refusal::Forbidden { .. } => Errno::EACCES,
             Refusal::TimedOut => Errno::ETIMEDOUT,
+            Refusal::Interrupted => UNSERVED,
             Refusal::Failed { .. } => Errno::EIO,
         }
     }

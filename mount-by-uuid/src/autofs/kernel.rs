@@ -64,6 +64,9 @@ mod raw {
         /// Looks for an idle name, requests that it be unmounted, and waits for the answer.
         expire_multi, TYPE, 0x66, c_int);
     nix::ioctl_readwrite!(
+        /// Asks for the protocol's version, which only a member of the automounter's process group may.
+        protocol, TYPE, 0x72, Request);
+    nix::ioctl_readwrite!(
         /// Opens the root of an autofs mount that may be covered.
         open_mount, TYPE, 0x74, Request);
     nix::ioctl_readwrite!(
@@ -112,6 +115,13 @@ impl Kernel {
 
     fn request(&self, arguments: [u32; 2]) -> Request {
         Request::new(self.root.as_raw_fd(), arguments)
+    }
+
+    /// Tells whether the kernel takes this process for the automounter, by its process group.
+    pub(super) fn is_served_from_here(&self) -> bool {
+        let mut request = self.request([0, 0]);
+        // SAFETY: `request` is a whole `struct autofs_dev_ioctl` that outlives the call.
+        unsafe { raw::protocol(self.control.as_raw_fd(), &raw mut request) }.is_ok()
     }
 
     /// Tells those who wait for `token` that it is done.

@@ -4,13 +4,16 @@
 //! directly below one directory are mounted when someone looks at them.
 
 mod attach;
+mod hand_over;
 mod keeper;
 mod kernel;
 mod names;
 mod packet;
+mod relay;
 mod serve;
 
 use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,12 +21,15 @@ use std::time::{Duration, Instant};
 use nix::unistd::getpgrp;
 
 use crate::detach::detach;
+use crate::device::DevNum;
 use crate::mount::{MountError, UnmountMode, unmount};
 use crate::mount_table::MountTable;
 use crate::system::System;
 pub use attach::AutofsError;
 pub use keeper::{Asker, Keeper, Refusal};
 use names::Want;
+use relay::Link;
+pub use relay::{Passed, Relay, RelayError};
 use serve::{Service, Threads};
 
 /// How an automount behaves.
@@ -156,8 +162,9 @@ fn list_names(names: &[OsString]) -> String {
 /// plain directory. So the process needs a group of its own, as a service has, and programs that it starts to use the
 /// mounts must be given another group. It must not change its group after [`Automount::mount`].
 ///
-/// A process that dies leaves the mounts below in place. Those who were waiting for a name then wait on until the next
-/// [`Automount::mount`] on the same directory takes over; later ones fail at once.
+/// A process that dies leaves the mounts below in place. Those who were waiting for a name then wait on, at least until
+/// the next [`Automount::mount`] on the same directory takes over, and with many kernels for ever; later ones fail at once.
+/// A process that may die holds a [`Relay`] in a parent, and serves with [`Automount::join`].
 ///
 /// Dropping an `Automount` stops it: with [`Stop::KeepMounts`] if anything is mounted below it, else with
 /// [`Stop::Unmount`]. One that was taken away ([`Automount::wait`]) is left alone.
@@ -166,7 +173,7 @@ pub struct Automount {
     service: Arc<Service>,
     group: nix::unistd::Pid,
     threads: Mutex<Option<Threads>>,
-    pipe: Mutex<Option<std::os::fd::OwnedFd>>,
+    pipe: Mutex<Option<OwnedFd>>,
 }
 
 impl Automount {
@@ -193,7 +200,35 @@ impl Automount {
         settings: &AutomountSettings,
     ) -> Result<Automount, AutofsError> {
         let attached = attach::attach(system, dir, &settings.source)?;
-        let (service, pipe) = Service::new(attached, system.clone(), settings.answer_within)?;
+        Automount::new(system, attached, None, settings)
+    }
+
+    /// Takes part in the automount that the parent process keeps by a [`Relay`]; `link` comes from [`Relay::connect`].
+    ///
+    /// Whatever is mounted below it stays mounted. [`Automount::shutdown`] leaves the automount itself to the relay,
+    /// and what it doesn't unmount can be taken over by the next server. When the relay ends, so does this, see
+    /// [`Automount::wait`]; those who wait get `EAGAIN`.
+    ///
+    /// # Errors
+    /// [`AutofsError::NotRelayed`] if the relay didn't mount it with the same source, [`AutofsError::ProcessGroup`] if this
+    /// process is not in the relay's process group.
+    pub fn join(
+        system: &System,
+        dir: &Path,
+        settings: &AutomountSettings,
+        link: OwnedFd,
+    ) -> Result<Automount, AutofsError> {
+        let (attached, link) = attach::join(system, dir, &settings.source, link)?;
+        Automount::new(system, attached, Some(link), settings)
+    }
+
+    fn new(
+        system: &System,
+        attached: attach::Attached,
+        link: Option<Link>,
+        settings: &AutomountSettings,
+    ) -> Result<Automount, AutofsError> {
+        let (service, pipe) = Service::new(attached, link, system.clone(), settings.answer_within)?;
         let automount = Automount {
             system: system.clone(),
             group: getpgrp(),
@@ -254,6 +289,11 @@ impl Automount {
     /// someone unmounted it or made it catatonic. Then drop it and start anew with [`Automount::mount`].
     pub fn wait(&self) -> bool {
         self.service.wait()
+    }
+
+    /// Says something to the owner of the [`Relay`], which gets it as [`Passed::Said`]. Without a relay nothing happens.
+    pub fn tell_relay(&self, note: u32) {
+        self.service.link.iter().for_each(|link| link.note(note));
     }
 
     /// Lists the names that are mounted.
@@ -334,11 +374,15 @@ impl Automount {
             }
         }
         self.stop_threads();
+        if self.service.link.is_some() {
+            return Ok(());
+        }
         let catatonic = self.service.kernel.catatonic();
         catatonic.map_err(|errno| StopError::Kernel { dir: dir(), source: errno.into() })?;
         match stop {
             Stop::KeepMounts => Ok(()),
-            Stop::Unmount => self.unmount_root().map_err(|source| StopError::Unmount { source }),
+            Stop::Unmount => unmount_root(&self.system, self.dir(), self.service.kernel.devnum())
+                .map_err(|source| StopError::Unmount { source }),
         }
     }
 
@@ -353,16 +397,15 @@ impl Automount {
             let _ = reader.join();
         }
     }
+}
 
-    /// Unmounts the autofs itself. Lazily: it is empty and dead, and a process may have it as working directory.
-    fn unmount_root(&self) -> Result<(), MountError> {
-        let table = MountTable::read(&self.system).map_err(|source| MountError::Table { source })?;
-        let devnum = self.service.kernel.devnum();
-        match table.at(self.dir()) {
-            Some(top) if top.devnum == devnum => unmount(self.dir(), UnmountMode::Lazy),
-            Some(_) => Err(MountError::Covered { devnum, at: self.dir().to_owned() }),
-            None => Ok(()),
-        }
+/// Unmounts the autofs itself. Lazily: it is empty and dead, and a process may have it as working directory.
+fn unmount_root(system: &System, dir: &Path, devnum: DevNum) -> Result<(), MountError> {
+    let table = MountTable::read(system).map_err(|source| MountError::Table { source })?;
+    match table.at(dir) {
+        Some(top) if top.devnum == devnum => unmount(dir, UnmountMode::Lazy),
+        Some(_) => Err(MountError::Covered { devnum, at: dir.to_owned() }),
+        None => Ok(()),
     }
 }
 

@@ -109,6 +109,12 @@ impl<A> Names<A> {
         waiters.into_iter().flatten().map(|waiter| waiter.answer).collect()
     }
 
+    /// Removes and returns all requests. Jobs go on.
+    pub(super) fn release_all(&mut self) -> Vec<A> {
+        let waiters = self.names.values_mut().flat_map(|entry| std::mem::take(&mut entry.waiters));
+        waiters.map(|waiter| waiter.answer).collect()
+    }
+
     /// Removes and returns the requests whose time is over at `now`.
     pub(super) fn overdue(&mut self, now: Instant) -> Vec<A> {
         let late = |waiter: &mut Waiter<A>| waiter.deadline.is_some_and(|deadline| deadline <= now);

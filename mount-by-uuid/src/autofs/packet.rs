@@ -31,7 +31,7 @@ const NAME_AT: usize = 44;
 const NAME_MAX: usize = 255;
 
 /// The number by which an answer refers to its request (`wait_queue_token`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Token(pub(super) u32);
 
 /// What the kernel asks for.
@@ -49,11 +49,8 @@ pub(super) struct Unserved(pub(super) Option<Token>);
 
 impl Packet {
     pub(super) fn decode(bytes: &[u8]) -> Result<Packet, Unserved> {
-        let word = |at: usize| {
-            let bytes = bytes.get(at..at + 4)?;
-            Some(u32::from_ne_bytes(bytes.try_into().ok()?))
-        };
-        let token = word(TOKEN_AT).map(Token).ok_or(Unserved(None))?;
+        let word = |at: usize| word(bytes, at);
+        let token = token_of(bytes).ok_or(Unserved(None))?;
         let unserved = || Unserved(Some(token));
         let len = word(LEN_AT).and_then(|len| usize::try_from(len).ok()).ok_or_else(unserved)?;
         let name = bytes.get(NAME_AT..NAME_AT.saturating_add(len)).ok_or_else(unserved)?;
@@ -70,6 +67,16 @@ impl Packet {
             _ => Err(unserved()),
         }
     }
+}
+
+/// The token of a packet of whatever kind.
+pub(super) fn token_of(packet: &[u8]) -> Option<Token> {
+    word(packet, TOKEN_AT).map(Token)
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    let bytes = bytes.get(at..at.checked_add(4)?)?;
+    Some(u32::from_ne_bytes(bytes.try_into().ok()?))
 }
 
 /// Tells whether a text can name a directory directly below the mount point.

@@ -1,6 +1,6 @@
 //! The threads that serve an automount.
 //!
-//! The reader takes requests from the pipe and never does anything slow. Workers, one to a name, call the keeper. The
+//! The reader takes requests from the pipe, or from the relay that reads the pipe, and never does anything slow. Workers, one to a name, call the keeper. The
 //! expirer asks the kernel every second for idle names while anything is mounted; the kernel tells them by requests
 //! through the pipe and lets the expirer wait until those are answered, hence a thread of its own.
 //!
@@ -30,6 +30,7 @@ use crate::autofs::kernel::Kernel;
 use crate::autofs::lock;
 use crate::autofs::names::{Names, Waiter, Want};
 use crate::autofs::packet::{PACKET_MAX, Packet, Token, Unserved};
+use crate::autofs::relay::{Link, UNSERVED};
 use crate::mount_table::MountTable;
 use crate::system::System;
 use work::{call, no_thread};
@@ -77,6 +78,8 @@ pub(in crate::autofs) struct Service {
     changed: Condvar,
     /// Wakes the reader to end.
     wake: EventFd,
+    /// Where to say which requests were answered, if they come by a relay.
+    pub(in crate::autofs) link: Option<Link>,
     system: System,
 }
 
@@ -89,6 +92,7 @@ pub(in crate::autofs) struct Threads {
 impl Service {
     pub(in crate::autofs) fn new(
         attached: Attached,
+        link: Option<Link>,
         system: System,
         answer_within: Duration,
     ) -> Result<(Service, OwnedFd), AutofsError> {
@@ -105,7 +109,7 @@ impl Service {
         }
         let state = State { phase: Phase::Serving, keeper: None, names, line: VecDeque::new(), workers: 0 };
         let (state, changed) = (Mutex::new(state), Condvar::new());
-        Ok((Service { kernel, dir, answer_within, state, changed, wake, system }, pipe))
+        Ok((Service { kernel, dir, answer_within, state, changed, wake, link, system }, pipe))
     }
 
     pub(in crate::autofs) fn start(
@@ -122,6 +126,7 @@ impl Service {
         let service = Arc::clone(self);
         let reader = thread("autofs-read").spawn(move || service.read(&pipe, &mounts));
         let reader = reader.inspect_err(|_| self.set_phase(Phase::Stopped))?;
+        self.link.iter().for_each(Link::serving);
         Ok(Threads { expirer, reader })
     }
 
@@ -309,7 +314,7 @@ impl Service {
             } else if wake_ready.contains(PollFlags::POLLIN) {
                 return;
             } else if !pipe_ready.is_empty() {
-                // The kernel closed its end: someone made the mount catatonic or unmounted it.
+                // The kernel closed its end: someone made the mount catatonic or unmounted it. Or the relay has ended.
                 return self.lose();
             }
             if !mounts_changed.is_empty() && !self.is_in_place() {
@@ -331,8 +336,11 @@ impl Service {
         if state.phase != Phase::Stopped {
             state.phase = Phase::Lost;
         }
+        let waiting = state.names.release_all();
         drop(state);
         self.changed.notify_all();
+        self.answer_all(waiting, &Err(Refusal::Interrupted));
+        self.link.iter().for_each(|link| link.end(&self.kernel));
     }
 
     fn take(self: &Arc<Service>, packet: Result<Packet, Unserved>) {
@@ -350,7 +358,7 @@ impl Service {
                     }
                 } else {
                     drop(state);
-                    self.fail(token, Errno::ENOENT);
+                    self.fail(token, UNSERVED);
                 }
             }
             Ok(Packet::Expire { token, name }) => {
@@ -383,6 +391,11 @@ impl Service {
     fn fail(&self, token: Token, errno: Errno) {
         // The kernel refuses tokens that it doesn't know: then nobody waits any more.
         let _ = self.kernel.fail(token, errno);
+        self.answered(token);
+    }
+
+    fn answered(&self, token: Token) {
+        self.link.iter().for_each(|link| link.answered(token));
     }
 
     fn answer(&self, answer: Answer, result: &Result<(), Refusal>) {
@@ -394,6 +407,7 @@ impl Service {
             (Answer::Kernel(token), Err(refusal)) => self.fail(token, refusal.errno()),
             (Answer::Kernel(token), Ok(())) => {
                 let _ = self.kernel.ready(token);
+                self.answered(token);
             }
         }
     }
@@ -446,7 +460,7 @@ impl Service {
     }
 }
 
-fn until(deadline: Option<Instant>) -> PollTimeout {
+pub(in crate::autofs) fn until(deadline: Option<Instant>) -> PollTimeout {
     let Some(deadline) = deadline else { return PollTimeout::NONE };
     let left = deadline.saturating_duration_since(Instant::now());
     // Rounded up, lest the last fraction of a millisecond is spent in a busy loop.
