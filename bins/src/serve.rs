@@ -17,11 +17,11 @@ mod flush;
 mod journal;
 mod open;
 mod reload;
+mod signals;
 mod take_over;
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::os::fd::AsFd as _;
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,7 +32,7 @@ use mount_by_uuid::{Automount, Event, Hotplug, Stop, System};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{Pid, setpgid};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::SIGHUP;
 
 use crate::failure::{Exit, Failure, OrFail as _};
 use crate::paths::Root;
@@ -40,6 +40,7 @@ use crate::site::Site;
 
 use drive::Plugged;
 use fleet::Fleet;
+use signals::Signals;
 
 /// Unlocks, mounts and locks the enrolled drives, and keeps Bacula's catalog true.
 #[derive(Debug, Parser)]
@@ -210,38 +211,6 @@ fn reload(fleet: &Arc<Fleet>) {
     match fleet.reload() {
         Ok(message) => say(&message),
         Err(failure) => warn(&format!("site.toml was not taken, the old one stays: {}", failure.message())),
-    }
-}
-
-/// Signals as bytes of a stream, so that they can be waited for beside the events.
-struct Signals {
-    stream: UnixStream,
-    hangup: UnixStream,
-    waker: UnixStream,
-}
-
-impl Signals {
-    fn catch() -> Result<Self, Failure> {
-        let failed = "cannot catch signals";
-        let (stream, waker) = UnixStream::pair().or_fail(failed)?;
-        let (hangup, marker) = UnixStream::pair().or_fail(failed)?;
-        for end in [&stream, &hangup] {
-            end.set_nonblocking(true).or_fail(failed)?;
-        }
-        // SIGHUP leaves its mark first, then wakes.
-        signal_hook::low_level::pipe::register(SIGHUP, marker).or_fail(failed)?;
-        for signal in [SIGHUP, SIGINT, SIGTERM] {
-            let waker = waker.try_clone().or_fail(failed)?;
-            signal_hook::low_level::pipe::register(signal, waker).or_fail(failed)?;
-        }
-        Ok(Self { stream, hangup, waker })
-    }
-
-    /// The signal that came, SIGTERM standing for SIGINT too.
-    fn take(&self) -> Option<i32> {
-        let mut byte = [0];
-        let mut one = |mut end: &UnixStream| matches!(end.read(&mut byte), Ok(1));
-        one(&self.stream).then(|| if one(&self.hangup) { SIGHUP } else { SIGTERM })
     }
 }
 
