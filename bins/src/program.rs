@@ -1,30 +1,60 @@
-//! Running another program: found once by absolute path, arguments as a list, drained while it runs,
-//! ended when its time is over or its caller ends, its last words kept for the error.
+//! Running another program, the one way in which it is done here.
+//!
+//! It is found once by absolute path and gets its arguments as a list. It inherits nothing: an environment of two
+//! words, `/` as its directory, no descriptor but the three that everyone has, no ignored signal, no terminal. Its time
+//! and the memory for its output are limited. When its time is over, or its caller ends, it ends with all that it
+//! started; what it leaves behind at its own end isn't waited for.
 
-mod bound;
+mod child;
+mod converse;
+mod descendants;
 
 use std::ffi::{OsStr, OsString};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use crate::failure::{Exit, Failure, OrFail};
 use crate::paths::Root;
+use converse::{Conversation, Ended};
 
 /// Where administrators' programs are installed; the caller's PATH plays no part.
 const DIRECTORIES: [&str; 6] =
     ["/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/local/bin"];
 
-/// How much of a program's output an error quotes.
+/// Maximum of a program's output that an error quotes, in bytes.
 const QUOTED_BYTES: usize = 2000;
+
+/// Maximum of a program's output that is kept unless said otherwise, in bytes.
+const KEPT_BYTES: usize = 1 << 20;
+
+/// The time limit of a program unless said otherwise.
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// A program of the system, ready to run.
 #[derive(Debug)]
 pub struct Program {
     path: PathBuf,
     arguments: Vec<OsString>,
+    input: Vec<u8>,
+    account: Option<Account>,
     limit: Duration,
+    most: usize,
+    apart: bool,
+    stop: Option<Arc<AtomicBool>>,
+}
+
+/// The user as whom a program runs, for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// The user's number.
+    pub uid: u32,
+    /// The number of the user's first group.
+    pub gid: u32,
+    /// The numbers of all its groups.
+    pub groups: Vec<u32>,
 }
 
 /// What a program left behind.
@@ -32,31 +62,63 @@ pub struct Program {
 pub struct Finished {
     /// Its exit status; `None` when a signal ended it.
     pub code: Option<i32>,
-    /// stdout and stderr, in the order in which they came.
+    /// stdout and stderr, in the order in which they came; of very much the beginning and the end.
     pub text: String,
+    /// stderr, where it was asked for apart ([`Program::apart`]).
+    pub errors: String,
+    /// Whether the text is less than what was said.
+    pub is_cut: bool,
 }
 
 impl Program {
+    /// Takes a program by its absolute path.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            arguments: Vec::new(),
+            input: Vec::new(),
+            account: None,
+            limit: LIMIT,
+            most: KEPT_BYTES,
+            apart: false,
+            stop: None,
+        }
+    }
+
     /// Finds `name`; `package` is what Debian calls the package that holds it.
     pub fn find(name: &str, package: &str) -> Result<Self, Failure> {
         let path = locate(name).ok_or_else(|| {
             Failure::new(Exit::Failed, format!("the program {name} isn't installed"))
                 .hint(format!("install it: apt-get install {package}"))
         })?;
-        Ok(Self { path, arguments: Vec::new(), limit: Duration::from_mins(1) })
+        Ok(Self::at(path))
     }
 
     /// Looks for `name` below `root`, then on the running system; `None` where it isn't installed.
     pub fn installed(root: &Root, name: &str) -> Option<Self> {
         let below = DIRECTORIES.iter().map(|d| root.join(d).join(name)).find(|path| path.is_file());
-        let path = below.or_else(|| locate(name))?;
-        Some(Self { path, arguments: Vec::new(), limit: Duration::from_mins(1) })
+        Some(Self::at(below.or_else(|| locate(name))?))
     }
 
     /// Adds arguments.
     #[must_use]
     pub fn args<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(mut self, arguments: I) -> Self {
         self.arguments.extend(arguments.into_iter().map(|a| a.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets what the program reads on stdin (nothing unless set).
+    #[must_use]
+    pub fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.input = bytes.into();
+        self
+    }
+
+    /// Runs it as another user, who can't become anyone else any more: no set-user-ID program has effect. Needs root,
+    /// unless it is the caller's own account.
+    #[must_use]
+    pub fn user(mut self, account: Account) -> Self {
+        self.account = Some(account);
         self
     }
 
@@ -67,40 +129,25 @@ impl Program {
         self
     }
 
-    /// Runs it to its end.
-    pub fn run(self) -> Result<Finished, Failure> {
-        let shown = self.path.display().to_string();
-        let (mut reader, writer) = std::io::pipe().or_fail("cannot make a pipe")?;
-        let second = writer.try_clone().or_fail("cannot make a pipe")?;
-        let mut command = Command::new(&self.path);
-        command.args(&self.arguments).stdin(Stdio::null()).stdout(writer).stderr(second).env("LC_ALL", "C");
-        bound::bind(&mut command);
-        let mut child = command.spawn().or_fail(format!("cannot start {shown}"))?;
-        drop(command); // it holds the pipe's writing end; the reader would never see its end
-        let drain = std::thread::spawn(move || {
-            let mut bytes = Vec::new();
-            let _ = reader.read_to_end(&mut bytes); // what was read until an error is all there is to show
-            String::from_utf8_lossy(&bytes).into_owned()
-        });
-        let started = Instant::now();
-        let mut pause = Duration::from_millis(1);
-        let status = loop {
-            if let Some(status) = child.try_wait().or_fail(format!("cannot wait for {shown}"))? {
-                break status;
-            }
-            if started.elapsed() > self.limit {
-                let _ = child.kill(); // it may have ended by itself just now
-                let _ = child.wait();
-                return Err(Failure::new(
-                    Exit::TimeLimit,
-                    format!("{shown} did not end within {} s", self.limit.as_secs()),
-                ));
-            }
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(100));
-        };
-        let text = drain.join().unwrap_or_default();
-        Ok(Finished { code: status.code(), text })
+    /// Sets how much of its output is kept, in bytes (1 MiB unless set).
+    #[must_use]
+    pub fn keep(mut self, bytes: usize) -> Self {
+        self.most = bytes;
+        self
+    }
+
+    /// Keeps stderr out of the text.
+    #[must_use]
+    pub fn apart(mut self) -> Self {
+        self.apart = true;
+        self
+    }
+
+    /// Ends the program within a moment once `stop` is true.
+    #[must_use]
+    pub fn until(mut self, stop: Arc<AtomicBool>) -> Self {
+        self.stop = Some(stop);
+        self
     }
 
     /// Runs it and takes anything but exit status 0 as a failure that quotes its output.
@@ -110,12 +157,76 @@ impl Program {
         if finished.code == Some(0) {
             return Ok(finished.text);
         }
-        let status = finished.code.map_or_else(|| "by a signal".to_owned(), |c| format!("with status {c}"));
-        let text = finished.text.trim();
-        let cut = text.len().saturating_sub(QUOTED_BYTES);
-        let tail = text.get(text.ceil_char_boundary(cut)..).unwrap_or_default();
-        Err(Failure::new(Exit::Failed, format!("{shown} ended {status}: {tail}")))
+        Err(failed(&shown, finished.code, &finished.text))
     }
+
+    /// Runs it for what it says on stdout, which must be whole: exit status 0, and no more than is kept. A failure
+    /// quotes what it says on stderr.
+    pub fn answer(self) -> Result<String, Failure> {
+        let (shown, most) = (self.path.display().to_string(), self.most);
+        let finished = self.apart().run()?;
+        if finished.code != Some(0) {
+            return Err(failed(&shown, finished.code, &finished.errors));
+        }
+        if finished.is_cut {
+            return Err(Failure::new(Exit::Failed, format!("{shown} answered more than {most} bytes")));
+        }
+        Ok(finished.text)
+    }
+
+    /// Runs it to its end.
+    pub fn run(self) -> Result<Finished, Failure> {
+        let shown = self.path.display().to_string();
+        let pipe = || std::io::pipe().or_fail("cannot make a pipe");
+        let (output, writer) = pipe()?;
+        let (errors, error_writer) = if self.apart {
+            let (reader, writer) = pipe()?;
+            (Some(reader), writer)
+        } else {
+            (None, writer.try_clone().or_fail("cannot make a pipe")?)
+        };
+        let mut command = Command::new(&self.path);
+        command.args(&self.arguments).current_dir("/").stdout(writer).stderr(error_writer);
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C");
+        command.stdin(if self.input.is_empty() { Stdio::null() } else { Stdio::piped() });
+        child::isolate(&mut command, self.account.as_ref());
+        let child = command.spawn().or_fail(format!("cannot start {shown}"))?;
+        drop(command); // it holds the pipes' writing ends; their end would never be seen
+        let conversation = Conversation {
+            child,
+            input: &self.input,
+            output: Some(output),
+            errors,
+            most: self.most,
+            limit: self.limit,
+            stop: self.stop.as_deref(),
+        };
+        let (ended, said, complained) = conversation.hold().or_fail(format!("cannot wait for {shown}"))?;
+        let is_cut = said.is_cut();
+        let (text, errors) = (said.text(), complained.text());
+        let heard = last_words(if errors.is_empty() { &text } else { &errors });
+        let limit = self.limit.as_secs();
+        match ended {
+            Ended::Itself(code) => Ok(Finished { code, text, errors, is_cut }),
+            Ended::TimedOut => {
+                Err(Failure::new(Exit::TimeLimit, format!("{shown} did not end within {limit} s{heard}")))
+            }
+            Ended::Stopped => Err(Failure::new(Exit::Failed, format!("{shown} was stopped{heard}"))),
+        }
+    }
+}
+
+fn failed(shown: &str, code: Option<i32>, text: &str) -> Failure {
+    let status = code.map_or_else(|| "by a signal".to_owned(), |code| format!("with status {code}"));
+    Failure::new(Exit::Failed, format!("{shown} ended {status}{}", last_words(text)))
+}
+
+/// `: ` and the end of what a program said; nothing if it said nothing.
+fn last_words(text: &str) -> String {
+    let text = text.trim();
+    let cut = text.len().saturating_sub(QUOTED_BYTES);
+    let tail = text.get(text.ceil_char_boundary(cut)..).unwrap_or_default();
+    if tail.is_empty() { String::new() } else { format!(": {tail}") }
 }
 
 /// The absolute path of an installed program.
@@ -124,31 +235,4 @@ pub fn locate(name: &str) -> Option<PathBuf> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_missing_program_names_its_package() {
-        let failure = Program::find("mkfs.no-such", "no-such-progs").unwrap_err();
-        assert!(failure.remedy().unwrap().contains("apt-get install no-such-progs"));
-    }
-
-    #[test]
-    fn output_longer_than_a_pipe_is_drained() {
-        let text = Program::find("seq", "coreutils").unwrap().args(["1", "100000"]).must().unwrap();
-        assert_eq!(text.lines().count(), 100_000);
-    }
-
-    #[test]
-    fn a_program_that_hangs_is_ended() {
-        let program = Program::find("sleep", "coreutils").unwrap().args(["60"]);
-        let failure = program.limit(Duration::from_millis(50)).run().unwrap_err();
-        assert_eq!(failure.exit(), Exit::TimeLimit);
-    }
-
-    #[test]
-    fn a_failure_quotes_the_last_words() {
-        let failure = Program::find("ls", "coreutils").unwrap().args(["/no/such/place"]).must().unwrap_err();
-        assert!(failure.message().contains("/no/such/place"), "{failure}");
-    }
-}
+mod tests;

@@ -207,9 +207,11 @@ impl Includes for Disk<'_> {
     fn run(&mut self, command: &str) -> Option<io::Result<String>> {
         self.run.then(|| {
             let words = words(command);
-            let (program, arguments) = words.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-            let output = std::process::Command::new(program).args(arguments).current_dir("/").output()?;
-            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+            let (name, arguments) = words.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+            let path = if name.starts_with('/') { Some(PathBuf::from(name)) } else { locate(name) };
+            let program = Program::at(path.ok_or(io::ErrorKind::NotFound)?).args(arguments).apart();
+            let finished = program.run().map_err(|failure| io::Error::other(failure.message().to_owned()))?;
+            Ok(finished.text) // Bacula doesn't look at the exit status either
         })
     }
 }

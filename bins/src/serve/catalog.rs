@@ -4,21 +4,15 @@
 //! user, so what lies on a drive is never read with root's rights, and outside the daemon's process group,
 //! so that its looking into a magazine makes the kernel ask for the mount.
 
-use std::io::{self, Read as _};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::sys::signal::{Signal, killpg};
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
-use nix::unistd::Pid;
-
 use super::fleet::Fleet;
 use super::say;
+use crate::program::Program;
 use crate::{history, status};
 
 /// Events come in bursts; the first update waits this long for the rest of them.
@@ -31,83 +25,40 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_min
 /// have opened a volume that is away, and a job may wait for a drive.
 const LOOK: Duration = Duration::from_mins(10);
 
+/// Timeout for one update: a drive that is looked into may have its filesystem checked first, which takes hours.
+const LIMIT: Duration = Duration::from_hours(12);
+
 /// Rings when there may be something to tell.
 #[derive(Debug, Default)]
 pub(super) struct Bell {
-    state: Mutex<BellState>,
-    rung: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct BellState {
-    rung: bool,
-    stopped: bool,
-    /// The leader of the process group that is at work because of it.
-    at_work: Option<Pid>,
+    rung: Mutex<bool>,
+    changed: Condvar,
+    stopped: Arc<AtomicBool>,
 }
 
 impl Bell {
     pub(super) fn ring(&self) {
-        self.change(|state| state.rung = true);
+        *self.rung.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
     }
 
     /// Ends the thread that waits for it, and what that one has started.
     pub(super) fn stop(&self) {
-        self.change(|state| {
-            state.stopped = true;
-            state.at_work.into_iter().for_each(end_group);
-        });
-    }
-
-    /// Runs a program that leads a process group of its own until its end, or until [`Bell::stop`].
-    fn run(&self, command: &mut Command) -> io::Result<Output> {
-        let mut child = command.process_group(0).spawn()?;
-        let pid = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
-        self.change(|state| {
-            state.at_work = Some(pid);
-            if state.stopped {
-                end_group(pid);
-            }
-        });
-        let mut stderr = Vec::new();
-        if let Some(mut pipe) = child.stderr.take() {
-            let _ = pipe.read_to_end(&mut stderr); // what was read until an error is all there is to show
-        }
-        // As long as it hasn't been waited for, its number can't be given to another.
-        let ended = loop {
-            match waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) {
-                Err(Errno::EINTR) => {}
-                ended => break ended,
-            }
-        };
-        self.change(|state| state.at_work = None);
-        ended?;
-        Ok(Output { status: child.wait()?, stdout: Vec::new(), stderr })
-    }
-
-    fn change(&self, change: impl FnOnce(&mut BellState)) {
-        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
-        self.rung.notify_all();
+        self.stopped.store(true, Ordering::SeqCst);
+        self.ring();
     }
 
     /// Waits for a ring, or for `limit`; `false` means stop.
     pub(super) fn wait(&self, limit: Duration) -> bool {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let idle = |state: &mut BellState| !state.rung && !state.stopped;
-        let waited = self.rung.wait_timeout_while(state, limit, idle);
-        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        state.rung = false;
-        !state.stopped
+        let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_timeout_while(rung, limit, |rung| !*rung);
+        *waited.unwrap_or_else(PoisonError::into_inner).0 = false;
+        !self.stopped()
     }
 
     fn stopped(&self) -> bool {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).stopped
+        self.stopped.load(Ordering::SeqCst)
     }
-}
-
-/// Ends a process group; the changer and the console can be ended at any moment.
-fn end_group(leader: Pid) {
-    let _ = killpg(leader, Signal::SIGKILL); // it may have ended by itself just now
 }
 
 /// Starts the thread that asks Bacula, whenever a drive has come to rest, which backup was its last.
@@ -159,18 +110,15 @@ fn tell(fleet: &Fleet) -> Result<(), String> {
     if !config.exists() {
         return Ok(()); // a site without Bacula: drives are mounted on demand, that is all
     }
-    let mut command = Command::new(program());
-    command.arg(&config).arg("refresh").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    // In a process group of its own: the daemon's would keep the automount point from asking.
-    let output = fleet
-        .bell
-        .run(&mut command)
-        .map_err(|error| format!("cannot start {}: {error}", program().display()))?;
-    if output.status.success() {
-        return Ok(());
+    // In a session of its own: the daemon's process group would keep the automount point from asking.
+    let refresh = Program::at(program()).args([config.as_os_str(), "refresh".as_ref()]).limit(LIMIT);
+    match refresh.until(Arc::clone(&fleet.bell.stopped)).run() {
+        Ok(finished) if finished.code == Some(0) => Ok(()),
+        Ok(finished) => {
+            Err(finished.text.trim().lines().next_back().unwrap_or("the changer gave no reason").to_owned())
+        }
+        Err(failure) => Err(failure.message().to_owned()),
     }
-    let text = String::from_utf8_lossy(&output.stderr);
-    Err(text.trim().lines().next_back().unwrap_or("the changer gave no reason").to_owned())
 }
 
 /// The changer that was installed with this daemon.
