@@ -6,7 +6,10 @@ mod restore;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use luks_core::{Container, FormatOptions, KeySlot, LoadError, LuksVersion, RepairError, Secret, SecretKind};
+use luks_core::{
+    Container, FormatOptions, KeySlot, LoadError, LuksVersion, PartitionError, RepairError, Secret,
+    SecretKind,
+};
 use media_wipe::Identity;
 
 use crate::cli::{AuthKey, Luks, LuksCommand};
@@ -127,7 +130,26 @@ pub fn format(
 /// Gives a drive one partition; returns its device.
 pub fn make_partition(root: &Root, identity: &Identity, name: &str) -> Result<PathBuf, Failure> {
     luks_core::make_partition(root.kernel(), &identity.device, name)
-        .or_fail(format!("{} was not partitioned", identity.device.display()))
+        .map_err(|error| not_partitioned(&identity.device, &error))
+}
+
+/// Refuses before anything is written what can't have a partition.
+pub fn refuse_partition_in_file(identity: &Identity) -> Result<(), Failure> {
+    if !identity.device.is_file() {
+        return Ok(());
+    }
+    Err(not_partitioned(
+        &identity.device,
+        &PartitionError::NotABlockDevice { device: identity.device.clone() },
+    ))
+}
+
+fn not_partitioned(device: &Path, error: &PartitionError) -> Failure {
+    let exit = match error {
+        PartitionError::NotABlockDevice { .. } | PartitionError::InUse { .. } => Exit::Refused,
+        _ => Exit::Failed,
+    };
+    Failure::because(exit, format!("{} was not partitioned", device.display()), error)
 }
 
 fn repair(root: &Root, device: &Path) -> Result<(), Failure> {

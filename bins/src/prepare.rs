@@ -84,6 +84,9 @@ pub fn run(root: &Root, options: &Prepare) -> Result<(), Failure> {
         dry_run(&journal, &identity);
         return Ok(());
     }
+    if options.gpt {
+        luks::refuse_partition_in_file(&identity)?;
+    }
     let key = key::load(&root.join(&site.key_file))?;
     let owner = owner(&site)?;
     filesystem::Maker::find(options.fs)?;

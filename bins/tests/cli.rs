@@ -131,6 +131,16 @@ fn without_bacula_nothing_is_prepared() {
 }
 
 #[test]
+fn a_partition_in_a_file_is_refused_before_the_fill() {
+    let world = World::initialised();
+    let file = world.file("drive", 20 << 20);
+    std::fs::write(world.path("etc/offsite/site.toml"), "[bacula.accounts]\nuser = \"root\"\n").unwrap();
+    let prepare = ["prepare", shown(&file), "--name", "A", "--yes-destroy", shown(&file), "--gpt"];
+    world.fails(&prepare, 3, "no block device", "");
+    assert!(std::fs::read(&file).unwrap().iter().all(|b| *b == 0));
+}
+
+#[test]
 fn prepare_without_device_mapper_touches_nothing() {
     let world = World::initialised();
     // A kernel like this one, but without device-mapper.

@@ -309,3 +309,40 @@ fn while_a_reencryption_is_under_way_no_command_touches_key_or_header() {
     assert!(fs::read(drive).unwrap() == before, "the drive was written to");
     assert!(fs::read(backup).unwrap() == backed_up, "the backup is another one");
 }
+
+/// An md superblock of version 1.0, which lies behind all data (`struct mdp_superblock_1` of the kernel's md_p.h).
+fn raid_member(path: &Path, mib: u64) {
+    let sector = (mib << 11) - 16;
+    File::create_new(path).unwrap().set_len(mib << 20).unwrap();
+    let fields: [(u64, &[u8]); 4] = [
+        (0, &0xa92b_4efc_u32.to_le_bytes()), // magic
+        (4, &[1]),                           // major version
+        (16, &[7; 16]),                      // UUID
+        (144, &sector.to_le_bytes()),        // its own place
+    ];
+    for (place, bytes) in fields {
+        overwrite(path, sector * 512 + place, bytes);
+    }
+}
+
+#[test]
+fn a_new_container_is_the_only_thing_that_its_device_is_taken_for() {
+    let world = world::World::initialised();
+    let (drive, key) = (world.path("drive"), world.path("etc/offsite/key"));
+    raid_member(&drive, 64);
+    let holds = || {
+        let said = text(&world.offsite(&["identify", shown(&drive)]));
+        said.lines().find_map(|line| line.trim().strip_prefix("holds     ").map(str::to_owned)).unwrap()
+    };
+    assert!(holds().starts_with("linux_raid_member"), "{}", holds());
+    let format = ["luks", "format", shown(&drive), "--key-file", shown(&key), "--yes-destroy", shown(&drive)];
+    world.fails(&[&format[..], &["--gpt"]].concat(), 3, "no block device", "");
+    assert!(holds().starts_with("linux_raid_member"), "{}", holds());
+    for version in ["--luks1", "--slot=1"] {
+        let output = world.offsite(&[&format[..], &[version]].concat());
+        assert!(output.status.success(), "{}", text(&output));
+        assert!(holds().starts_with("LUKS"), "{}", holds());
+        fs::remove_file(&drive).unwrap();
+        raid_member(&drive, 64);
+    }
+}

@@ -11,6 +11,7 @@ use libcryptsetup_rs::{
 };
 
 use crate::container::{Container, LoadError};
+use crate::ends;
 use crate::key_slot::KeySlot;
 use crate::luks_uuid::LuksUuid;
 use crate::pbkdf::{self, SecretKind};
@@ -186,6 +187,15 @@ pub enum FormatError {
         /// The least possible size in bytes.
         needed: u64,
     },
+    /// What was on the device before can't be overwritten.
+    #[error("cannot overwrite what was on {} before: {source}", device.display())]
+    Clear {
+        /// The path.
+        device: PathBuf,
+        /// The reason.
+        #[source]
+        source: io::Error,
+    },
     /// libcryptsetup failed; what was on the device may be gone.
     #[error("cannot format {}: {source}", device.display())]
     Failed {
@@ -217,8 +227,9 @@ pub enum FormatError {
 impl Container {
     /// Makes a container on a block device or in a file whose only key is `key` in `slot`; what was there is lost.
     ///
-    /// No other key ever touches the disk: the container is made without one, and `key` is added by the volume key.
-    /// The key was tested against the header on the disk when this returns.
+    /// Both ends of the device are overwritten, so that no signature of an earlier use (a RAID, a volume group, a partition
+    /// table) is left beside the container. No other key ever touches the disk: the container is made without one, and
+    /// `key` is added by the volume key. The key was tested against the header on the disk when this returns.
     ///
     /// # Errors
     /// [`FormatError::InUse`] when the device is mounted or mapped, [`FormatError::TooSmall`] and
@@ -249,6 +260,8 @@ impl Container {
             return Err(FormatError::TooSmall { device: owned(), size: target.size, needed });
         }
         let sector_size = options.choose_sector_size(&target)?;
+        ends::overwrite(device, target.size)
+            .map_err(|source| FormatError::Clear { device: owned(), source })?;
         write(device, options, sector_size, key, kind, slot)
             .map_err(|source| FormatError::Failed { device: owned(), source })?;
         let not_confirmed = |reason| FormatError::NotConfirmed { device: owned(), reason };

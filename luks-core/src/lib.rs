@@ -46,6 +46,7 @@ mod container;
 mod cost;
 mod device_mapper;
 mod disk_header;
+mod ends;
 #[cfg(feature = "escrow")]
 mod escrow;
 mod fingerprint;
@@ -109,7 +110,7 @@ pub use mapping_status::{
     mappings_of,
 };
 #[cfg(feature = "gpt")]
-pub use partition_table::{PartitionError, make_partition, partitions};
+pub use partition_table::{PartitionError, make_partition, partition_start, partitions};
 pub use passphrase::{WeakPassphrase, check_passphrase};
 pub use pbkdf::SecretKind;
 pub use qr_code::RecoveryKeyPicture;

@@ -14,6 +14,7 @@ use gpt::mbr::ProtectiveMBR;
 use gpt::partition_types::LINUX_LUKS;
 use nix::sys::stat::{major, minor};
 
+use crate::ends;
 use crate::target::Target;
 
 /// Before and behind the partition: what partitioning programs leave free, so that nothing straddles two of the
@@ -41,6 +42,12 @@ pub enum PartitionError {
         /// The reason.
         #[source]
         source: io::Error,
+    },
+    /// It is a regular file, whose partition has no device.
+    #[error("{} is no block device, so that its partition could not be used; attach it first: losetup --find --show {}", device.display(), device.display())]
+    NotABlockDevice {
+        /// The file.
+        device: PathBuf,
     },
     /// Somebody uses it.
     #[error("{} is in use: {reason}; unmount and close it first", device.display())]
@@ -76,13 +83,16 @@ pub enum PartitionError {
 
 /// Writes a GPT with one partition of type LUKS over the whole drive, and returns the partition's device.
 ///
-/// What was on the drive is lost. On a regular file the table is written alike, and the file itself is returned.
-/// `root` (usually `/`) is where `sys` and `dev` are looked up.
+/// What was on the drive is lost, and both its ends are overwritten: no signature of an earlier use stays outside of the
+/// partition. `root` (usually `/`) is where `sys` and `dev` are looked up.
 ///
 /// # Errors
-/// [`PartitionError::InUse`] and [`PartitionError::TooSmall`] before anything is written.
+/// [`PartitionError::NotABlockDevice`], [`PartitionError::InUse`] and [`PartitionError::TooSmall`] before anything is written.
 pub fn make_partition(root: &Path, device: &Path, name: &str) -> Result<PathBuf, PartitionError> {
     let io = |action| move |source| PartitionError::Io { action, device: device.to_owned(), source };
+    if !fs::metadata(device).map_err(io("examine"))?.file_type().is_block_device() {
+        return Err(PartitionError::NotABlockDevice { device: device.to_owned() });
+    }
     let target = Target::examine(root, device).map_err(io("examine"))?;
     if let Some(reason) = target.used_by {
         return Err(PartitionError::InUse { device: device.to_owned(), reason });
@@ -95,9 +105,6 @@ pub fn make_partition(root: &Path, device: &Path, name: &str) -> Result<PathBuf,
         .map_err(io("open"))?;
     write_table(&file, device, &target, name)?;
     file.sync_all().map_err(io("flush"))?;
-    if !file.metadata().map_err(io("examine"))?.file_type().is_block_device() {
-        return Ok(device.to_owned());
-    }
     // SAFETY: the ioctl takes no argument; the descriptor is open.
     unsafe { reread_partitions(file.as_raw_fd()) }
         .map_err(|errno| io("read the partition table of")(errno.into()))?;
@@ -113,6 +120,7 @@ fn write_table(file: &File, device: &Path, target: &Target, name: &str) -> Resul
     if length == 0 {
         return Err(PartitionError::TooSmall { device: device.to_owned(), size: target.size });
     }
+    ends::overwrite_in(file, target.size).map_err(|error| failed(error.to_string()))?;
     let name: String = name.chars().filter(char::is_ascii).take(NAME_MAX).collect();
     let mut disk = file;
     let last_sector = u32::try_from(target.size / sector - 1).unwrap_or(u32::MAX);
@@ -153,6 +161,25 @@ pub fn partitions(root: &Path, device: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found.into_iter().map(|(_, path)| path).collect())
 }
 
+/// Where a partition begins on its drive, in bytes; 0 for a whole drive or a regular file.
+///
+/// # Errors
+/// When sysfs can't be read.
+pub fn partition_start(root: &Path, device: &Path) -> io::Result<u64> {
+    let metadata = fs::metadata(device)?;
+    if !metadata.file_type().is_block_device() {
+        return Ok(0);
+    }
+    let number = metadata.rdev();
+    let start = root.join(format!("sys/dev/block/{}:{}/start", major(number), minor(number)));
+    match fs::read_to_string(start) {
+        // In sectors of 512 bytes, whatever the drive's own.
+        Ok(text) => text.trim().parse::<u64>().map(|start| start * 512).map_err(io::Error::other),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
 /// The node appears some time after the kernel has read the table.
 fn wait_for_partition(root: &Path, device: &Path) -> Option<PathBuf> {
     let deadline = Instant::now() + NODE_DEADLINE;
@@ -172,6 +199,8 @@ fn wait_for_partition(root: &Path, device: &Path) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::FileExt;
+
     use super::*;
 
     const MIB: u64 = 1 << 20;
@@ -182,10 +211,35 @@ mod tests {
         file
     }
 
+    fn table(file: &tempfile::NamedTempFile, name: &str) -> Result<(), PartitionError> {
+        let target = Target::examine(Path::new("/"), file.path()).unwrap();
+        write_table(file.as_file(), file.path(), &target, name)
+    }
+
+    #[test]
+    fn a_regular_file_is_refused_since_its_partition_has_no_device() {
+        let file = file(64);
+        let result = make_partition(Path::new("/"), file.path(), "A");
+        assert!(matches!(result, Err(PartitionError::NotABlockDevice { .. })), "{result:?}");
+        assert!(fs::read(file.path()).unwrap().iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn no_signature_of_an_earlier_use_stays_outside_of_the_partition() {
+        let file = file(64);
+        let old = vec![0xa5; 1 << 20];
+        file.as_file().write_all_at(&old, 0).unwrap();
+        file.as_file().write_all_at(&old, 63 * MIB).unwrap();
+        table(&file, "A").unwrap();
+        let bytes = fs::read(file.path()).unwrap();
+        let margins = bytes.chunks(512).take(2048).chain(bytes.chunks(512).skip(63 * 2048));
+        assert!(margins.into_iter().all(|sector| sector != &old[..512]));
+    }
+
     #[test]
     fn one_aligned_partition_of_the_right_type_fills_the_drive() {
         let file = file(64);
-        assert_eq!(make_partition(Path::new("/"), file.path(), "A").unwrap(), file.path());
+        table(&file, "A").unwrap();
         let disk = GptConfig::new().open(file.path()).unwrap();
         let found: Vec<_> = disk.partitions().values().collect();
         let [only] = found.as_slice() else { panic!("{found:?}") };
@@ -198,7 +252,7 @@ mod tests {
     #[test]
     fn a_drive_without_room_is_left_alone() {
         let file = file(1);
-        let result = make_partition(Path::new("/"), file.path(), "A");
+        let result = table(&file, "A");
         assert!(matches!(result, Err(PartitionError::TooSmall { .. })), "{result:?}");
         assert!(fs::read(file.path()).unwrap().iter().all(|byte| *byte == 0));
     }
