@@ -59,6 +59,7 @@ mod key_file;
 #[cfg(feature = "escrow")]
 mod key_share;
 mod key_slot;
+mod location;
 mod locked_pages;
 mod log_capture;
 mod luks1_header;
@@ -102,6 +103,7 @@ pub use key_file::{
 #[cfg(feature = "escrow")]
 pub use key_share::{KeyShare, KeyShareError, join_key, split_key};
 pub use key_slot::{KeySlot, KeySlotError};
+pub use location::{Location, locate};
 pub use luks_uuid::{LuksUuid, ParseLuksUuidError};
 pub use luks2_copy::HeaderCopy;
 pub use mapping::{CloseError, CloseMode, Closed, Mapping, OpenError, OpenOptions, close};
