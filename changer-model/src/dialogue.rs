@@ -46,11 +46,6 @@ pub(crate) fn label(storage: &str, pool: &str, slots: &Places) -> String {
     format!("label storage=\"{storage}\" pool=\"{pool}\" drive=0 slots={slots} barcodes\nyes\n")
 }
 
-/// The command that shows which drives wait for a volume.
-pub(crate) fn status(storage: &str) -> String {
-    format!("status storage=\"{storage}\"\n")
-}
-
 /// The command that ends a drive's waiting.
 pub(crate) fn mount(storage: &str, slot: Slot, drive: DriveIndex) -> String {
     format!("mount storage=\"{storage}\" slot={slot} drive={drive}\n")
@@ -126,52 +121,6 @@ pub(crate) fn refused_labels(output: &str) -> BTreeSet<VolumeName> {
     refused.filter_map(|line| VolumeName::new(between(line, "Volume \"", "\"")?).ok()).collect()
 }
 
-/// A drive that waits for a volume.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Waiting {
-    pub(crate) drive: DriveIndex,
-    /// The volume asked for; none when any new one would do.
-    pub(crate) volume: Option<VolumeName>,
-    /// A restore waits for its one volume; a backup takes another one when it is asked again.
-    pub(crate) reading: bool,
-}
-
-/// Reads `status storage` for drives that wait for an operator.
-pub(crate) fn waiting(output: &str) -> Vec<Waiting> {
-    let mut read_from = BTreeSet::new();
-    let mut in_reader = false;
-    let mut found = Vec::new();
-    let (mut device, mut blocked) = ("", None);
-    for line in output.lines().map(str::trim) {
-        in_reader |= line.starts_with("Reading: ");
-        if in_reader && let Some(name) = between(line, "device=\"", "\"") {
-            read_from.insert(name);
-            in_reader = false;
-        }
-        if line.starts_with("Device File") || line == "==" {
-            device = between(line, "\"", "\"").unwrap_or_default();
-            blocked = None;
-        } else if line.starts_with("Device is BLOCKED waiting ") {
-            let volume = between(line, "volume \"", "\"").and_then(|name| VolumeName::new(name).ok());
-            blocked = Some(volume);
-        } else if let Some(drive) = drive_of(line)
-            && let Some(volume) = blocked.take()
-        {
-            found.push(Waiting { drive, volume, reading: read_from.contains(device) });
-        }
-    }
-    found
-}
-
-/// The drive in "Drive 1 is not loaded." and "Slot 5 was last loaded in drive 1."
-fn drive_of(line: &str) -> Option<DriveIndex> {
-    let number = match line.strip_prefix("Drive ") {
-        Some(rest) => rest.split(' ').next()?,
-        None => line.strip_prefix("Slot ")?.split_once(" in drive ")?.1.trim_end_matches('.'),
-    };
-    DriveIndex::new(number.parse().ok()?)
-}
-
 fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
     let (_, rest) = text.split_once(before)?;
     rest.split_once(after).map(|(inside, _)| inside)
@@ -220,28 +169,6 @@ mod tests {
     fn known_volumes_are_not_labelled_again() {
         let output = "Media record for Slot 2 Volume \"b\" already exists.\nSending label command for Volume \"a\" Slot 1 ...\n";
         assert_eq!(refused_labels(output), names(&["b"]));
-    }
-
-    #[test]
-    fn waiting_drives_are_found() {
-        let output = "Device File: \"D0\" (/w/0) is not open.\n   Drive 0 is not loaded.\n==\n\n\
-            Device File: \"D1\" (/w/1) is not open.\n   Device is BLOCKED waiting for mount of volume \"c0_1\",\n       \
-            Pool:        P\n       Media type:  F\n   Drive 1 is not loaded.\n==\n\
-            Device File: \"D2\" (/w/2) is not open.\n   Device is BLOCKED waiting to create a volume for:\n       \
-            Pool:        P\n   Slot 5 was last loaded in drive 2.\n==\n\
-            Device File: \"D3\" (/w/3) is not open.\n   Device is BLOCKED. User unmounted.\n   Drive 3 is not loaded.\n==\n";
-        let drive = |number| DriveIndex::new(number).expect("small");
-        let volume = VolumeName::new("c0_1").ok();
-        let expected = [
-            Waiting { drive: drive(1), volume, reading: false },
-            Waiting { drive: drive(2), volume: None, reading: false },
-        ];
-        assert_eq!(waiting(output), expected);
-        let reader = "Reading: Full Restore job R JobId=1 Volume=\"c0_1\"\n  pool=\"P\" device=\"D1\" (/w/1) newbsr=0\n";
-        let reading: Vec<bool> =
-            waiting(&format!("{reader}{output}")).into_iter().map(|w| w.reading).collect();
-        assert_eq!(reading, [true, false], "a backup may wait beside a restore");
-        assert_eq!(waiting("nonsense \"\nDevice is BLOCKED waiting for mount of volume \"\n"), []);
     }
 
     /// What bconsole 9.6.7 printed.
@@ -301,11 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restore_that_waits_is_found() {
-        let output = include_str!("../tests/transcripts/status_restore_waits.txt");
-        let volume = VolumeName::new("c0_B_0001").ok();
-        let drive = DriveIndex::new(0).expect("small");
-        assert_eq!(waiting(output), [Waiting { drive, volume, reading: true }]);
+    fn a_real_update_of_slots_counts() {
         let updated = include_str!("../tests/transcripts/update_slots.txt");
         assert!(slots_were_updated(updated, "c0", &names(&["c0_A_0001", "c0_A_0004"])));
     }

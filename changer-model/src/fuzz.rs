@@ -1,10 +1,11 @@
 //! What this crate reads of others, as entry points for a fuzzer (`tests/fuzz`); no other code sees this module.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use crate::identifiers::VolumeName;
 use crate::volumes_file::{VolumesFile, row};
-use crate::{dialogue, finished_jobs, label, letting_go, shelf, state, store};
+use crate::{dialogue, finished_jobs, label, letting_go, running, shelf, state, store};
 
 /// The bytes are the beginning of a volume's file.
 pub fn volume_label(bytes: &[u8]) {
@@ -36,7 +37,12 @@ pub fn state(bytes: &[u8]) {
 pub fn console(text: &str) {
     let names: BTreeSet<VolumeName> = VolumeName::new("c0_A_0001").into_iter().collect();
     let _statuses = dialogue::statuses(text);
-    let _waiting = dialogue::waiting(text);
+    for list in running::lists(text) {
+        let _jobs = running::director_jobs(list);
+        for job in running::storage_jobs(list) {
+            let _drive = job.device.and_then(|device| running::drive_of(device, &[Path::new("/var/lib/c0")]));
+        }
+    }
     let _unknown = dialogue::unknown_volumes(text);
     let _refused = dialogue::refused_labels(text);
     let _updated = dialogue::volumes_were_updated(text, &names);

@@ -1,11 +1,11 @@
 //! Before a magazine is taken out by hand: which jobs use it, and having the storage daemon let go of its volumes.
 //!
-//! The wording is that of Bacula's `stored/status.c` and `stored/dircmd.c` (seen with 9.6.7).
+//! The wording is that of Bacula's `stored/dircmd.c` (seen with 9.6.7).
 
 use crate::changer::Changer;
 use crate::console::ConsoleError;
-use crate::dialogue;
 use crate::identifiers::{DriveIndex, Slot};
+use crate::running::{self, DirectorState};
 
 /// A job that runs, or is about to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,8 +41,8 @@ impl Changer {
     /// [`ConsoleError`] when the Director doesn't answer within the environment's limit, or not for its storage daemon.
     pub fn running_jobs(&self) -> Result<Option<Vec<RunningJob>>, ConsoleError> {
         let Some(console) = self.console() else { return Ok(None) };
-        let command = dialogue::status(self.config.storage());
-        let output = console.run(&format!("{command}status dir running\n"), self.env.console_limit)?;
+        let command = running::storage(self.config.storage());
+        let output = console.run(&format!("{command}{}", running::DIRECTOR), self.env.console_limit)?;
         match jobs(&output) {
             Some(jobs) => Ok(Some(jobs)),
             None => Err(ConsoleError::Unconfirmed { command: command.trim_end().to_owned(), output }),
@@ -76,74 +76,31 @@ fn is_released(output: &str) -> bool {
     output.lines().any(|line| line.starts_with("3022 Device ") || line.starts_with("3921 Device "))
 }
 
-/// Reads the jobs out of `status storage` and `status dir running`; none when one of the two gave no answer.
+/// Joins the storage daemon's list with the Director's; none when one of the two gave no answer.
 pub(crate) fn jobs(output: &str) -> Option<Vec<RunningJob>> {
-    const RUNNING: &str = "\nRunning Jobs:\n";
-    const END: &str = "\n====\n"; // a longer line underlines a heading
-    let (_, rest) = output.split_once(RUNNING)?;
-    let (daemons, rest) = rest.split_once(END)?;
-    let (devices, rest) = rest.split_once(RUNNING)?;
-    let (directors, _) = rest.split_once(END)?;
-    let blocked = blocked_devices(devices);
-    let mut jobs = Vec::new();
-    let mut lines = daemons.lines().map(str::trim).peekable();
-    while let Some(line) = lines.next() {
-        let Some((id, name, volume)) = daemons_job(line) else { continue };
-        let device = lines.peek().and_then(|line| between(line, "device=\"", "\""));
-        let block = blocked.iter().find(|(name, _)| Some(*name) == device).map(|(_, wanted)| *wanted);
-        let doing = match (volume.or(block.flatten()), block) {
-            (Some(volume), _) if line.starts_with("Reading: ") => JobDoing::Reads(volume.to_owned()),
-            (Some(volume), _) => JobDoing::Writes(volume.to_owned()),
-            (None, Some(_)) => JobDoing::WaitsForAny,
-            (None, None) => JobDoing::Starting,
-        };
-        jobs.push(RunningJob { id, name: name.to_owned(), doing });
-    }
-    let queued = directors.lines().filter_map(queued_job);
-    jobs.extend(queued.map(|(id, name)| RunningJob { id, name: name.to_owned(), doing: JobDoing::Starting }));
-    Some(jobs)
-}
-
-/// `Writing: Incremental Backup job NAME JobId=3 Volume="c0_A_0001"`: the number, the name and the volume.
-fn daemons_job(line: &str) -> Option<(u32, &str, Option<&str>)> {
-    let rest = line.strip_prefix("Writing: ").or_else(|| line.strip_prefix("Reading: "))?;
-    let (_, rest) = rest.split_once(" job ")?;
-    let (name, rest) = rest.rsplit_once(" JobId=")?;
-    let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
-    let volume = between(rest, "Volume=\"", "\"").filter(|volume| !volume.is_empty());
-    Some((digits.parse().ok()?, name, volume))
-}
-
-/// A backup or restore of the Director's that the storage daemon has still to hear of, a matter of seconds:
-/// `     2  Rest Rest          0         0  RestoreFiles      is waiting execution`
-fn queued_job(line: &str) -> Option<(u32, &str)> {
-    let rest = line.trim_end().strip_suffix(" is waiting execution")?.trim();
-    let mut words = rest.split_whitespace();
-    let id = words.next()?.parse().ok()?;
-    let uses_volumes = matches!(words.next()?, "Back" | "Rest" | "Veri" | "Copy" | "Migr");
-    let (_, name) = rest.rsplit_once("  ")?;
-    uses_volumes.then_some((id, name))
-}
-
-/// The devices that wait for an operator, each with the volume it waits for, if it is a certain one.
-fn blocked_devices(output: &str) -> Vec<(&str, Option<&str>)> {
-    let mut device = None;
-    let mut blocked = Vec::new();
-    for line in output.lines().map(str::trim) {
-        if line.starts_with("Device File: ") {
-            device = between(line, "\"", "\"");
-        } else if line.starts_with("Device is BLOCKED waiting ")
-            && let Some(device) = device
-        {
-            blocked.push((device, between(line, "volume \"", "\"")));
+    let lists = running::lists(output);
+    let [storage, director] = lists.as_slice() else { return None };
+    let director = running::director_jobs(director);
+    let waits = |id| director.iter().any(|job| job.id == id && job.state == DirectorState::WaitsForVolume);
+    let mut jobs: Vec<RunningJob> = running::storage_jobs(storage)
+        .into_iter()
+        .map(|job| {
+            let doing = match job.volume.map(str::to_owned) {
+                Some(volume) if job.reading => JobDoing::Reads(volume),
+                Some(volume) => JobDoing::Writes(volume),
+                None if waits(job.id) && !job.reading => JobDoing::WaitsForAny,
+                None => JobDoing::Starting,
+            };
+            RunningJob { id: job.id, name: job.name.to_owned(), doing }
+        })
+        .collect();
+    for job in director {
+        let DirectorState::Queued { name } = job.state else { continue };
+        if matches!(job.kind, "Back" | "Rest" | "Veri" | "Copy" | "Migr") {
+            jobs.push(RunningJob { id: job.id, name: name.to_owned(), doing: JobDoing::Starting });
         }
     }
-    blocked
-}
-
-fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
-    let (_, rest) = text.split_once(before)?;
-    rest.split_once(after).map(|(inside, _)| inside)
+    Some(jobs)
 }
 
 #[cfg(test)]
@@ -169,16 +126,24 @@ mod tests {
         assert_eq!(seen("waiting_for_mount"), one(3, "BackupServer", Writes(volume())));
         assert_eq!(seen("waiting_to_create"), one(4, "BackupServer", WaitsForAny));
         assert_eq!(seen("idle"), Some(Vec::new()));
+        assert_eq!(seen("dot_waits_for_mount"), one(6, "BackupServer", Writes("c0_A_0003".to_owned())));
+        assert_eq!(seen("dot_waits_for_any"), one(7, "BackupServer", WaitsForAny));
+        assert_eq!(seen("dot_restore_waits"), one(8, "RestoreFiles", Reads("c0_A_0001".to_owned())));
+        assert_eq!(seen("dot_writing"), one(9, "BackupServer", Writes("c0_A_0001".to_owned())));
+        assert_eq!(seen("dot_idle"), Some(Vec::new()));
+        assert_eq!(seen("dot_no_storage"), None);
     }
 
     #[test]
-    fn a_restore_that_waits_for_its_volume_is_known_by_its_device() {
-        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/transcripts/waiting_for_mount.txt");
+    fn a_restore_whose_volume_is_not_known_may_use_any() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/transcripts/dot_restore_waits.txt");
         let text = std::fs::read_to_string(file).expect("a transcript");
-        let text = text.replace("Writing: Full Backup job", "Reading:   Restore job");
-        let found =
-            jobs(&text.replace("JobId=3 Volume=\"c0_A_0004\"", "JobId=3 Volume=\"\"")).expect("an answer");
-        assert_eq!(found.first().map(|job| &job.doing), Some(&Reads("c0_A_0004".to_owned())));
+        let found = jobs(&text.replace("Volume=\"c0_A_0001\"", "Volume=\"\"")).expect("an answer");
+        assert_eq!(
+            found.first().map(|job| &job.doing),
+            Some(&Starting),
+            "it counts as a user of every magazine"
+        );
     }
 
     #[test]
@@ -189,12 +154,14 @@ mod tests {
         assert_eq!(jobs(&text[..directors]), None);
         assert_eq!(jobs(&text[directors..]), None);
         assert_eq!(jobs(""), None);
-        assert_eq!(
-            queued_job("     7  Admi                0         0  A job             is waiting execution"),
-            None
-        );
-        let queued = "     7  Back Incr          0         0  A job             is waiting execution";
-        assert_eq!(queued_job(queued), Some((7, "A job")));
+        let queued = |kind| {
+            let line = format!("     7  {kind}          0         0  A job             is waiting execution");
+            let none = "\nRunning Jobs:\nNo Jobs running.\n====\n";
+            jobs(&format!("{none}\nRunning Jobs:\n{line}\n====\n"))
+        };
+        assert_eq!(queued("Admi     "), Some(Vec::new()));
+        let job = RunningJob { id: 7, name: "A job".to_owned(), doing: Starting };
+        assert_eq!(queued("Back Incr"), Some(vec![job]));
     }
 
     #[test]

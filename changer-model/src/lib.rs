@@ -83,6 +83,7 @@ mod model;
 mod mounts;
 mod places;
 mod presence;
+mod running;
 mod shelf;
 mod shelving;
 mod standin;

@@ -1,14 +1,15 @@
 //! Drives that wait for a volume: which one it is, on which magazine, and ending the wait when it is here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::changer::{Changer, ChangerError, View, consistently};
-use crate::console::Console;
+use crate::console::{Console, ConsoleError};
 use crate::dialogue;
-use crate::identifiers::{MagazineId, Slot, VolumeName};
+use crate::identifiers::{DriveIndex, MagazineId, Slot, VolumeName};
 use crate::model;
+use crate::running::{self, DirectorState};
 use crate::telling::RefreshError;
 
 /// A drive of Bacula's that waits for an operator.
@@ -17,6 +18,10 @@ use crate::telling::RefreshError;
 pub struct WaitingDrive {
     /// The drive, from 0.
     pub drive: u32,
+    /// The number of the job in the catalog.
+    pub job_id: u32,
+    /// The job's name, without the time that makes it unique.
+    pub job: String,
     /// A job reads from this storage, as a restore does.
     pub reading: bool,
     /// The volume it asks for; none when any one that can be written would do.
@@ -27,6 +32,17 @@ pub struct WaitingDrive {
     pub here: bool,
 }
 
+/// A job that waits for an operator, and its drive.
+struct Wait {
+    drive: DriveIndex,
+    job_id: u32,
+    job: String,
+    /// The volume asked for; none when any new one would do.
+    volume: Option<VolumeName>,
+    /// A restore waits for its one volume; a backup takes another one when it is asked again.
+    reading: bool,
+}
+
 /// Where a volume is.
 struct Whereabouts {
     magazine: MagazineId,
@@ -35,7 +51,8 @@ struct Whereabouts {
 }
 
 impl Changer {
-    /// Asks Bacula which drives wait for a volume; none wait where the console is switched off.
+    /// Asks Bacula which drives wait for a volume; none wait where the console is switched off. No magazine is touched,
+    /// by the storage daemon neither.
     ///
     /// # Errors
     /// [`RefreshError::Console`] when Bacula cannot be asked within
@@ -43,8 +60,7 @@ impl Changer {
     /// cannot be read.
     pub fn waiting(&self) -> Result<Vec<WaitingDrive>, RefreshError> {
         let Some(console) = self.console() else { return Ok(Vec::new()) };
-        let output = console.run(&dialogue::status(self.config.storage()), self.console_limit(0))?;
-        let waiting = dialogue::waiting(&output);
+        let waiting = self.ask_for_waits(&console)?;
         if waiting.is_empty() {
             return Ok(Vec::new());
         }
@@ -53,6 +69,8 @@ impl Changer {
             let place = drive.volume.as_ref().and_then(|name| known.get(name));
             WaitingDrive {
                 drive: drive.drive.number(),
+                job_id: drive.job_id,
+                job: drive.job,
                 reading: drive.reading,
                 magazine: place.map(|place| place.magazine.to_string()),
                 here: place.is_some_and(|place| place.slot.is_some()),
@@ -67,8 +85,7 @@ impl Changer {
     /// anew.
     pub(crate) fn wake_waiting(&self, console: &Console, came: bool) -> Result<(), RefreshError> {
         let storage = self.config.storage();
-        let output = console.run(&dialogue::status(storage), self.console_limit(0))?;
-        let waiting = dialogue::waiting(&output);
+        let waiting = self.ask_for_waits(console)?;
         if waiting.is_empty() {
             return Ok(());
         }
@@ -80,6 +97,40 @@ impl Changer {
             console.run(&dialogue::mount(storage, slot, drive.drive), self.console_limit(1))?;
         }
         Ok(())
+    }
+
+    /// Asks the Director which jobs wait, and only if one does the storage daemon which volumes and drives are meant: one
+    /// that is down takes 15 s to say so.
+    fn ask_for_waits(&self, console: &Console) -> Result<Vec<Wait>, ConsoleError> {
+        let ask = |command: &str| {
+            let output = console.run(command, self.console_limit(0))?;
+            let list = running::lists(&output).first().map(|list| (*list).to_owned());
+            list.ok_or_else(|| ConsoleError::Unconfirmed { command: command.trim_end().to_owned(), output })
+        };
+        let director = ask(running::DIRECTOR)?;
+        let jobs = running::director_jobs(&director);
+        let waits: BTreeSet<u32> =
+            jobs.iter().filter(|job| job.state == DirectorState::WaitsForVolume).map(|job| job.id).collect();
+        if waits.is_empty() {
+            return Ok(Vec::new());
+        }
+        let storage = ask(&running::storage(self.config.storage()))?;
+        let work_dir = self.config.work_dir();
+        let real = self.env.path(work_dir).canonicalize().unwrap_or_default();
+        let wait = |job: running::StorageJob<'_>| {
+            Some(Wait {
+                drive: running::drive_of(job.device?, &[work_dir, &real])?,
+                job_id: job.id,
+                job: job.name.to_owned(),
+                volume: job.volume.and_then(|name| VolumeName::new(name).ok()),
+                reading: job.reading,
+            })
+        };
+        Ok(running::storage_jobs(&storage)
+            .into_iter()
+            .filter(|job| waits.contains(&job.id))
+            .filter_map(wait)
+            .collect())
     }
 
     fn whereabouts(&self, view: &View) -> Result<BTreeMap<VolumeName, Whereabouts>, ChangerError> {

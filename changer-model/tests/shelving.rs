@@ -7,7 +7,7 @@ mod site;
 
 use std::fs;
 
-use director::{CONSOLE, DIRECTOR};
+use director::{CONSOLE, DIRECTOR, waits};
 use site::{Site, label_block};
 
 /// A site with the magazines `m0` (volumes `a`, `b`) and `m1` (volume `c`) that Bacula knows.
@@ -277,14 +277,12 @@ fn what_waits_is_told_with_its_magazine() {
     let site = shelving_site();
     pull(&site, "m0");
     site.answer("refresh");
-    let status = "Reading: Restore job R JobId=3 Volume=\"a\"\n pool=\"P\" device=\"D1\" (/w/1) newbsr=0\n\
-        Device File: \"D1\" (/w/1) is not open.\n   Device is BLOCKED waiting for mount of volume \"a\",\n   Drive 1 is not loaded.\n==\n";
-    fs::write(site.path("status"), status).expect("writes");
+    waits(&site, true, Some("a"));
     let waiting = site.changer().waiting().expect("asks");
     let shown = serde_json::to_value(&waiting).expect("serialises");
     let magazine = site.path("m0").display().to_string();
     let expected = serde_json::json!([
-        {"drive": 1, "reading": true, "volume": "a", "magazine": magazine, "here": false}
+        {"drive": 1, "job_id": 3, "job": "J", "reading": true, "volume": "a", "magazine": magazine, "here": false}
     ]);
     assert_eq!(shown, expected);
     plug(&site, "m0");

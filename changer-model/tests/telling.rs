@@ -6,7 +6,7 @@ mod site;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use director::{CONSOLE, DIRECTOR};
+use director::{CONSOLE, DIRECTOR, waits};
 use site::{Site, label_block};
 
 #[test]
@@ -16,7 +16,7 @@ fn a_change_is_told_once() {
     site.volume("m0/a");
     site.answer("refresh");
     let update = "update slots storage=\"c0\" drive=0\n";
-    assert_eq!(site.said(), format!("list volumes\nversion\n{update}status storage=\"c0\"\n"));
+    assert_eq!(site.said(), format!("list volumes\nversion\n{update}.status dir running\n"));
     let arguments = fs::read_to_string(site.path("arguments")).expect("was called");
     let config = site.path("bconsole.conf");
     assert!(arguments.starts_with(&format!("-c {} -n -u 30\n", config.display())), "{arguments}");
@@ -58,7 +58,7 @@ fn the_last_magazine_leaves_volume_by_volume() {
     site.answer("refresh");
     assert_eq!(
         site.said(),
-        "list volumes\nversion\nstatus storage=\"c0\"\n",
+        "list volumes\nversion\n.status dir running\n",
         "only looks whether all is closed"
     );
 }
@@ -167,7 +167,7 @@ fn names_never_become_commands() {
         "list volumes",
         "version",
         "update slots storage=\"c0\" drive=0",
-        "status storage=\"c0\"",
+        ".status dir running",
         "update volume=\"a\" slot=0 inchanger=no",
     ];
     for line in site.said().lines() {
@@ -181,21 +181,19 @@ fn a_waiting_drive_is_woken() {
     site.console(DIRECTOR);
     site.volume("m0/a");
     site.volume("m0/b");
-    let status = "Device File: \"D1\" (/w/1) is not open.\n   Device is BLOCKED waiting for mount of volume \"b\",\n   Drive 1 is not loaded.\n==\n";
-    fs::write(site.path("status"), status).expect("writes");
+    waits(&site, false, Some("b"));
     site.answer("refresh");
     assert!(site.said().ends_with("mount storage=\"c0\" slot=2 drive=1\n"), "{}", site.said());
 }
 
 #[test]
 fn what_fails_besides_keeps_no_drive_waiting() {
-    let status = "Device File: \"D1\" (/w/1) is not open.\n   Device is BLOCKED waiting for mount of volume \"a\",\n   Drive 1 is not loaded.\n==\n";
     let woken = "mount storage=\"c0\" slot=1 drive=1\n";
     let site = Site::with("m0", CONSOLE);
     site.console(DIRECTOR);
     site.volume("m0/a");
     fs::write(site.path("m0/blank"), "").expect("creates");
-    fs::write(site.path("status"), status).expect("writes");
+    waits(&site, false, Some("a"));
     let outcome = site.run("refresh");
     assert!(outcome.stderr.contains("left 1 new volume(s) without a label"), "{}", outcome.stderr);
     assert!(site.said().ends_with(woken), "{}", site.said());
@@ -209,7 +207,7 @@ fn what_fails_besides_keeps_no_drive_waiting() {
     site.labels(&["blank"]);
     site.volume("m0/a");
     fs::write(site.path("m0/blank"), "").expect("creates");
-    fs::write(site.path("status"), status).expect("writes");
+    waits(&site, false, Some("a"));
     let outcome = site.run("refresh");
     assert!(outcome.stderr.contains("did not confirm 'list volumes'"), "{}", outcome.stderr);
     assert_eq!(fs::read(site.path("m0/blank")).expect("reads"), label_block("blank"));

@@ -1,5 +1,7 @@
 //! A console that answers for a Director, as a shell script.
 
+#![expect(clippy::expect_used, reason = "a test's surroundings fail by panicking")]
+
 /// Configuration that names it.
 pub(crate) const CONSOLE: &str =
     "bconsole = ROOT/bconsole\nbconsole config = ROOT/bconsole.conf\nDefault Pool = P\n";
@@ -33,7 +35,28 @@ while read -r line; do
     for file in $root/m*/*; do echo "Catalog record for Volume \"${file##*/}\" is up to date."; done;;
   'update volume='*) echo 'New InChanger flag is: no';;
   'label '*) for file in $root/m*/*; do test -s $file || cp $root/labels/${file##*/} $file; done;;
-  'status storage="c0"') cat $root/status 2>/dev/null;;
+  '.status dir running')
+    echo; echo 'Running Jobs:'; cat $root/waiting 2>/dev/null || echo 'No Jobs running.'; echo '====';;
+  '.status storage="c0" running')
+    echo; echo 'Running Jobs:'; cat $root/devices 2>/dev/null || echo 'No Jobs running.'; echo '====';;
   esac
 done
 "#;
+
+/// Has job 3 wait for `volume` (none: for any that can be written) in drive 1.
+pub(crate) fn waits(site: &crate::site::Site, reading: bool, volume: Option<&str>) {
+    let (verb, level, kind) = if reading {
+        ("Reading:  ", "Restore", "Rest Rest")
+    } else {
+        ("Writing:", "Full Backup", "Back Full")
+    };
+    let what = if volume.is_some() { "a mount request" } else { "an appendable Volume" };
+    let job = format!("     3  {kind}          0         0  J                 is waiting for {what}\n");
+    std::fs::write(site.path("waiting"), job).expect("writes");
+    let (volume, device) = (volume.unwrap_or_default(), site.path("work/1"));
+    let device = device.display();
+    let job = format!(
+        "{verb} {level} job J JobId=3 Volume=\"{volume}\"\n    pool=\"P\" device=\"D1\" ({device})\n    Files=0\n"
+    );
+    std::fs::write(site.path("devices"), job).expect("writes");
+}
