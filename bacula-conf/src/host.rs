@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use crate::resources::Program;
 
 /// A machine, as far as checks look at it; paths are those of its configuration.
+///
+/// No mount may be brought about by asking: below an automount point where nothing is mounted, nothing is there.
 pub trait Host {
     /// What is at a path, links followed; `None` if nothing is there.
     fn entry(&self, path: &Path) -> Option<Entry>;
@@ -14,7 +16,7 @@ pub trait Host {
     fn text(&self, path: &Path) -> Option<String>;
     /// What lies in a directory, sorted; empty if it isn't there.
     fn list(&self, directory: &Path) -> Vec<PathBuf>;
-    /// The filesystem that is mounted exactly at a path; no mount must be brought about by asking.
+    /// The filesystem that is mounted exactly at a path.
     fn mount(&self, path: &Path) -> Option<Mount>;
     /// How many volumes a magazine of the changer holds, as far as that is known without touching it.
     fn volumes(&self, magazine: &Path) -> Option<u32>;

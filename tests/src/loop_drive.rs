@@ -1,10 +1,12 @@
 //! A removable drive made of a file: a loop device is attached to plug it, detached to unplug it.
 
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use nix::unistd::User;
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -97,6 +99,30 @@ fn mounted(device: &Path) -> Result<bool> {
     let table = std::fs::read_to_string("/proc/self/mounts")?;
     let device = device.to_string_lossy();
     Ok(table.lines().any(|line| line.split(' ').next() == Some(&*device)))
+}
+
+/// Lays volumes on a drive, as `offsite prepare` does, and gives them to Bacula.
+///
+/// # Errors
+/// When the drive can't be mounted or written.
+pub fn lay_volumes(drive: &LoopDrive, name: &str, count: u32) -> Result<()> {
+    let bacula = User::from_name("bacula")?.context("no user bacula")?;
+    let (user, group) = (Some(bacula.uid.as_raw()), Some(bacula.gid.as_raw()));
+    let at = tempfile::tempdir()?;
+    run(Command::new("mount").args(["-o", "loop"]).arg(drive.file()).arg(at.path()))?;
+    let lay = || {
+        chown(at.path(), user, group)?;
+        std::fs::set_permissions(at.path(), std::fs::Permissions::from_mode(0o750))?;
+        for number in 1..=count {
+            let path = at.path().join(format!("c0_{name}_{number:04}"));
+            std::fs::write(&path, "")?;
+            chown(&path, user, group)?;
+        }
+        anyhow::Ok(())
+    };
+    let laid = lay();
+    run(Command::new("umount").arg(at.path()))?;
+    laid
 }
 
 /// Runs a program to its end; fails with its output unless it succeeds.

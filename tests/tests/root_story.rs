@@ -2,14 +2,13 @@
 //! devices (unencrypted: that needs no device-mapper). Drives are swapped while it runs; nothing is typed.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use nix::unistd::User;
 use offsite_tests::bacula::{Bacula, Dock, JobId, JobResult, Plan};
 use offsite_tests::host_daemon::{Daemon, LIMIT, at, list, offsite, wait};
-use offsite_tests::loop_drive::{LoopDrive, run};
+use offsite_tests::loop_drive::{LoopDrive, lay_volumes, run};
 use offsite_tests::trials::{self, Test};
 use offsite_tests::{own_system, programs};
 
@@ -26,27 +25,6 @@ fn main() {
     ];
     // One at a time: they share /etc/offsite and the mount root.
     trials::run(lacking.as_deref(), Some(1), tests);
-}
-
-/// Lays volumes on a drive, as `offsite prepare` does, and gives them to Bacula.
-fn lay_volumes(drive: &LoopDrive, name: &str, count: u32) -> Result<()> {
-    let bacula = User::from_name("bacula")?.context("no user bacula")?;
-    let (user, group) = (Some(bacula.uid.as_raw()), Some(bacula.gid.as_raw()));
-    let at = tempfile::tempdir()?;
-    run(Command::new("mount").args(["-o", "loop"]).arg(drive.file()).arg(at.path()))?;
-    let lay = || {
-        chown(at.path(), user, group)?;
-        fs::set_permissions(at.path(), fs::Permissions::from_mode(0o750))?;
-        for number in 1..=count {
-            let path = at.path().join(format!("c0_{name}_{number:04}"));
-            fs::write(&path, "")?;
-            chown(&path, user, group)?;
-        }
-        anyhow::Ok(())
-    };
-    let laid = lay();
-    run(Command::new("umount").arg(at.path()))?;
-    laid
 }
 
 fn tree() -> Result<tempfile::TempDir> {

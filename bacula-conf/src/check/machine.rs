@@ -187,7 +187,7 @@ fn magazines(set: &Set<'_>, file: usize, config: &Document, host: &dyn Host, rep
         }
         match host.mount(&path) {
             Some(mount) => mounted(set, &path, &mount, volumes, place, host, report),
-            None if host.entry(&path).is_some() && !below_autofs(host, &path) => report.warning(
+            None if !below_autofs(host, &path) && host.entry(&path).is_some() => report.warning(
                 "magazine-unmounted",
                 place,
                 format!(

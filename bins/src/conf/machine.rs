@@ -24,6 +24,17 @@ impl<'a> Machine<'a> {
         Self { root, mounts: MountTable::read(&System::new(root.kernel())).ok() }
     }
 
+    /// Where a path is to be looked at; none where looking would mount a drive, below an automount point.
+    fn place(&self, path: &Path) -> Option<PathBuf> {
+        let place = self.root.join(path);
+        let asks = |mounts: &MountTable| {
+            mounts
+                .containing(&place)
+                .is_some_and(|mount| mount.fs_type == "autofs" && mount.mount_point != place)
+        };
+        (!self.mounts.as_ref().is_some_and(asks)).then_some(place)
+    }
+
     fn read(&self, path: impl AsRef<Path>) -> String {
         std::fs::read_to_string(self.root.join(path)).unwrap_or_default()
     }
@@ -82,7 +93,7 @@ fn settings(unit: &str) -> Vec<(String, String)> {
 
 impl Host for Machine<'_> {
     fn entry(&self, path: &Path) -> Option<Entry> {
-        let metadata = std::fs::metadata(self.root.join(path)).ok()?;
+        let metadata = std::fs::metadata(self.place(path)?).ok()?;
         Some(Entry {
             directory: metadata.is_dir(),
             mode: metadata.mode() & 0o7777,
@@ -115,11 +126,12 @@ impl Host for Machine<'_> {
     }
 
     fn text(&self, path: &Path) -> Option<String> {
-        std::fs::read_to_string(self.root.join(path)).ok()
+        std::fs::read_to_string(self.place(path)?).ok()
     }
 
     fn list(&self, directory: &Path) -> Vec<PathBuf> {
-        let entries = self.root.join(directory).read_dir().into_iter().flatten().flatten();
+        let entries =
+            self.place(directory).and_then(|place| place.read_dir().ok()).into_iter().flatten().flatten();
         let mut names: Vec<_> = entries.map(|entry| directory.join(entry.file_name())).collect();
         names.sort();
         names
@@ -154,6 +166,35 @@ impl Host for Machine<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn below_an_automount_point_only_what_is_mounted_is_looked_at() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = Root::new(directory.path());
+        for path in ["/proc/self", "/sys/block", "/srv/offsite/locked", "/srv/offsite/open"] {
+            std::fs::create_dir_all(root.join(path)).unwrap();
+            std::fs::write(root.join(path).join("file"), "text").unwrap();
+        }
+        let at = root.join("/srv/offsite").display().to_string();
+        let table = format!(
+            "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 0:40 / {at} rw - autofs offsite rw\n\
+             3 2 8:17 / {at}/open rw - ext4 /dev/sdb1 rw\n"
+        );
+        std::fs::write(root.join("/proc/self/mountinfo"), table).unwrap();
+        let machine = Machine::new(&root);
+        let seen = |path: &str| {
+            let (directory, file) = (Path::new(path), Path::new(path).join("file"));
+            [
+                machine.entry(&file).is_some(),
+                machine.text(&file).is_some(),
+                !machine.list(directory).is_empty(),
+            ]
+        };
+        assert_eq!(seen("/srv/offsite/open"), [true; 3]);
+        assert_eq!(seen("/srv/offsite/locked"), [false; 3]);
+        assert!(machine.entry(Path::new("/srv/offsite")).is_some());
+        assert_eq!(machine.list(Path::new("/srv/offsite")).len(), 2);
+    }
 
     #[test]
     fn the_unit_tells_as_whom_a_daemon_runs() {
