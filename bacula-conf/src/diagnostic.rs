@@ -54,12 +54,6 @@ pub enum ParseErrorKind {
         /// The directive.
         key: String,
     },
-    /// A `{` inside a value.
-    #[error("unexpected `{{` in the value of {key:?}")]
-    BraceInValue {
-        /// The directive.
-        key: String,
-    },
     /// More nested blocks than any Bacula configuration has.
     #[error("blocks are nested too deep")]
     TooDeep,
@@ -86,7 +80,6 @@ impl ParseErrorKind {
             }
             Self::NoEquals { .. } => "write `key = value`, or `Name { ... }` for a resource".to_owned(),
             Self::NoValue { key } => format!("write `{key} = ...` on one line; an empty value is written \"\""),
-            Self::BraceInValue { .. } => "quote the value, or close the line before with `;`".to_owned(),
             Self::TooDeep => return None,
         })
     }

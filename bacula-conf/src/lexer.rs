@@ -22,6 +22,8 @@ pub struct Word {
 pub enum WordKind {
     /// Without quotes.
     Bare,
+    /// Digits only, without quotes: a number, which Bacula takes neither for a name nor for a text.
+    Number,
     /// In double quotes.
     Quoted,
     /// `@file` or `@|command` in the place of a value.
@@ -30,14 +32,14 @@ pub enum WordKind {
     Comma,
     /// `=` inside a value, as in `mail = root = all`.
     Equals,
-    /// `{` or `}` inside the `Run` of a schedule, which Bacula reads to the end of its line.
+    /// `{` behind the first word, which Bacula skips with the rest of the line; in the `Run` of a schedule also `}`.
     Brace,
 }
 
 /// Which of Bacula's two ways of reading words applies.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reading {
-    /// Bare words of letters go on over blanks; braces end the value.
+    /// Bare words of letters go on over blanks; `}` ends the value.
     Value,
     /// The `Run` of a schedule: blanks separate words, and braces are read over.
     RunLine,
@@ -145,7 +147,7 @@ impl<'t> Cursor<'t> {
                 }
             }
             _ => {
-                self.eat_while(|c| !ends_bare(c));
+                self.eat_while(|c| !ends_bare(c) && c != '"');
             }
         }
         Ok(self.since(start))
@@ -153,12 +155,12 @@ impl<'t> Cursor<'t> {
 
     /// Reads the next word of a value, or `None` where the value ends.
     pub(crate) fn next_word(&mut self, reading: Reading) -> Result<Option<Word>, OpenQuote> {
-        self.eat_while(is_blank);
+        self.eat_blanks();
         let start = self.at;
         let Some(first) = self.peek() else { return Ok(None) };
         let (text, kind) = match first {
             '\n' | ';' | '#' => return Ok(None),
-            '{' | '}' if reading == Reading::Value => return Ok(None),
+            '}' if reading == Reading::Value => return Ok(None),
             '{' | '}' => {
                 self.bump();
                 (first.to_string(), WordKind::Brace)
@@ -169,12 +171,37 @@ impl<'t> Cursor<'t> {
             }
             '"' => (self.eat_quoted()?, WordKind::Quoted),
             '@' => (self.eat_include()?.to_owned(), WordKind::Include),
+            '0'..='9' => self.eat_digits(),
             _ if reading == Reading::RunLine => {
                 (self.eat_while(|c| !ends_bare(c)).to_owned(), WordKind::Bare)
             }
             _ => (self.eat_bare(), WordKind::Bare),
         };
         Ok(Some(Word { text, kind, span: Span::new(start, self.at) }))
+    }
+
+    /// Skips blanks. Before a word, a backslash with a blank or a line end behind it skips to the next line, with
+    /// anything else behind it both are skipped.
+    fn eat_blanks(&mut self) {
+        self.eat_while(is_blank);
+        while self.peek() == Some('\\') {
+            self.bump();
+            if matches!(self.peek(), Some(' ' | '\r' | '\n')) {
+                self.eat_while(|c| c != '\n');
+            }
+            self.bump();
+            self.eat_while(is_blank);
+        }
+    }
+
+    /// Reads a word that begins with a digit. Whether it is a number, what stands behind it decides.
+    fn eat_digits(&mut self) -> (String, WordKind) {
+        let digits = self.eat_while(|c| c.is_ascii_digit());
+        match self.peek() {
+            None | Some(',' | ';' | '\n') => (digits.to_owned(), WordKind::Number),
+            Some(c) if is_blank(c) => (digits.to_owned(), WordKind::Number),
+            _ => (format!("{digits}{}", self.eat_while(|c| !ends_bare(c))), WordKind::Bare),
+        }
     }
 
     fn eat_quoted(&mut self) -> Result<String, OpenQuote> {
@@ -199,7 +226,7 @@ impl<'t> Cursor<'t> {
                 let before_blanks = self.at;
                 let blanks = self.eat_while(is_blank);
                 match self.peek() {
-                    Some(next) if !ends_bare(next) => {
+                    Some(next) if !ends_bare(next) && next != '"' => {
                         if next.is_ascii_alphabetic() {
                             text.push_str(self.eat_while(|c| c.is_ascii_alphabetic()));
                             continue;
@@ -226,7 +253,7 @@ pub(crate) fn is_blank(c: char) -> bool {
 }
 
 fn ends_bare(c: char) -> bool {
-    is_blank(c) || matches!(c, '\n' | '=' | '}' | '{' | ';' | ',' | '#' | '"')
+    is_blank(c) || matches!(c, '\n' | '=' | '}' | '{' | ';' | ',' | '#')
 }
 
 #[cfg(test)]
@@ -256,6 +283,9 @@ mod tests {
         assert_eq!(words("a_b c_d"), ["a_b", "c_d"]);
         assert_eq!(words("a , b"), ["a", ",", "b"]);
         assert_eq!(words("a\"b\""), ["a", "b"]);
+        assert_eq!(words("a1\"b\""), ["a1\"b\""]);
+        assert_eq!(words("p{a b1 {c"), ["p", "{", "ab1", "{", "c"]);
+        assert_eq!(words("a, \\\n b"), ["a", ",", "b"]);
         assert_eq!(words("10 GB"), ["10", "GB"]);
         assert_eq!(words("ab # c"), ["ab"]);
         assert_eq!(words("root@localhost = all, !skipped"), ["root@localhost", "=", "all", ",", "!skipped"]);

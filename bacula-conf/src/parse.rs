@@ -5,7 +5,7 @@ use std::str::FromStr;
 use crate::diagnostic::{ParseError, ParseErrorKind};
 use crate::lexer::{Cursor, OpenQuote, Reading};
 use crate::text::Span;
-use crate::tree::{Around, Block, Directive, Document, Include, Item, Value, same_key};
+use crate::tree::{Around, Block, Directive, Document, Include, Item, Stop, Value, same_key};
 
 /// Resources nested deeper than this are refused; Bacula's own never go beyond four.
 const MAX_DEPTH: usize = 32;
@@ -139,10 +139,12 @@ impl<'t> Parser<'t> {
             end = word.span.end;
             words.push(word);
         }
-        if self.cursor.peek() == Some('{') {
-            let at = self.cursor.at();
-            return Err((ParseErrorKind::BraceInValue { key: key.to_owned() }, Span::new(at, at + 1)));
-        }
+        let stop = match self.cursor.peek() {
+            Some('}') if self.cursor.since(end).starts_with(' ') => Stop::BraceBehindBlank,
+            Some('}') => Stop::Brace,
+            Some('#') if self.cursor.at() == end => Stop::Comment,
+            _ => Stop::Line,
+        };
         if words.is_empty() {
             return Err((ParseErrorKind::NoValue { key: key.to_owned() }, key_span));
         }
@@ -150,7 +152,7 @@ impl<'t> Parser<'t> {
         let raw = self.cursor.since(start).get(..raw_end).unwrap_or("").to_owned();
         // Blanks behind the last word belong to the line's end.
         self.cursor.back_to(end);
-        Ok(Value { raw, words, span: Span::new(start, end) })
+        Ok(Value { raw, words, stop, span: Span::new(start, end) })
     }
 }
 

@@ -119,6 +119,8 @@ pub(crate) struct Set<'a> {
     pub(crate) unread: Vec<(Program, usize, &'a Include)>,
     /// Who reads each file, as far as that is known.
     pub(crate) programs: Vec<Option<Program>>,
+    /// A file can't be parsed: what it defines is unknown.
+    broken: bool,
 }
 
 impl<'a> Set<'a> {
@@ -161,6 +163,7 @@ impl<'a> Set<'a> {
             paths: Vec::new(),
             unread: Vec::new(),
             programs: Vec::new(),
+            broken: parsed.iter().any(Option::is_none),
         };
         for (file, (document, program)) in parsed.iter().zip(&programs).enumerate() {
             let (Some(document), Some(program)) = (document, *program) else { continue };
@@ -204,7 +207,7 @@ impl<'a> Set<'a> {
 
     /// Whether all that a program reads is at hand; otherwise a missing name says nothing.
     pub(crate) fn is_whole(&self, program: Program) -> bool {
-        self.unread.iter().all(|(of, _, _)| *of != program)
+        !self.broken && self.unread.iter().all(|(of, _, _)| *of != program)
     }
 
     /// The Director's own resource: without it the Director's files are not all there.
@@ -226,6 +229,23 @@ impl<'a> Set<'a> {
     pub(crate) fn autochangers(&self) -> impl Iterator<Item = &Resource<'a>> {
         self.all(Program::Storage, "Autochanger")
             .filter(|changer| changer.text("Changer Command").is_some_and(|command| !command.is_empty()))
+    }
+
+    /// The autochangers whose magazines are drives that come and go: a vchanger serves them. A tape library, and a
+    /// changer of somebody's own, have rules of their own.
+    pub(crate) fn virtual_changers(&self) -> impl Iterator<Item = &Resource<'a>> {
+        self.autochangers().filter(|changer| {
+            let mut command = changer.text("Changer Command").unwrap_or("").split_whitespace();
+            let called = command.any(|word| {
+                Path::new(word).file_name().is_some_and(|name| name.to_string_lossy().contains("vchanger"))
+            });
+            let named = changer.text("Changer Device").unwrap_or("");
+            called
+                || self
+                    .changers
+                    .iter()
+                    .any(|(file, _)| self.paths.get(*file).is_some_and(|path| is_file(path, named)))
+        })
     }
 
     /// A directive of a job, or of the defaults that it names.

@@ -6,7 +6,11 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::lexer::{Cursor, Reading, Word, WordKind};
 use crate::name::Name;
+use crate::schema::LEVELS;
+use crate::setting::{is_number, keyword, read_yes_no};
+use crate::units::Period;
 
 /// One `Run` line of a schedule, e.g. `Level=Full sun at 23:05`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,97 +48,118 @@ pub enum RunError {
         /// The whole line.
         line: String,
     },
+    /// Nothing behind the settings, or something that begins with a digit.
+    #[error(
+        "the schedule line {line:?} needs a day, `on` or `at` behind its settings; write for example \"Level=Full on 1 at 23:05\""
+    )]
+    NoDay {
+        /// The whole line.
+        line: String,
+    },
 }
 
-/// What may be set for one run (`src/dird/run_conf.c`).
-const SETTINGS: [&str; 13] = [
-    "Level",
-    "Pool",
-    "FullPool",
-    "IncrementalPool",
-    "DifferentialPool",
-    "NextPool",
-    "Storage",
-    "Messages",
-    "Priority",
-    "SpoolData",
-    "Accurate",
-    "WritePartAfterJob",
-    "MaxRunSchedTime",
+/// What may be set for one run, before the days and times (`RunFields` of `src/dird/run_conf.c`).
+const SETTINGS: [(&str, Field); 13] = [
+    ("Level", Field::Level),
+    ("Pool", Field::Reference("Pool")),
+    ("FullPool", Field::Reference("Pool")),
+    ("IncrementalPool", Field::Reference("Pool")),
+    ("DifferentialPool", Field::Reference("Pool")),
+    ("NextPool", Field::Reference("Pool")),
+    ("Storage", Field::Reference("Storage")),
+    ("Messages", Field::Reference("Messages")),
+    ("Priority", Field::Number),
+    ("SpoolData", Field::YesNo),
+    ("Accurate", Field::YesNo),
+    ("WritePartAfterJob", Field::YesNo),
+    ("MaxRunSchedTime", Field::Period),
 ];
 
-/// The words of `src/dird/run_conf.c`, less the settings.
-const WORDS: [&str; 70] = [
-    "full",
-    "incremental",
-    "differential",
-    "since",
-    "virtualfull",
-    "base",
-    "on",
-    "at",
-    "hourly",
-    "daily",
-    "weekly",
-    "monthly",
-    "lastday",
-    "jan",
-    "feb",
-    "mar",
-    "apr",
-    "may",
-    "jun",
-    "jul",
-    "aug",
-    "sep",
-    "oct",
-    "nov",
-    "dec",
-    "january",
-    "february",
-    "march",
-    "april",
-    "june",
-    "july",
-    "august",
-    "september",
-    "october",
-    "november",
-    "december",
-    "sun",
-    "mon",
-    "tue",
-    "wed",
-    "thu",
-    "fri",
-    "sat",
-    "sunday",
-    "monday",
-    "tuesday",
-    "wednesday",
-    "thursday",
-    "friday",
-    "saturday",
-    "1st",
-    "2nd",
-    "3rd",
-    "4th",
-    "5th",
-    "6th",
-    "first",
-    "second",
-    "third",
-    "fourth",
-    "fifth",
-    "sixth",
-    "last",
-    "am",
-    "pm",
-    "mondays",
-    "tuesdays",
-    "sundays",
-    "to",
-    "of",
+/// What a setting of a run takes.
+#[derive(Clone, Copy)]
+enum Field {
+    Level,
+    Reference(&'static str),
+    Number,
+    YesNo,
+    Period,
+}
+
+/// What a word of a schedule stands for (`keyw` of `src/dird/run_conf.c`); in a range both ends must be of one kind.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    Nothing,
+    At,
+    Day,
+    Month,
+    /// The first, second, ... week of the month.
+    Week,
+    /// Words such as `daily` and `lastday`.
+    Whole,
+    Hourly,
+}
+
+/// The words of each kind; the place of a word modulo the number is what it stands for.
+const WORDS: [(Unit, usize, &[&str]); 7] = [
+    (Unit::Nothing, 1, &["on"]),
+    (Unit::At, 1, &["at"]),
+    (Unit::Hourly, 1, &["hourly"]),
+    (Unit::Whole, 4, &["daily", "weekly", "monthly", "lastday"]),
+    (
+        Unit::Day,
+        7,
+        &[
+            "sun",
+            "mon",
+            "tue",
+            "wed",
+            "thu",
+            "fri",
+            "sat",
+            "sunday",
+            "monday",
+            "tuesday",
+            "wednesday",
+            "thursday",
+            "friday",
+            "saturday",
+        ],
+    ),
+    (
+        Unit::Month,
+        12,
+        &[
+            "jan",
+            "feb",
+            "mar",
+            "apr",
+            "may",
+            "jun",
+            "jul",
+            "aug",
+            "sep",
+            "oct",
+            "nov",
+            "dec",
+            "january",
+            "february",
+            "march",
+            "april",
+            "may",
+            "june",
+            "july",
+            "august",
+            "september",
+            "october",
+            "november",
+            "december",
+        ],
+    ),
+    (
+        Unit::Week,
+        6,
+        &["1st", "2nd", "3rd", "4th", "5th", "6th", "first", "second", "third", "fourth", "fifth", "sixth"],
+    ),
 ];
 
 impl Run {
@@ -147,68 +172,183 @@ impl Run {
 impl FromStr for Run {
     type Err = RunError;
 
+    /// Takes what Bacula takes, and a time of day has to be said: without one Bacula runs the job every hour.
     fn from_str(text: &str) -> Result<Self, RunError> {
         let line = text.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
-        let mut timed = false;
-        let mut after_at = false;
-        for word in line.split(' ') {
-            if after_at {
-                check_time(&line, word)?;
-                timed = true;
-                after_at = false;
-                continue;
-            }
-            if let Some((key, value)) = word.split_once('=') {
-                check_word(&line, key, &SETTINGS)?;
-                Name::new(value).map_err(|_| unknown(&line, word, &SETTINGS))?;
-                continue;
-            }
-            after_at = word.eq_ignore_ascii_case("at");
-            timed |= word.eq_ignore_ascii_case("hourly");
-            for part in word.split([',', '-']) {
-                if !is_number(part) {
-                    check_word(&line, part, &WORDS)?;
-                }
-            }
+        let mut words = Vec::new();
+        let mut cursor = Cursor::new(&line);
+        while let Ok(Some(word)) = cursor.next_word(Reading::RunLine) {
+            words.push(word);
         }
-        if timed && !after_at { Ok(Self(line)) } else { Err(RunError::NoTime { line }) }
+        let rest = cursor.rest().to_owned();
+        // Quotes, includes and comments have no place in a description.
+        let plain =
+            |word: &Word| !matches!(word.kind, WordKind::Quoted | WordKind::Include | WordKind::Brace);
+        if let Some(word) = words.iter().find(|word| !plain(word)) {
+            return Err(unknown(&line, &word.text));
+        }
+        if !rest.is_empty() || line.contains('\\') {
+            return Err(unknown(&line, if rest.is_empty() { "\\" } else { &rest }));
+        }
+        let scanned = scan(&words, &line)?;
+        if let Some((_, word)) = scanned.references.iter().find(|(_, word)| Name::new(&*word.text).is_err()) {
+            return Err(unknown(&line, &word.text));
+        }
+        if scanned.times { Ok(Self(line)) } else { Err(RunError::NoTime { line }) }
     }
 }
 
-/// A day of the month, or a week of the year as `w07`.
-fn is_number(part: &str) -> bool {
-    let (digits, last) = match part.strip_prefix(['w', 'W']) {
-        Some(week) => (week, 53),
-        None => (part, 31),
+/// What a line of a schedule says, as far as checks need it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Scanned<'w> {
+    /// Whether it says when; otherwise the job runs every hour.
+    pub(crate) times: bool,
+    /// Resources that it names: their type, and the name.
+    pub(crate) references: Vec<(&'static str, &'w Word)>,
+}
+
+/// Reads the words of a line as `store_run` of `src/dird/run_conf.c` does.
+///
+/// # Errors
+/// Bacula refuses the line.
+pub(crate) fn scan<'w>(words: &'w [Word], line: &str) -> Result<Scanned<'w>, RunError> {
+    let mut scanned = Scanned::default();
+    let mut rest = words.iter().peekable();
+    // Settings come first, and one name at least behind them.
+    let mut first = loop {
+        let name = rest.next().filter(|word| is_name(word)).ok_or_else(|| unfinished(line))?;
+        if is_level(&name.text) {
+            continue;
+        }
+        let Some((_, field)) = SETTINGS.iter().find(|(key, _)| key.eq_ignore_ascii_case(&name.text)) else {
+            break Some(name);
+        };
+        rest.next().filter(|word| word.kind == WordKind::Equals).ok_or_else(|| unknown(line, &name.text))?;
+        let value = rest.next().ok_or_else(|| unfinished(line))?;
+        if !field.takes(value) {
+            return Err(unknown(line, &format!("{}={}", name.text, value.text)));
+        }
+        if let Field::Reference(kind) = field {
+            scanned.references.push((kind, value));
+        }
     };
-    digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u8>().is_ok_and(|number| number <= last)
+    let mut at = false;
+    while let Some(word) = first.take().or_else(|| rest.next()) {
+        let text = word.text.as_str();
+        let known = match word.kind {
+            WordKind::Comma => true,
+            WordKind::Number => text.parse().is_ok_and(|day: u8| (1..=31).contains(&day)),
+            WordKind::Bare if text.contains('-') => is_range(text),
+            WordKind::Bare if text.contains(':') => {
+                if !at || !is_time(text) {
+                    return Err(RunError::Time { line: line.to_owned(), word: text.to_owned() });
+                }
+                scanned.times = true;
+                true
+            }
+            WordKind::Bare if is_week_of_year(text).is_some() => true,
+            WordKind::Bare => match unit(text) {
+                Some((unit, _)) => {
+                    at |= unit == Unit::At;
+                    scanned.times |= unit == Unit::Hourly;
+                    true
+                }
+                None => false,
+            },
+            _ => false,
+        };
+        if !known {
+            return Err(unknown(line, text));
+        }
+    }
+    Ok(scanned)
 }
 
-fn check_word(line: &str, word: &str, known: &[&'static str]) -> Result<(), RunError> {
-    let found = known.iter().any(|candidate| candidate.eq_ignore_ascii_case(word));
-    if found { Ok(()) } else { Err(unknown(line, word, known)) }
+impl Field {
+    fn takes(self, word: &Word) -> bool {
+        match self {
+            Self::Level => is_name(word) && is_level(&word.text),
+            Self::Reference(_) => is_name(word),
+            Self::Number => is_number(&word.text),
+            Self::YesNo => is_name(word) && read_yes_no(&word.text).is_some(),
+            Self::Period => Period::from_bacula(&word.text).is_some(),
+        }
+    }
 }
 
-fn unknown(line: &str, word: &str, known: &[&'static str]) -> RunError {
-    let similar = crate::suggest::nearest(word, known.iter().copied());
+fn is_name(word: &Word) -> bool {
+    matches!(word.kind, WordKind::Bare | WordKind::Quoted)
+}
+
+fn is_level(text: &str) -> bool {
+    keyword(text, LEVELS).is_some()
+}
+
+/// What a word stands for, and which of its kind it is.
+fn unit(text: &str) -> Option<(Unit, usize)> {
+    WORDS.iter().find_map(|(unit, count, words)| {
+        Some((*unit, words.iter().position(|word| word.eq_ignore_ascii_case(text))? % count))
+    })
+}
+
+/// `w00` to `w53`.
+fn is_week_of_year(text: &str) -> Option<u8> {
+    let digits = text.strip_prefix(['w', 'W']).filter(|digits| digits.len() == 2)?;
+    digits
+        .bytes()
+        .all(|b| b.is_ascii_digit())
+        .then(|| digits.parse().ok())
+        .flatten()
+        .filter(|week| *week <= 53)
+}
+
+/// `1-10`, `w00-w26`, `mon-fri`, `jan-jun`, `2nd-5th`.
+fn is_range(text: &str) -> bool {
+    let Some((from, to)) = text.split_once('-') else { return false };
+    let day = |text: &str| text.parse().ok().filter(|day: &u8| (1..=31).contains(day));
+    if let (Some(_), Some(_)) = (day(from), day(to)) {
+        return true;
+    }
+    if let (Some(_), Some(_)) = (is_week_of_year(from), is_week_of_year(to)) {
+        return true;
+    }
+    match (unit(from), unit(to)) {
+        (Some((unit, from)), Some((other, to))) => {
+            unit == other && from != to && matches!(unit, Unit::Day | Unit::Month | Unit::Week)
+        }
+        _ => false,
+    }
+}
+
+/// `23:05`, `9:00pm`.
+fn is_time(text: &str) -> bool {
+    let Some((hour, minute)) = text.split_once(':') else { return false };
+    let lower = minute.to_ascii_lowercase();
+    let (minute, half) = match (lower.strip_suffix("am"), lower.strip_suffix("pm")) {
+        (Some(minute), _) => (minute, Some(0)),
+        (_, Some(minute)) => (minute, Some(12)),
+        _ => (lower.as_str(), None),
+    };
+    let number = |text: &str| text.parse::<u8>().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()));
+    let (Some(hour), Some(minute), 2) = (number(hour), number(minute), minute.len()) else { return false };
+    let hour = match half {
+        Some(half) if hour == 12 => half,
+        Some(half) => hour.saturating_add(half),
+        None => hour,
+    };
+    hour <= 23 && minute <= 59
+}
+
+fn unknown(line: &str, word: &str) -> RunError {
+    let words = WORDS.iter().flat_map(|(_, _, words)| words.iter().copied());
+    let settings = SETTINGS.iter().map(|(key, _)| *key);
+    let similar =
+        crate::suggest::nearest(word, words.chain(settings).chain(LEVELS.iter().map(|level| level.text)));
     RunError::Word { line: line.to_owned(), word: word.to_owned(), similar }
 }
 
-fn check_time(line: &str, word: &str) -> Result<(), RunError> {
-    let lower = word.to_ascii_lowercase();
-    let (clock, last_hour) = match lower.strip_suffix("am").or_else(|| lower.strip_suffix("pm")) {
-        Some(clock) => (clock, 12),
-        None => (lower.as_str(), 23),
-    };
-    let part = |text: &str, last: u8| {
-        (1..=2).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_digit())
-            && text.parse::<u8>().is_ok_and(|number| number <= last)
-    };
-    match clock.split_once(':') {
-        Some((hour, minute)) if part(hour, last_hour) && minute.len() == 2 && part(minute, 59) => Ok(()),
-        _ => Err(RunError::Time { line: line.to_owned(), word: word.to_owned() }),
-    }
+fn unfinished(line: &str) -> RunError {
+    RunError::NoDay { line: line.to_owned() }
 }
 
 impl Display for Run {

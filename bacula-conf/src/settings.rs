@@ -159,8 +159,7 @@ fn fill<'a>(settings: &mut Settings, kind: Option<&schema::Resource>, items: imp
         match item {
             Item::Directive(directive) => {
                 let spec = kind.and_then(|kind| kind.spec(directive.key()));
-                match spec
-                    .and_then(|spec| Some((spec.canonical(), read(spec.kind, directive.value()).ok()??)))
+                match spec.and_then(|spec| Some((spec.canonical(), read(spec.kind, directive.value()).ok()?)))
                 {
                     Some(known) => settings.set.push(known),
                     None => settings.unknown.push(directive.key().to_owned()),

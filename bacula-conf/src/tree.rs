@@ -1,6 +1,6 @@
 //! The syntax tree: resources, directives and includes, with every blank and comment kept.
 
-use crate::lexer::{Word, WordKind};
+use crate::lexer::{Word, WordKind, is_blank};
 use crate::text::Span;
 
 /// A whole configuration file.
@@ -72,7 +72,28 @@ pub struct Include {
 pub struct Value {
     pub(crate) raw: String,
     pub(crate) words: Vec<Word>,
+    pub(crate) stop: Stop,
     pub(crate) span: Span,
+}
+
+/// What ends a value. To some of Bacula's readers it makes a difference.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// The end of the line, a comment behind a blank, or `;`.
+    #[default]
+    Line,
+    /// A comment directly behind the last word.
+    Comment,
+    /// The `}` of the block around it, directly behind the last word or behind a tab.
+    Brace,
+    /// The same behind a space.
+    BraceBehindBlank,
+}
+
+impl Stop {
+    pub(crate) fn is_brace(self) -> bool {
+        matches!(self, Self::Brace | Self::BraceBehindBlank)
+    }
 }
 
 /// Compares two names as Bacula does: case and blanks don't count.
@@ -317,6 +338,34 @@ impl Value {
     pub fn span(&self) -> Span {
         self.span
     }
+
+    /// Whether the next word stands directly behind this one; words of letters take the blanks behind them along.
+    pub(crate) fn touches_next(&self, index: usize) -> bool {
+        self.words.get(index).is_some_and(is_letters)
+            || self.behind(index).is_some_and(|text| !text.starts_with(is_blank))
+    }
+
+    /// Whether a number with units goes on behind this word: it isn't all letters, and a space follows.
+    pub(crate) fn goes_on_behind(&self, index: usize) -> bool {
+        !self.words.get(index).is_some_and(is_letters)
+            && self.behind(index).is_some_and(|text| text.starts_with(' '))
+    }
+
+    /// Whether a number with units would go on behind the last word if a space followed there.
+    pub(crate) fn goes_on_at_end(&self) -> bool {
+        let last = self.words.len().saturating_sub(1);
+        (0..last).all(|index| self.goes_on_behind(index)) && !self.words.get(last).is_some_and(is_letters)
+    }
+
+    /// What is written behind a word; nothing of a value that a program made.
+    fn behind(&self, index: usize) -> Option<&str> {
+        let end = self.words.get(index)?.span.end.checked_sub(self.span.start)?;
+        self.raw.get(end..)
+    }
+}
+
+fn is_letters(word: &Word) -> bool {
+    word.kind == WordKind::Bare && word.text.bytes().all(|b| b.is_ascii_alphabetic())
 }
 
 impl From<Block> for Item {

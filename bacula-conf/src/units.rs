@@ -82,9 +82,8 @@ const BACULA_SIZES: [(&str, u64); 8] = [
     ("tb", 1_000_000_000_000),
 ];
 
-/// Bacula's suffixes of speeds (`lib/edit.c`, `speed_to_uint64`).
-const BACULA_SPEEDS: [(&str, u64); 4] =
-    [("k/s", 1 << 10), ("kb/s", 1_000), ("m/s", 1 << 20), ("mb/s", 1_000_000)];
+/// Bacula's suffixes of speeds (`lib/edit.c`, `speed_to_uint64`); `/s` may stand behind them, nothing there is read.
+const BACULA_SPEEDS: [(&str, u64); 4] = [("k", 1 << 10), ("kb", 1_000), ("m", 1 << 20), ("mb", 1_000_000)];
 
 const SIZES: [(&str, u64); 9] = [
     ("TiB", 1 << 40),
@@ -170,27 +169,12 @@ impl Size {
     /// Reads a speed in bytes a second as Bacula's daemons do: `5 mb/s` is 1000-based, `5 m/s` 1024-based; `None` where
     /// they refuse it.
     pub fn speed_from_bacula(text: &str) -> Option<Self> {
-        let text = text.trim();
-        let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-        let (number, unit) = text.split_at(end);
-        let unit = unit.trim();
-        let factor = match unit {
-            "" => 1,
-            _ => BACULA_SPEEDS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit))?.1,
-        };
-        whole(scaled(number, factor)?).map(Self)
+        first_with_unit(text, &BACULA_SPEEDS).map(Self)
     }
 
     /// Reads a size as Bacula's daemons do: `10G` is 1024-based, `10 GB` 1000-based; `None` where they refuse it.
     pub fn from_bacula(text: &str) -> Option<Self> {
-        let mut parts = numbers_with_units(text)?.into_iter();
-        let (number, unit) = parts.next()?;
-        let factor = if unit.is_empty() {
-            1
-        } else {
-            BACULA_SIZES.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit))?.1
-        };
-        whole(scaled(number, factor)?).map(Self)
+        first_with_unit(text, &BACULA_SIZES).map(Self)
     }
 }
 
@@ -300,6 +284,21 @@ fn numbers_with_units(text: &str) -> Option<Vec<(&str, &str)>> {
     (!parts.is_empty()).then_some(parts)
 }
 
+/// The first number of a text times its unit; what stands behind the unit's letters is not read (`lib/edit.c`,
+/// `strunit_to_uint64`).
+fn first_with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let text = text.trim();
+    let (number, rest) =
+        text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len()));
+    let rest = rest.trim_start();
+    let unit = rest.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or("");
+    let factor = match unit {
+        "" => 1,
+        _ => units.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit))?.1,
+    };
+    whole(scaled(number, factor)?)
+}
+
 fn starts_with_ignore_case(name: &str, prefix: &str) -> bool {
     name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
@@ -308,6 +307,8 @@ fn starts_with_ignore_case(name: &str, prefix: &str) -> bool {
 fn scaled(number: &str, factor: u64) -> Option<f64> {
     #[expect(clippy::cast_precision_loss, reason = "factors are small, or powers of two")]
     let factor = factor as f64;
+    // A point alone makes no number (`is_a_number` of `lib/edit.c`), which Rust is lenient about.
+    let number = number.strip_prefix('.').map_or(Some(number), |_| None)?;
     Some(number.parse::<f64>().ok()? * factor)
 }
 

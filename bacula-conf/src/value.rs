@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use crate::lexer::{Cursor, Reading, Word, WordKind};
 use crate::text::Span;
-use crate::tree::Value;
+use crate::tree::{Stop, Value};
 
 /// A text that can't stand in a configuration file.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl Value {
 
     /// A whole number.
     pub fn number(number: u64) -> Self {
-        Self::of_words([word(&number.to_string(), WordKind::Bare)])
+        Self::of_words([word(&number.to_string(), WordKind::Number)])
     }
 
     /// `yes` or `no`.
@@ -94,7 +94,7 @@ impl Value {
         let mut words = left.words;
         words.push(word("=", WordKind::Equals));
         words.extend(right.words);
-        Self { raw: format!("{} = {}", left.raw, right.raw), words, span: Span::default() }
+        Self { raw: format!("{} = {}", left.raw, right.raw), words, stop: Stop::Line, span: Span::default() }
     }
 
     fn line_of(text: &str) -> Self {
@@ -105,7 +105,7 @@ impl Value {
             next.span = Span::default();
             words.push(next);
         }
-        Self { raw: text.to_owned(), words, span: Span::default() }
+        Self { raw: text.to_owned(), words, stop: Stop::Line, span: Span::default() }
     }
 
     fn of_words(words: impl Into<Vec<Word>>) -> Self {
@@ -120,7 +120,7 @@ impl Value {
                 _ => raw.push_str(&word.text),
             }
         }
-        Self { raw, words, span: Span::default() }
+        Self { raw, words, stop: Stop::Line, span: Span::default() }
     }
 }
 

@@ -211,3 +211,113 @@ fn the_default_outlasts_six_drives_swapped_weekly() {
     assert_eq!(check_rotation(&two_drives(), &Rotation::new(6, Period::weeks(1))), []);
     assert_eq!(check_rotation(&two_drives(), &Rotation::new(7, Period::weeks(1))).len(), 1);
 }
+
+/// What the stock files of Ubuntu 24.04 (Bacula 13) and Debian 13 (Bacula 15), and their manuals, have more than 9.6.
+#[test]
+fn what_newer_versions_have_is_a_doubt_and_no_mistake() {
+    for (program, kind, line) in [
+        ("dir", "Director", "Malware Database Command = /x"),
+        ("dir", "Director", "Customer Id = x"),
+        ("dir", "Job", "Check Malware = yes"),
+        ("dir", "Job", "Storage Group Policy Threshold = 10 gb"),
+        ("dir", "Pool", "Storage Group Policy = LeastUsed"),
+        ("dir", "Tenant", "Maximum Jobs = 10"),
+        ("dir", "Messages", "Console = all, !skipped, !verified"),
+        ("sd", "Storage", "Encryption Command = /x"),
+        ("sd", "Device", "Set Volume Append Only = yes"),
+        ("sd", "Device", "Set Volume Immutable = yes"),
+        ("sd", "Device", "Set Volume Read Only = yes"),
+        ("sd", "Device", "Minimum Volume Protection Time = 30 days"),
+        ("sd", "Device", "Maximum Volume Parts = 3"),
+        ("sd", "Device", "Volume Encryption = strong"),
+        ("sd", "Cloud", "Storage Class = S3Standard"),
+        ("fd", "FileDaemon", "Plugin Options = a, b"),
+        ("fd", "Director", "Allowed Backup Directories = /a, /b"),
+        ("fd", "Director", "Excluded Backup Directories = /a"),
+        ("fd", "Director", "Allowed Script Directories = /a"),
+        ("fd", "Director", "Allowed Restore Directories = /a"),
+        ("fd", "Director", "Backup Job User = x"),
+        ("fd", "Director", "Restore Job User = x"),
+    ] {
+        // What tells the program by itself, and is no concern here.
+        let own = match program {
+            "dir" => "Schedule {\n  Name = own\n}\n",
+            "sd" => "Device {\n  Name = own\n  Media Type = F\n  Archive Device = /x\n}\n",
+            _ => "FileDaemon {\n  Name = own\n  Working Directory = /x\n  Pid Directory = /x\n}\n",
+        };
+        let text = format!("{own}{kind} {{\n  Name = x\n  {line}\n}}\n");
+        let line_number = text.lines().count() - 1;
+        let findings = check(&[(format!("/etc/bacula/bacula-{program}.conf").into(), text)]);
+        let there: Vec<_> = findings.iter().filter(|finding| finding.line == line_number).collect();
+        assert_eq!(
+            there.iter().map(|finding| finding.check).collect::<Vec<_>>(),
+            ["other-version"],
+            "{line}"
+        );
+        assert_eq!(there[0].severity, Severity::Warning, "{line}");
+    }
+}
+
+#[test]
+fn what_a_command_or_a_broken_file_would_define_is_not_missed() {
+    let job = "Director {\n  Name = d\n}\nJob {\n  Name = j\n  JobDefs = elsewhere\n  Pool = elsewhere\n}\n";
+    let checks = |more: &str, other: Option<&str>| {
+        let mut files: Files = vec![("/etc/bacula/bacula-dir.conf".into(), format!("{job}{more}"))];
+        files.extend(other.map(|text| ("/etc/bacula/more.conf".into(), text.to_owned())));
+        let findings = check(&files);
+        let of_job = findings.iter().filter(|finding| finding.line >= 4 && finding.line < 9);
+        of_job.map(|finding| finding.check).collect::<Vec<_>>()
+    };
+    assert_eq!(checks("", None), ["missing-directive", "unknown-name", "unknown-name"]);
+    assert_eq!(checks("@|\"cat /etc/bacula/jobs\"\n", None), [""; 0]);
+    assert_eq!(checks("@/etc/bacula/more.conf\n", Some("JobDefs {\n")), [""; 0]);
+}
+
+/// A tape library beside the drives, as Bacula's manual describes one.
+const LIBRARY: [(&str, &str); 2] = [
+    (
+        "bacula-sd.conf",
+        "Autochanger {\n  Name = Library\n  Device = Tape-1, Tape-2\n  Changer Device = /dev/sg3\n  \
+         Changer Command = \"/etc/bacula/scripts/mtx-changer %c %o %S %a %d\"\n}\n\
+         Device {\n  Name = Tape-1\n  Drive Index = 0\n  Media Type = LTO-8\n  Archive Device = /dev/nst0\n  Autochanger = yes\n  \
+         Label Media = yes\n  Always Open = yes\n  Maximum Changer Wait = 30\n  Spool Directory = /var/lib/bacula\n}\n\
+         Device {\n  Name = Tape-2\n  Drive Index = 1\n  Media Type = LTO-8\n  Archive Device = /dev/nst1\n  Autochanger = yes\n}\n",
+    ),
+    (
+        "bacula-dir.conf",
+        "Storage {\n  Name = Tapes\n  Address = 127.0.0.1\n  Password = \"secret-two\"\n  Device = Library\n  Autochanger = yes\n  \
+         Media Type = LTO-8\n  Maximum Concurrent Jobs = 2\n}\n\
+         Pool {\n  Name = Tapes\n  Pool Type = Backup\n  Volume Retention = 10 days\n  Purge Oldest Volume = yes\n  Storage = Tapes\n}\n",
+    ),
+];
+
+#[test]
+fn a_tape_library_is_not_judged_as_drives_are() {
+    let mut files = two_drives();
+    for (file, text) in LIBRARY {
+        let (_, whole) = files.iter_mut().find(|(path, _)| path.ends_with(file)).expect("the file");
+        whole.push_str(text);
+    }
+    assert_eq!(check(&files), []);
+    assert_eq!(check_rotation(&files, &Rotation::new(6, Period::weeks(1))), []);
+    // What is wrong with any changer is found on it too.
+    for (file, from, to, expected) in [
+        (
+            "bacula-sd.conf",
+            "Drive Index = 1\n  Media Type = LTO-8",
+            "Drive Index = 0\n  Media Type = LTO-8",
+            "drive-index",
+        ),
+        ("bacula-dir.conf", "Media Type = LTO-8", "Media Type = LTO-7", "media-type"),
+        (
+            "bacula-dir.conf",
+            "Device = Library\n  Autochanger = yes",
+            "Device = Library",
+            "storage-autochanger",
+        ),
+        ("bacula-dir.conf", "Device = Library", "Device = Tape-1", "storage-device"),
+    ] {
+        let findings = check(&with(files.clone(), file, from, to));
+        assert!(findings.iter().any(|finding| finding.check == expected), "{expected}: {findings:?}");
+    }
+}

@@ -1,15 +1,17 @@
 //! Files that nobody generated: those that a distribution installs.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use bacula_conf::{Document, check, settings};
+use bacula_conf::{Document, Severity, check, settings};
 use libtest_mimic::{Arguments, Failed, Trial};
+
+const FILES: [&str; 4] = ["bacula-dir.conf", "bacula-sd.conf", "bacula-fd.conf", "bconsole.conf"];
 
 fn main() {
     let arguments = Arguments::from_args();
     let mut trials = Vec::new();
-    for file in ["bacula-dir.conf", "bacula-sd.conf", "bacula-fd.conf", "bconsole.conf"] {
+    for file in FILES {
         let name = format!("installed_{file}_comes_back_and_is_understood");
         let path = Path::new("/etc/bacula").join(file);
         trials.push(match fs::read_to_string(&path) {
@@ -21,7 +23,24 @@ fn main() {
             }
         });
     }
+    let files: Vec<_> = FILES.iter().map(|file| Path::new("/etc/bacula").join(file)).collect();
+    let texts: Result<Vec<_>, _> =
+        files.into_iter().map(|path| fs::read_to_string(&path).map(|text| (path, text))).collect();
+    let name = "the_installed_files_together_have_no_mistake";
+    trials.push(match texts {
+        Ok(files) => Trial::test(name, move || no_mistake(&files)),
+        Err(error) => {
+            Trial::test(name, || Ok(())).with_kind(format!("/etc/bacula: {error}")).with_ignored_flag(true)
+        }
+    });
     libtest_mimic::run(&arguments, trials).exit();
+}
+
+fn no_mistake(files: &[(PathBuf, String)]) -> Result<(), Failed> {
+    match check(files).into_iter().find(|finding| finding.severity == Severity::Error) {
+        None => Ok(()),
+        Some(finding) => Err(finding.to_string().into()),
+    }
 }
 
 fn comes_back(path: &Path, text: &str) -> Result<(), Failed> {

@@ -385,8 +385,8 @@ fn knows_directives(program: &str, reader: Program) -> Result<(), Failed> {
     let (mut taken, mut refused) = (0, 0);
     for known in known_directives().filter(|known| known.program == reader) {
         let KnownDirective { resource, name, .. } = known;
-        // Profile is Bareos's, and the certificate groups differ a little from connection to connection.
-        if resource == "Profile" || name.starts_with("Tls") {
+        // Profile is Bareos's, Tenant is newer.
+        if matches!(resource, "Profile" | "Tenant") {
             continue;
         }
         fs::write(&path, format!("{resource} {{\n  {name} = yes\n}}\n"))?;

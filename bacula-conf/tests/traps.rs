@@ -103,6 +103,22 @@ const TRAPS: &[Trap] = &[
     ("a shell expands paths when the daemon starts", SD, "Working Directory = /var/lib/bacula", "Working Directory = \"/var/lib/$(id)\"", "shell-path"),
     ("Bareos does not know Sync On Close, nor Bacula Maximum Open Volumes", SD, "Random Access = yes", "Maximum Open Volumes = 1", "other-version"),
     ("a second word is skipped", DIR, "Name = MyCatalog\n", "Name = MyCatalog; DB Socket = a-b c\n", "ignored-words"),
+    ("a schedule without a time runs every hour", DIR, "mon-sat at 23:05\n", "mon-sat\n", "run-hourly"),
+    ("an unquoted # cuts a password", SD, "Password = \"secret-two\"", "Password = secret-two#more", "cut-at-comment"),
+    ("a unit behind a tab is not read", DIR, "Volume Retention = 7 weeks", "Volume Retention = 7\tweeks", "ignored-words"),
+    ("what follows a comma is not read", DIR, "Volume Retention = 7 weeks", "Volume Retention = 7 weeks, 1 day", "ignored-words"),
+    ("a brace behind a size is read over", DIR, "Maximum Volume Bytes = 10737418240\n}", "Maximum Volume Bytes = 10g }", "swallowed-brace"),
+    ("an access list reads over a brace", DIR, "WhereACL = \"*all*\"\n}", "WhereACL = \"*all*\" }", "bad-value"),
+    ("a name with an umlaut is refused", DIR, "Name = WeeklyToOffsiteDisk", "Name = Büro", "bad-value"),
+    ("a name of digits is refused", DIR, "Name = WeeklyToOffsiteDisk", "Name = 2019", "bad-value"),
+    ("a directive takes no brace", DIR, "  Schedule = WeeklyToOffsiteDisk\n", "  Schedule = {\n  }\n", "bad-value"),
+    ("a line of a schedule names a pool that there isn't", DIR, "Run = ", "Run = Pool=Weekly ", "unknown-name"),
+    ("two Directors", DIR, "Catalog {", "Director {\n  Name = other\n}\nCatalog {", "second-daemon"),
+    ("a storage daemon without Messages", SD, "Messages {\n  Name = Standard\n  Director = \"backup-dir\" = all\n}\n", "", "missing-resource"),
+    ("encryption without certificates", SD, "Random Access = yes", "Random Access = yes\n}\nDirector {\n  Name = x\n  Password = y\n  TLS Enable = yes", "certificates"),
+    ("a kind of message that only newer versions have", SD, "= all\n", "= all, !verified\n", "other-version"),
+    ("a directive that only newer versions have", SD, "Random Access = yes", "Volume Encryption = yes", "other-version"),
+    ("jobs in the pool of spare volumes", DIR, "Pool = Offsite-eSATA\n", "Pool = Scratch\n", "scratch-pool"),
     ("a resource that is there twice", SD, "Name = eSATA-2\n", "Name = eSATA-1\n", "duplicate-name"),
 ];
 
@@ -224,6 +240,16 @@ fn each_trap_of_the_machine_is_found() {
             "missing-path",
         ),
         (
+            "root's -t does not notice: the Director can't read its configuration",
+            Fake { modes: vec![("/etc/bacula/bacula-dir.conf", 0o600)], ..sound() },
+            "rights",
+        ),
+        (
+            "root's -t does not notice: the storage daemon can't pass the directory",
+            Fake { modes: vec![("/etc/bacula", 0o750)], ..sound() },
+            "rights",
+        ),
+        (
             "-t does not notice: changer.conf is missing",
             Fake { missing: vec!["/etc/offsite/vchanger.conf"], ..sound() },
             "missing-path",
@@ -309,6 +335,24 @@ fn each_trap_of_the_machine_is_found() {
             "{trap}: {findings:?}"
         );
     }
+}
+
+/// A tape library's robot and drives are devices, of a machine that may be off.
+#[test]
+fn a_tape_library_needs_nothing_of_a_changer_of_drives() {
+    let mut files = generated();
+    let (_, text) = files.iter_mut().find(|(path, _)| path.ends_with(SD)).expect("the file");
+    text.push_str(
+        "Autochanger {\n  Name = Library\n  Device = Tape-1\n  Changer Device = /dev/sg3\n  \
+         Changer Command = \"/etc/bacula/scripts/mtx-changer %c %o %S %a %d\"\n}\n\
+         Device {\n  Name = Tape-1\n  Media Type = LTO-8\n  Archive Device = /dev/nst0\n  Autochanger = yes\n}\n",
+    );
+    let host = Fake {
+        missing: vec!["/dev/sg3", "/dev/nst0", "/etc/bacula/scripts/mtx-changer"],
+        modes: vec![("/dev", 0o755)],
+        ..sound()
+    };
+    assert_eq!(check_machine(&files, &host), []);
 }
 
 #[test]

@@ -28,7 +28,7 @@ struct Profile {
 }
 
 pub(super) fn check(set: &Set<'_>, needs: &[&Need], host: &dyn Host, report: &mut Report<'_>) {
-    if set.autochangers().next().is_none() {
+    if set.virtual_changers().next().is_none() {
         return;
     }
     for file in host.list(Path::new(PROFILES)) {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::check::{Place, Report};
 use crate::resources::{Program, Resource, Set, is_file, is_yes};
+use crate::setting::period_of;
 use crate::tree::{Document, same_key};
 use crate::units::Period;
 
@@ -33,12 +34,19 @@ const LEAST_POLL: Period = Period::seconds(60);
 pub(super) fn check(set: &Set<'_>, report: &mut Report<'_>) {
     for changer in set.autochangers() {
         let drives = set.drives(changer);
-        for drive in &drives {
-            check_drive(changer, drive, report);
-        }
         drive_indexes(&drives, report);
+        for drive in &drives {
+            says_it_belongs(changer, drive, report);
+        }
         for storage in set.storages().filter(|storage| storage.text("Device") == Some(changer.name())) {
             check_storage(storage, changer, &drives, report);
+        }
+    }
+    for changer in set.virtual_changers() {
+        let drives = set.drives(changer);
+        for drive in &drives {
+            check_drive(drive, report);
+            poll_interval(drive, report);
         }
         command(changer, report);
         long_enough(changer, &drives, report);
@@ -55,21 +63,26 @@ pub(super) fn check(set: &Set<'_>, report: &mut Report<'_>) {
         storage_names_a_drive(set, storage, report);
         loopback(set, storage, report);
     }
-    for device in set.all(Program::Storage, "Device") {
-        poll_interval(device, report);
-    }
 }
 
-fn check_drive(changer: &Resource<'_>, drive: &Resource<'_>, report: &mut Report<'_>) {
-    let name = drive.name();
+/// Bacula takes it from the autochanger's resource today.
+fn says_it_belongs(changer: &Resource<'_>, drive: &Resource<'_>, report: &mut Report<'_>) {
     if !drive.is_yes("Autochanger") {
-        report.error(
+        report.warning(
             "device-autochanger",
             Place::value(drive, "Autochanger"),
-            format!("drive {name} belongs to autochanger {}, but without `Autochanger = yes` nothing is ever loaded into it", changer.name()),
+            format!(
+                "drive {} belongs to autochanger {} and doesn't say so: before version 9 nothing is ever loaded into it",
+                drive.name(),
+                changer.name()
+            ),
             "add `Autochanger = yes`",
         );
     }
+}
+
+fn check_drive(drive: &Resource<'_>, report: &mut Report<'_>) {
+    let name = drive.name();
     if !drive.text("Device Type").is_some_and(|kind| kind.eq_ignore_ascii_case("File")) {
         report.warning(
             "device-type",
@@ -170,7 +183,7 @@ const LEAST_WAIT: Period = Period::seconds(60);
 fn long_enough(changer: &Resource<'_>, drives: &[&Resource<'_>], report: &mut Report<'_>) {
     for drive in drives {
         let Some(directive) = drive.directive("Maximum Changer Wait") else { continue };
-        if Period::from_bacula(&directive.value().line()).is_some_and(|wait| wait < LEAST_WAIT) {
+        if period_of(directive.value()).is_some_and(|wait| wait < LEAST_WAIT) {
             report.warning(
                 "changer-wait",
                 Place::value(drive, "Maximum Changer Wait"),
@@ -385,17 +398,18 @@ fn loopback(set: &Set<'_>, storage: &Resource<'_>, report: &mut Report<'_>) {
 
 fn poll_interval(device: &Resource<'_>, report: &mut Report<'_>) {
     let Some(directive) = device.directive("Volume Poll Interval") else {
-        if device.is_yes("Autochanger") {
-            report.warning(
-                "poll-interval",
-                Place::of(device),
-                format!("a job that waits on drive {} looks for its volume only every 5 minutes, Bacula's default", device.name()),
-                "set `Volume Poll Interval = 1 minute`; `mount` in the console wakes a waiting job at once",
-            );
-        }
+        report.warning(
+            "poll-interval",
+            Place::of(device),
+            format!(
+                "a job that waits on drive {} looks for its volume only every 5 minutes, Bacula's default",
+                device.name()
+            ),
+            "set `Volume Poll Interval = 1 minute`; `mount` in the console wakes a waiting job at once",
+        );
         return;
     };
-    if Period::from_bacula(&directive.value().line()).is_some_and(|period| period < LEAST_POLL) {
+    if period_of(directive.value()).is_some_and(|period| period < LEAST_POLL) {
         report.warning(
             "poll-interval",
             Place::value(device, "Volume Poll Interval"),

@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 
-use crate::check::{Place, Report};
+use crate::check::{Place, Report, values};
 use crate::resources::{Program, Resource, Set};
-use crate::schema::{self, Flavour, Kind, SHELL, Spec, spaced};
-use crate::setting::read;
+use crate::schema::{self, Flavour, Kind, Spec, spaced};
+use crate::setting::{Misfit, read};
 use crate::suggest::nearest;
-use crate::tree::{Directive, Item};
+use crate::tree::{Block, Directive, Item};
 
 pub(super) fn check(set: &Set<'_>, report: &mut Report<'_>) {
     for resource in &set.resources {
@@ -71,6 +71,7 @@ impl Scope<'_> {
                         continue;
                     };
                     self.elsewhere(spec, place, report);
+                    self.braces(spec, block, place, report);
                     if let Some(kind) = schema::group(spec.kind) {
                         let inner = Scope { program: self.program, kind: &kind, flavour: self.flavour };
                         let items: Vec<_> = block.items().iter().map(|item| (file, item)).collect();
@@ -86,26 +87,44 @@ impl Scope<'_> {
         self.elsewhere(spec, Place { file, span: directive.span() }, report);
         let value = Place { file, span: directive.value().span() };
         if let Err(misfit) = read(spec.kind, directive.value()) {
-            report.error(
+            self.misfit(spec, value, &misfit, report);
+        }
+        values::check(spec, directive, file, self.flavour, report);
+    }
+
+    /// A value that Bacula refuses. What Bareos does with it is not known that well.
+    fn misfit(&self, spec: &Spec, place: Place, misfit: &Misfit, report: &mut Report<'_>) {
+        let (name, expected) = (spaced(spec.name), &misfit.expected);
+        let remedy = misfit.remedy.as_str();
+        match self.flavour {
+            Flavour::Bacula => report.error(
                 "bad-value",
-                value,
-                format!("{} needs {}: Bacula does not start with this", spaced(spec.name), misfit.expected),
-                misfit.remedy,
-            );
+                place,
+                format!("{name} needs {expected}: Bacula does not start with this"),
+                remedy,
+            ),
+            Flavour::Bareos => report.warning(
+                "bad-value",
+                place,
+                format!("{name} needs {expected}: Bacula would not start with this, and Bareos may not"),
+                remedy,
+            ),
         }
-        if let (Kind::Path, Some(text)) = (spec.kind, directive.value().text())
-            && let Some(found) = text.chars().find(|c| SHELL.contains(c)).filter(|_| !text.starts_with('|'))
-        {
-            report.warning(
-                "shell-path",
-                value,
-                format!(
-                    "the path of {} holds {found:?}: the daemon has a shell expand it when it starts, and runs what stands in $( )",
-                    spaced(spec.name)
-                ),
-                "write a plain path",
-            );
-        }
+    }
+
+    /// Braces behind a directive that takes none, and `=` before those of a group that takes no `=`.
+    fn braces(&self, spec: &Spec, block: &Block, place: Place, report: &mut Report<'_>) {
+        let equals = block.gap.contains('=');
+        let misfit = match spec.kind {
+            Kind::Script | Kind::FileList | Kind::Options if equals => {
+                Misfit::new("its brace without `=`", "remove the `=`")
+            }
+            Kind::Script | Kind::FileList | Kind::Options => return,
+            Kind::Addresses if equals => return,
+            Kind::Addresses => Misfit::new("`=` before its brace", "write the `=`"),
+            _ => Misfit::new("a value, not a brace", "write `key = value`"),
+        };
+        self.misfit(spec, place, &misfit, report);
     }
 
     /// A directive that the other one of Bacula and Bareos has, or only a newer version.
@@ -147,7 +166,18 @@ fn set_twice(spec: &Spec, place: Place, report: &mut Report<'_>) {
     let name = spaced(spec.name);
     if matches!(
         spec.kind,
-        Kind::YesNo | Kind::Number | Kind::Size | Kind::Period | Kind::Word(_) | Kind::Speed
+        Kind::YesNo
+            | Kind::Number
+            | Kind::Integer
+            | Kind::Port
+            | Kind::Address
+            | Kind::Size
+            | Kind::BlockSize
+            | Kind::Period
+            | Kind::Speed
+            | Kind::Word(_)
+            | Kind::Codes
+            | Kind::Digits
     ) {
         report.warning(
             "set-twice",
@@ -167,7 +197,11 @@ fn set_twice(spec: &Spec, place: Place, report: &mut Report<'_>) {
 
 fn missing(set: &Set<'_>, resource: &Resource<'_>, kind: &schema::Resource, report: &mut Report<'_>) {
     let unread = resource.placed_items().any(|(_, item)| matches!(item, Item::Include(_)));
-    if kind.name == "JobDefs" || unread {
+    // What stands in defaults that are not at hand is not missing.
+    let defaults =
+        resource.text("JobDefs").filter(|_| kind.name == "Job" && !set.is_whole(Program::Director));
+    let hidden = defaults.is_some_and(|name| set.named(Program::Director, "JobDefs", name).is_none());
+    if kind.name == "JobDefs" || unread || hidden {
         return;
     }
     let has = |key: &str| {

@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::check::{Place, Report, apparmor, unit};
+use crate::check::{Place, Report, Severity, apparmor, unit};
 use crate::host::{Host, Mount, Obstacle, Want};
 use crate::resources::{Program, Resource, Set, is_file};
+use crate::setting::size_of;
+use crate::text::Span;
 use crate::tree::{Directive, Document};
 use crate::units::Size;
 
@@ -16,11 +18,14 @@ pub(super) struct Need {
     pub(super) place: Place,
     /// What happens if it can't.
     why: &'static str,
+    /// How bad that is.
+    severity: Severity,
 }
 
 pub(super) fn check(set: &Set<'_>, host: &dyn Host, report: &mut Report<'_>) {
     let mut needs = daemons(set);
-    for changer in set.autochangers() {
+    needs.extend(configurations(set, host));
+    for changer in set.virtual_changers() {
         needs.extend(changers(set, changer));
     }
     for need in &needs {
@@ -35,6 +40,27 @@ pub(super) fn check(set: &Set<'_>, host: &dyn Host, report: &mut Report<'_>) {
     apparmor::check(set, &of_changer, host, report);
 }
 
+/// Every daemon reads its configuration as its own user; a test that root runs can read anything.
+fn configurations(set: &Set<'_>, host: &dyn Host) -> Vec<Need> {
+    let files = set.paths.iter().zip(&set.programs).enumerate();
+    let read = files.filter_map(|(file, (path, program))| {
+        let program = (*program).filter(|program| matches!(program, Program::Director | Program::Storage))?;
+        // Files may have been read from elsewhere, and commands have no file.
+        host.entry(path)?;
+        let place = Place { file, span: Span::default() };
+        let why = "the daemon does not start";
+        Some(Need {
+            program,
+            path: path.to_path_buf(),
+            want: Want::Read,
+            place,
+            why,
+            severity: Severity::Error,
+        })
+    });
+    read.collect()
+}
+
 /// What the daemons need by themselves.
 fn daemons(set: &Set<'_>) -> Vec<Need> {
     let mut needs = Vec::new();
@@ -45,28 +71,25 @@ fn daemons(set: &Set<'_>) -> Vec<Need> {
             Program::Storage => resource.block.is("Storage"),
             _ => false,
         };
-        let mut need = |key: &str, want, why| {
+        let mut need = |key: &str, want, why, severity| {
             let Some((file, directive)) = resource.placed(key) else { return };
-            let Some(path) = absolute(directive) else { return };
-            needs.push(Need {
-                program,
-                path,
-                want,
-                place: Place { file, span: directive.value().span() },
-                why,
-            });
+            // A tape drive's device is there while the drive is switched on.
+            let Some(path) = absolute(directive).filter(|path| !path.starts_with("/dev")) else { return };
+            let place = Place { file, span: directive.value().span() };
+            needs.push(Need { program, path, want, place, why, severity });
         };
         if own {
-            need("Working Directory", Want::Fill, "it does not start");
-            need("Query File", Want::Read, "`query` in the console does not work");
+            need("Working Directory", Want::Fill, "it does not start", Severity::Error);
+            need("Query File", Want::Read, "`query` in the console does not work", Severity::Error);
         }
         if program == Program::Storage && resource.block.is("Device") && !resource.is_yes("Autochanger") {
             let file = resource.text("Device Type").is_none_or(|kind| kind.eq_ignore_ascii_case("File"));
             if file {
-                need("Archive Device", Want::Fill, "no volume can be made or written");
+                // Debian installs devices that nobody has set up yet.
+                need("Archive Device", Want::Fill, "no volume can be made or written", Severity::Warning);
             }
         }
-        need("Spool Directory", Want::Fill, "jobs that spool fail");
+        need("Spool Directory", Want::Fill, "jobs that spool fail", Severity::Error);
     }
     needs
 }
@@ -78,7 +101,8 @@ fn changers(set: &Set<'_>, changer: &Resource<'_>) -> Vec<Need> {
     let command = changer.text("Changer Command").and_then(|command| command.split_whitespace().next());
     let mut add = |path: Option<&str>, key: &str, want, why| {
         if let Some(path) = path.filter(|path| path.starts_with('/')) {
-            needs.push(Need { program, path: path.into(), want, place: Place::value(changer, key), why });
+            let place = Place::value(changer, key);
+            needs.push(Need { program, path: path.into(), want, place, why, severity: Severity::Error });
         }
     };
     add(command, "Changer Command", Want::Execute, "no volume is ever loaded");
@@ -97,6 +121,7 @@ fn changers(set: &Set<'_>, changer: &Resource<'_>) -> Vec<Need> {
                 want: Want::Fill,
                 place: Place::value(drive, "Archive Device"),
                 why: "the changer can't put the volume there",
+                severity: Severity::Error,
             });
         }
     }
@@ -113,6 +138,7 @@ fn changers(set: &Set<'_>, changer: &Resource<'_>) -> Vec<Need> {
                 want,
                 place: Place { file: *file, span: directive.value().span() },
                 why,
+                severity: Severity::Error,
             });
         };
         add("Work Dir", Want::Fill, "the changer can't keep its state", Some);
@@ -130,20 +156,18 @@ fn absolute(directive: &Directive) -> Option<PathBuf> {
 }
 
 fn may(need: &Need, host: &dyn Host, report: &mut Report<'_>) {
-    let Need { program, path, want, place, why } = need;
+    let Need { program, path, want, place, why, severity } = need;
     let Some(account) = host.account(*program) else { return };
     let (user, verb, path) = (&account.user, want.verb(), path.as_path());
-    match account.obstacle(host, path, *want) {
-        None => {}
-        Some(Obstacle::Missing) => report.error(
+    let (check, message, remedy) = match account.obstacle(host, path, *want) {
+        None => return,
+        Some(Obstacle::Missing) => (
             "missing-path",
-            *place,
             format!("{} is not there, and {user} has to {verb} it: {why}", path.display()),
-            "make it, or name the right one",
+            "make it, or name the right one".to_owned(),
         ),
-        Some(Obstacle::Way(directory)) => report.error(
+        Some(Obstacle::Way(directory)) => (
             "rights",
-            *place,
             format!(
                 "{user} can't {verb} {}, for it may not pass {}: {why}",
                 path.display(),
@@ -151,9 +175,8 @@ fn may(need: &Need, host: &dyn Host, report: &mut Report<'_>) {
             ),
             format!("chmod o+x {}, or give it to a group of {user}", directory.display()),
         ),
-        Some(Obstacle::Itself) => report.error(
+        Some(Obstacle::Itself) => (
             "rights",
-            *place,
             format!("{user} may not {verb} {}: {why}", path.display()),
             match want {
                 Want::Fill => format!("chown {user} {0} && chmod 0750 {0}", path.display()),
@@ -163,7 +186,8 @@ fn may(need: &Need, host: &dyn Host, report: &mut Report<'_>) {
                 ),
             },
         ),
-    }
+    };
+    report.add(check, *severity, *place, message, remedy);
 }
 
 /// The magazines that are here: mounted, writable, with room for what the pool wants to write.
@@ -226,6 +250,7 @@ fn mounted(
         want: Want::Fill,
         place,
         why: "no volume on it can be written",
+        severity: Severity::Error,
     };
     may(&need, host, report);
     if mount.reserved > 0 {
@@ -260,7 +285,7 @@ fn mounted(
 
 pub(super) fn volume_size(pool: &Resource<'_>) -> Option<u64> {
     let directive = pool.directive("Maximum Volume Bytes").or_else(|| pool.directive("Max Volume Bytes"))?;
-    Size::from_bacula(&directive.value().line()).map(Size::as_bytes).filter(|bytes| *bytes > 0)
+    size_of(directive.value()).map(Size::as_bytes).filter(|bytes| *bytes > 0)
 }
 
 /// The pool has to take all volumes that there are.
@@ -302,7 +327,12 @@ fn database(set: &Set<'_>, host: &dyn Host, report: &mut Report<'_>) {
             );
         } else {
             let why = "the Director does not start";
-            may(&Need { program: Program::Director, path, want: Want::Write, place, why }, host, report);
+            let severity = Severity::Error;
+            may(
+                &Need { program: Program::Director, path, want: Want::Write, place, why, severity },
+                host,
+                report,
+            );
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod apparmor;
 mod changer;
+mod daemons;
 mod directives;
 mod jobs;
 mod lines;
@@ -10,6 +11,7 @@ mod names;
 mod passwords;
 mod pools;
 mod unit;
+mod values;
 
 use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
@@ -98,6 +100,7 @@ pub fn check(files: &[(PathBuf, String)]) -> Vec<Finding> {
     let mut report = Report { files, findings: Vec::new() };
     directives::check(&set, &mut report);
     lines::check(&set, &mut report);
+    daemons::check(&set, &mut report);
     names::check(&set, &mut report);
     passwords::check(&set, &mut report);
     changer::check(&set, &mut report);

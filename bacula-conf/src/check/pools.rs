@@ -3,6 +3,7 @@
 use crate::check::{Place, Report};
 use crate::resources::{Program, Resource, Set};
 use crate::rotation::Rotation;
+use crate::setting::period_of;
 use crate::units::Period;
 
 /// Bacula's default for a pool that says nothing (`src/dird/dird_conf.c`).
@@ -41,7 +42,7 @@ pub(super) fn check_rotation(set: &Set<'_>, rotation: &Rotation, report: &mut Re
     for pool in changer_pools(set) {
         let retention = match pool.directive("Volume Retention") {
             None => RETENTION,
-            Some(directive) => match Period::from_bacula(&directive.value().line()) {
+            Some(directive) => match period_of(directive.value()) {
                 Some(period) => period,
                 // Bacula itself refuses it.
                 None => continue,
@@ -97,7 +98,7 @@ fn job_retention(set: &Set<'_>, rotation: &Rotation, report: &mut Report<'_>) {
         }
         let retention = match client.directive("Job Retention") {
             None => JOB_RETENTION,
-            Some(directive) => match Period::from_bacula(&directive.value().line()) {
+            Some(directive) => match period_of(directive.value()) {
                 Some(period) => period,
                 None => continue,
             },
@@ -126,7 +127,7 @@ fn changer_pools<'s, 'a>(set: &'s Set<'a>) -> impl Iterator<Item = &'s Resource<
             storage.name() == name
                 && storage
                     .text("Device")
-                    .is_some_and(|device| set.autochangers().any(|changer| changer.name() == device))
+                    .is_some_and(|device| set.virtual_changers().any(|changer| changer.name() == device))
         })
     };
     set.all(Program::Director, "Pool").filter(move |pool| {

@@ -30,7 +30,7 @@ struct Line {
 }
 
 pub(super) fn check(set: &Set<'_>, needs: &[&Need], host: &dyn Host, report: &mut Report<'_>) {
-    if set.autochangers().next().is_none() {
+    if set.virtual_changers().next().is_none() {
         return;
     }
     for unit in UNITS {
@@ -244,7 +244,7 @@ impl Service {
                 "set User=bacula, Group=tape and DynamicUser=no".to_owned(),
             );
         }
-        let raised = set.autochangers().find(|changer| {
+        let raised = set.virtual_changers().find(|changer| {
             let first = changer
                 .text("Changer Command")
                 .and_then(|command| command.split_whitespace().next())

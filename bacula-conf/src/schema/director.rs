@@ -1,20 +1,20 @@
 //! What the Director reads but for jobs and pools.
 //!
-//! Facts of Bacula 9.6, 11 and 13 (`src/dird/dird_conf.c`, `src/dird/inc_conf.c`)
+//! Facts of Bacula 9.6, 11, 13 and 15 (`src/dird/dird_conf.c`, `src/dird/inc_conf.c`)
 //! and of Bareos 25 (`core/src/dird/dird_conf.cc`); tests give every directive to the programs of 9.6.7.
 
 use super::Kind::{
-    Address, Addresses, FileList, Name, Number, Options, Password, Path, Period, Reference, Run, ShortText,
-    Size, Speed, Text, Texts, Word, YesNo, YesNoOrName,
+    Acl, Address, Addresses, Codes, Digits, Each, FileList, Integer, List, Name, Number, Options, Password,
+    Path, Period, Port, Reference, Run, ShortText, Size, Speed, Text, Texts, Word, YesNo, YesNoOrName,
 };
-use super::words::{COMPRESSIONS, REPLACE, SIGNATURES, YES_NO};
+use super::words::{COMPRESSIONS, DEDUP, REPLACE_OPTIONS, SIGNATURES, YES_NO};
 use super::{Spec, specs};
 
 pub(super) const DIRECTOR: &[Spec] = specs! {
     Name Name, required();
     Description Text;
     Messages Reference("Messages");
-    DirPort Number, = "9101";
+    DirPort Port, = "9101";
     DirAddress Address;
     DirAddresses Addresses;
     DirSourceAddress Address;
@@ -38,6 +38,8 @@ pub(super) const DIRECTOR: &[Spec] = specs! {
     Catalog Reference("Catalog"), since(11), bacula();
     AutoPrune YesNo, = "yes", since(11), bacula();
     FipsRequire YesNo, since(11), bacula();
+    MalwareDatabaseCommand Text, since(15), bacula();
+    CustomerId Text, since(15), bacula();
     Port Number, bareos();
     Address Text, bareos();
     Addresses Addresses, bareos();
@@ -61,21 +63,21 @@ pub(super) const CONSOLE: &[Spec] = specs! {
     Name Name, required();
     Description Text;
     Password Password, required();
-    JobAcl Texts;
-    ClientAcl Texts;
-    StorageAcl Texts;
-    ScheduleAcl Texts;
-    RunAcl Texts, bacula();
-    PoolAcl Texts;
-    CommandAcl Texts;
-    FileSetAcl Texts;
-    CatalogAcl Texts;
-    WhereAcl Texts;
-    RestoreClientAcl Texts, bacula();
-    BackupClientAcl Texts, bacula();
-    PluginOptionsAcl Texts;
-    DirectoryAcl Texts, bacula();
-    UserIdAcl Texts, since(11), bacula();
+    JobAcl Acl;
+    ClientAcl Acl;
+    StorageAcl Acl;
+    ScheduleAcl Acl;
+    RunAcl Acl, bacula();
+    PoolAcl Acl;
+    CommandAcl Acl;
+    FileSetAcl Acl;
+    CatalogAcl Acl;
+    WhereAcl Acl;
+    RestoreClientAcl Acl, bacula();
+    BackupClientAcl Acl, bacula();
+    PluginOptionsAcl Acl;
+    DirectoryAcl Acl, bacula();
+    UserIdAcl Acl, since(11), bacula();
     AuthenticationPlugin Text, since(13), bacula();
     AuthorizationPlugin Text, since(13), bacula();
     Profile Texts, bareos();
@@ -132,7 +134,7 @@ pub(super) const STORAGE: &[Spec] = specs! {
     Device Texts, required();
     MediaType ShortText, required();
     Autochanger YesNoOrName, = "no";
-    SharedStorage Text, bacula();
+    SharedStorage Reference("Storage"), bacula();
     Enabled YesNo, = "yes";
     AllowCompression YesNo, = "yes";
     HeartbeatInterval Period, = "5 minutes";
@@ -192,7 +194,7 @@ pub(super) const SCHEDULE: &[Spec] = specs! {
 pub(super) const COUNTER: &[Spec] = specs! {
     Name Name, required();
     Description Text;
-    Minimum Number, = "0";
+    Minimum Integer, = "0";
     Maximum Number, = "2147483647";
     WrapCounter Reference("Counter");
     Catalog Reference("Catalog");
@@ -209,9 +211,9 @@ pub(super) const FILE_SET: &[Spec] = specs! {
 };
 
 pub(super) const FILE_LIST: &[Spec] = specs! {
-    File Texts;
-    Plugin Texts;
-    ExcludeDirContaining Texts;
+    File Each;
+    Plugin Each;
+    ExcludeDirContaining Each;
     Options Options;
 };
 
@@ -222,7 +224,7 @@ pub(super) const OPTIONS: &[Spec] = specs! {
     Recurse Word(YES_NO);
     Sparse Word(YES_NO);
     HardLinks Word(YES_NO);
-    Replace Word(REPLACE);
+    Replace Word(REPLACE_OPTIONS);
     Portable Word(YES_NO);
     MtimeOnly Word(YES_NO);
     KeepAtime Word(YES_NO);
@@ -236,21 +238,21 @@ pub(super) const OPTIONS: &[Spec] = specs! {
     HonorNoDumpFlag Word(YES_NO);
     XattrSupport Word(YES_NO);
     ReadFifo Word(YES_NO);
-    BaseJob Text, bacula();
-    Accurate Text;
-    Verify Text;
-    StripPath Text;
-    Regex Texts;
-    RegexDir Texts;
-    RegexFile Texts;
-    Base Texts, bacula();
-    Wild Texts;
-    WildDir Texts;
-    WildFile Texts;
-    Plugin Texts;
-    FsType Texts;
-    DriveType Texts;
-    Dedup Text, since(11), bacula();
+    BaseJob Codes, bacula();
+    Accurate Codes;
+    Verify Codes;
+    StripPath Digits;
+    Regex Each;
+    RegexDir Each;
+    RegexFile Each;
+    Base Each, bacula();
+    Wild Each;
+    WildDir Each;
+    WildFile Each;
+    Plugin Each;
+    FsType List;
+    DriveType List;
+    Dedup Word(DEDUP), since(11), bacula();
     Size Text, bareos();
     Shadowing Word(YES_NO), bareos();
     AutoExclude Word(YES_NO), bareos();
@@ -261,14 +263,26 @@ pub(super) const OPTIONS: &[Spec] = specs! {
 pub(super) const PROFILE: &[Spec] = specs! {
     Name Name, required(), bareos();
     Description Text, bareos();
-    JobAcl Texts, bareos();
-    ClientAcl Texts, bareos();
-    StorageAcl Texts, bareos();
-    ScheduleAcl Texts, bareos();
-    PoolAcl Texts, bareos();
-    CommandAcl Texts, bareos();
-    FileSetAcl Texts, bareos();
-    CatalogAcl Texts, bareos();
-    WhereAcl Texts, bareos();
-    PluginOptionsAcl Texts, bareos();
+    JobAcl Acl, bareos();
+    ClientAcl Acl, bareos();
+    StorageAcl Acl, bareos();
+    ScheduleAcl Acl, bareos();
+    PoolAcl Acl, bareos();
+    CommandAcl Acl, bareos();
+    FileSetAcl Acl, bareos();
+    CatalogAcl Acl, bareos();
+    WhereAcl Acl, bareos();
+    PluginOptionsAcl Acl, bareos();
+};
+
+pub(super) const TENANT: &[Spec] = specs! {
+    Name Name, required(), since(15), bacula();
+    Description Text, since(15), bacula();
+    MaximumVolumeBytes Size, since(15), bacula();
+    WarningVolumeBytes Size, since(15), bacula();
+    MaximumClients Integer, since(15), bacula();
+    MaximumJobs Integer, since(15), bacula();
+    MaximumStorages Integer, since(15), bacula();
+    Isolated YesNo, since(15), bacula();
+    Enabled YesNo, = "yes", since(15), bacula();
 };

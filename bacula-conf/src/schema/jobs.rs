@@ -1,13 +1,13 @@
 //! Jobs, their scripts, and pools.
 //!
-//! Facts of Bacula 9.6, 11 and 13 (`src/dird/dird_conf.c`)
+//! Facts of Bacula 9.6, 11, 13 and 15 (`src/dird/dird_conf.c`)
 //! and of Bareos 25 (`core/src/dird/dird_conf.cc`); tests give every directive to the programs of 9.6.7.
 
 use super::Kind::{
     Name, Number, Path, Period, Reference, References, Script, ShortText, Size, Speed, Text, Texts, Word,
     YesNo,
 };
-use super::words::{JOB_TYPES, LABELS, LEVELS, PURGE, REPLACE, SELECTIONS, WHEN};
+use super::words::{JOB_TYPES, LABELS, LEVELS, POLICIES, PURGE, REPLACE, SELECTIONS, WHEN};
 use super::{Spec, specs};
 
 pub(super) const JOB: &[Spec] = specs! {
@@ -96,8 +96,10 @@ pub(super) const JOB: &[Spec] = specs! {
     PluginOptions Text, bacula();
     Base References("Job"), bacula();
     AllowIncompleteJobs YesNo, = "yes", since(11), bacula();
-    StorageGroupPolicy Text, since(13), bacula();
+    StorageGroupPolicy Word(POLICIES), since(13), bacula();
+    StorageGroupPolicyThreshold Size, since(15), bacula();
     Tag Texts, since(13), bacula();
+    CheckMalware YesNo, since(15), bacula();
     Protocol Text, bareos();
     BackupFormat Text, bareos();
     Catalog Text, bareos();
@@ -125,6 +127,7 @@ pub(super) const SCRIPT: &[Spec] = specs! {
     AbortJobOnError YesNo;
     RunsWhen Word(WHEN);
     RunsOnClient Text;
+    Timeout Number, since(15), bacula();
 };
 
 pub(super) const POOL: &[Spec] = specs! {
@@ -162,7 +165,8 @@ pub(super) const POOL: &[Spec] = specs! {
     FileRetention Period;
     JobRetention Period;
     MaximumPoolBytes Size, since(11), bacula();
-    StorageGroupPolicy Text, since(13), bacula();
+    StorageGroupPolicy Word(POLICIES), since(13), bacula();
+    StorageGroupPolicyThreshold Size, since(15), bacula();
     MinimumBlockSize Size, bareos();
     MaximumBlockSize Size, bareos();
 };

@@ -9,7 +9,7 @@ mod words;
 use crate::resources::Program;
 use crate::tree::same_key;
 
-pub(crate) use words::MESSAGE_TYPES;
+pub(crate) use words::{Keyword, LEVELS, MESSAGE_TYPES};
 
 /// Whose programs read a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,18 +38,34 @@ pub(crate) enum Kind {
     YesNo,
     /// The same, or the name of a storage.
     YesNoOrName,
-    /// A whole number.
+    /// A number; quotes and what stands behind the whole digits don't matter.
     Number,
+    /// A whole number without quotes.
+    Integer,
+    /// A port to listen on, without quotes: a number or a service.
+    Port,
     /// A number of bytes, with a unit behind it.
     Size,
+    /// The same, at most 20,000,000 (`MAX_BLOCK_SIZE` of `src/stored/block.h`).
+    BlockSize,
     /// Bytes a second, with a unit behind it.
     Speed,
     /// A duration.
     Period,
     /// One of some keywords.
-    Word(&'static [&'static str]),
+    Word(&'static [Keyword]),
+    /// Letters and digits, each of which stands for an option.
+    Codes,
+    /// Digits, of which nothing is reckoned.
+    Digits,
+    /// Any text; the directive may be repeated.
+    Each,
     /// Texts with commas between them; the directive may be repeated.
     Texts,
+    /// The same; what follows the last text is skipped.
+    List,
+    /// Texts with commas between them that somebody may use; the directive may be repeated.
+    Acl,
     /// The name of a resource of that type.
     Reference(&'static str),
     /// Names of resources of that type.
@@ -58,8 +74,8 @@ pub(crate) enum Kind {
     Address,
     /// A group of addresses.
     Addresses,
-    /// Destination and kinds of messages.
-    Messages,
+    /// Kinds of messages, behind as many destinations.
+    Messages(Destinations),
     /// A line of a schedule.
     Run,
     /// A group of directives: `RunScript`.
@@ -68,6 +84,14 @@ pub(crate) enum Kind {
     FileList,
     /// A group of directives: `Options` of a list of files.
     Options,
+}
+
+/// How many destinations stand before the kinds of messages, each part with `=` behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Destinations {
+    None,
+    One,
+    Several,
 }
 
 /// A directive.
@@ -152,12 +176,24 @@ impl Spec {
 
     /// Whether it may stand in a resource more than once, each time with a meaning of its own.
     pub(crate) fn adds_up(&self) -> bool {
-        matches!(
-            self.kind,
-            Kind::Texts | Kind::References(_) | Kind::Messages | Kind::Run | Kind::Script | Kind::FileList
-        ) || matches!(self.kind, Kind::Options | Kind::Addresses)
-            || self.name.contains("Run") && self.name.ends_with("Job")
-            || matches!(self.name, "MailCommand" | "OperatorCommand" | "Command" | "Console")
+        match self.kind {
+            Kind::Each
+            | Kind::Texts
+            | Kind::List
+            | Kind::Acl
+            | Kind::References(_)
+            | Kind::Messages(_)
+            | Kind::Run
+            | Kind::YesNoOrName
+            | Kind::Script
+            | Kind::FileList
+            | Kind::Options
+            | Kind::Addresses => true,
+            _ => {
+                self.name.contains("Run") && self.name.ends_with("Job")
+                    || matches!(self.name, "MailCommand" | "OperatorCommand" | "Command" | "Console")
+            }
+        }
     }
 }
 
@@ -171,18 +207,15 @@ use specs;
 
 /// What encryption needs, in every resource that stands for a connection (`src/lib/tls.h`).
 const TLS: &[Spec] = {
-    use Kind::{Path, Text, Texts, YesNo};
+    use Kind::{Path, Text, YesNo};
     specs! {
         TlsAuthenticate YesNo;
         TlsEnable YesNo;
         TlsRequire YesNo;
-        TlsVerifyPeer YesNo, = "yes";
         TlsCaCertificateFile Path;
         TlsCaCertificateDir Path;
         TlsCertificate Path;
         TlsKey Path;
-        TlsDhFile Path;
-        TlsAllowedCn Texts;
         TlsPskEnable YesNo, since(11), bacula();
         TlsCipherList Text, bareos();
         TlsCipherSuites Text, bareos();
@@ -191,26 +224,59 @@ const TLS: &[Spec] = {
     }
 };
 
+/// What the end of a connection that is called needs besides.
+const TLS_CALLED: &[Spec] = {
+    use Kind::{Path, Texts, YesNo};
+    specs! {
+        TlsVerifyPeer YesNo, = "yes";
+        TlsDhFile Path;
+        TlsAllowedCn Texts;
+    }
+};
+
+/// The same of the end that calls: Bareos has all of it there too.
+const TLS_CALLING: &[Spec] = {
+    use Kind::{Path, Texts, YesNo};
+    specs! {
+        TlsVerifyPeer YesNo, = "yes", bareos();
+        TlsDhFile Path, bareos();
+        TlsAllowedCn Texts, bareos();
+    }
+};
+
+/// The same in the Director's clients.
+const TLS_CLIENT: &[Spec] = {
+    use Kind::{Path, Texts, YesNo};
+    specs! {
+        TlsVerifyPeer YesNo, = "yes", since(11);
+        TlsDhFile Path, bareos();
+        TlsAllowedCn Texts;
+    }
+};
+
 /// A type of resource, as one program knows it.
 #[derive(Clone, Copy)]
 pub(crate) struct Resource {
     /// As Bacula's manual spells it.
     pub(crate) name: &'static str,
-    own: &'static [Spec],
-    shared: &'static [Spec],
+    parts: [&'static [Spec]; 3],
 }
 
 impl Resource {
     const fn new(name: &'static str, own: &'static [Spec]) -> Self {
-        Self { name, own, shared: &[] }
+        Self { name, parts: [own, &[], &[]] }
     }
 
-    const fn with_tls(name: &'static str, own: &'static [Spec]) -> Self {
-        Self { name, own, shared: TLS }
+    const fn called(name: &'static str, own: &'static [Spec]) -> Self {
+        Self { name, parts: [own, TLS, TLS_CALLED] }
+    }
+
+    const fn calling(name: &'static str, own: &'static [Spec]) -> Self {
+        Self { name, parts: [own, TLS, TLS_CALLING] }
     }
 
     pub(crate) fn specs(&self) -> impl Iterator<Item = &'static Spec> + use<> {
-        self.own.iter().chain(self.shared)
+        self.parts.into_iter().flatten()
     }
 
     pub(crate) fn spec(&self, key: &str) -> Option<&'static Spec> {
@@ -219,26 +285,27 @@ impl Resource {
 }
 
 const DIRECTOR: &[Resource] = &[
-    Resource::with_tls("Director", director::DIRECTOR),
-    Resource::with_tls("Client", director::CLIENT),
+    Resource::called("Director", director::DIRECTOR),
+    Resource { name: "Client", parts: [director::CLIENT, TLS, TLS_CLIENT] },
     Resource::new("Job", jobs::JOB),
     Resource::new("JobDefs", jobs::JOB),
-    Resource::with_tls("Storage", director::STORAGE),
-    Resource::with_tls("Autochanger", director::STORAGE),
+    Resource::calling("Storage", director::STORAGE),
+    Resource::calling("Autochanger", director::STORAGE),
     Resource::new("Catalog", director::CATALOG),
     Resource::new("Schedule", director::SCHEDULE),
     Resource::new("FileSet", director::FILE_SET),
     Resource::new("Pool", jobs::POOL),
     Resource::new("Messages", others::MESSAGES),
     Resource::new("Counter", director::COUNTER),
-    Resource::with_tls("Console", director::CONSOLE),
+    Resource::called("Console", director::CONSOLE),
     Resource::new("Profile", director::PROFILE),
     Resource::new("Statistics", others::STATISTICS),
+    Resource::new("Tenant", director::TENANT),
 ];
 
 const STORAGE: &[Resource] = &[
-    Resource::with_tls("Director", storage::DIRECTOR),
-    Resource::with_tls("Storage", storage::STORAGE),
+    Resource::called("Director", storage::DIRECTOR),
+    Resource::called("Storage", storage::STORAGE),
     Resource::new("Device", storage::DEVICE),
     Resource::new("Autochanger", storage::AUTOCHANGER),
     Resource::new("Cloud", storage::CLOUD),
@@ -247,19 +314,17 @@ const STORAGE: &[Resource] = &[
 ];
 
 const CLIENT: &[Resource] = &[
-    Resource::with_tls("Director", others::KNOWN_DIRECTOR),
-    Resource::with_tls("FileDaemon", others::FILE_DAEMON),
-    Resource::with_tls("Client", others::FILE_DAEMON),
-    Resource::with_tls("Console", others::KNOWN_CONSOLE),
+    Resource::called("Director", others::KNOWN_DIRECTOR),
+    Resource::calling("FileDaemon", others::FILE_DAEMON),
+    Resource::calling("Client", others::FILE_DAEMON),
+    Resource::called("Console", others::KNOWN_CONSOLE),
     Resource::new("Schedule", others::CONNECTION_SCHEDULE),
     Resource::new("Messages", others::MESSAGES),
     Resource::new("Statistics", others::STATISTICS),
 ];
 
-const CONSOLE: &[Resource] = &[
-    Resource::with_tls("Director", others::CONSOLE_DIRECTOR),
-    Resource::with_tls("Console", others::CONSOLE),
-];
+const CONSOLE: &[Resource] =
+    &[Resource::calling("Director", others::CONSOLE_DIRECTOR), Resource::calling("Console", others::CONSOLE)];
 
 /// The types of resources that a program knows; the changer has none.
 pub(crate) fn resources(program: Program) -> &'static [Resource] {

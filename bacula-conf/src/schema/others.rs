@@ -1,18 +1,19 @@
 //! What the file daemon and the console read, and what all daemons have.
 //!
-//! Facts of Bacula 9.6, 11 and 13 (`src/filed/filed_conf.c`, `src/console/console_conf.c`, `src/lib/parse_conf.c`)
+//! Facts of Bacula 9.6, 11, 13 and 15 (`src/filed/filed_conf.c`, `src/console/console_conf.c`, `src/lib/parse_conf.c`)
 //! and of Bareos 25 (`core/src/filed/filed_conf.cc`); tests give every directive to the programs of 9.6.7.
 
 use super::Kind::{
-    Address, Addresses, Messages, Name, Number, Password, Path, Period, Reference, Run, Speed, Text, Texts,
-    YesNo,
+    Address, Addresses, Integer, Messages, Name, Number, Password, Path, Period, Port, Reference, Run, Speed,
+    Text, Texts, Word, YesNo,
 };
-use super::{Spec, specs};
+use super::words::{CIPHERS, COLLECTORS, DIGESTS};
+use super::{Destinations, Spec, specs};
 
 pub(super) const FILE_DAEMON: &[Spec] = specs! {
     Name Name, required();
     Description Text;
-    FdPort Number, = "9102";
+    FdPort Port, = "9102";
     FdAddress Address;
     FdAddresses Addresses;
     FdSourceAddress Address;
@@ -32,8 +33,8 @@ pub(super) const FILE_DAEMON: &[Spec] = specs! {
     PkiKeyPair Path;
     PkiSigner Texts;
     PkiMasterKey Texts;
-    PkiCipher Text;
-    PkiDigest Text, bacula();
+    PkiCipher Word(CIPHERS);
+    PkiDigest Word(DIGESTS), bacula();
     VerId Text;
     MaximumBandwidthPerJob Speed;
     CommCompression YesNo, = "yes", bacula();
@@ -43,6 +44,7 @@ pub(super) const FILE_DAEMON: &[Spec] = specs! {
     EnableClientRehydration YesNo, = "no", since(11), bacula();
     MaximumJobErrorCount Number, = "1000", since(13), bacula();
     SdPacketCheck Number, = "0", since(13), bacula();
+    PluginOptions Texts, since(15), bacula();
     Port Number, bareos();
     Address Address, bareos();
     Addresses Addresses, bareos();
@@ -75,6 +77,12 @@ pub(super) const KNOWN_DIRECTOR: &[Spec] = specs! {
     ConnectToDirector YesNo, since(11), bacula();
     Schedule Reference("Schedule"), since(11), bacula();
     ReconnectionTime Period, = "45 minutes", since(11), bacula();
+    AllowedBackupDirectories Texts, since(15), bacula();
+    ExcludedBackupDirectories Texts, since(15), bacula();
+    AllowedScriptDirectories Texts, since(15), bacula();
+    AllowedRestoreDirectories Texts, since(15), bacula();
+    BackupJobUser Text, since(15), bacula();
+    RestoreJobUser Text, since(15), bacula();
     Port Number, bareos();
     ConnectionFromDirectorToClient YesNo, = "yes", bareos();
     ConnectionFromClientToDirector YesNo, = "no", bareos();
@@ -119,7 +127,7 @@ pub(super) const CONSOLE_DIRECTOR: &[Spec] = specs! {
     HeartbeatInterval Period, = "5 minutes";
     FipsRequire YesNo, since(11), bacula();
     HistoryFile Path, since(11), bacula();
-    HistoryFileSize Number, = "100", since(11), bacula();
+    HistoryFileSize Integer, = "100", since(11), bacula();
     Port Number, bareos();
     DirAddress Address, bareos();
 };
@@ -129,18 +137,18 @@ pub(super) const MESSAGES: &[Spec] = specs! {
     Description Text;
     MailCommand Text;
     OperatorCommand Text;
-    Syslog Messages;
-    Mail Messages;
-    MailOnError Messages;
-    MailOnSuccess Messages;
-    File Messages;
-    Append Messages;
-    Stdout Messages;
-    Stderr Messages;
-    Director Messages;
-    Console Messages;
-    Operator Messages;
-    Catalog Messages;
+    Syslog Messages(Destinations::None);
+    Mail Messages(Destinations::Several);
+    MailOnError Messages(Destinations::Several);
+    MailOnSuccess Messages(Destinations::Several);
+    File Messages(Destinations::One);
+    Append Messages(Destinations::One);
+    Stdout Messages(Destinations::None);
+    Stderr Messages(Destinations::None);
+    Director Messages(Destinations::Several);
+    Console Messages(Destinations::None);
+    Operator Messages(Destinations::Several);
+    Catalog Messages(Destinations::None);
     TimestampFormat Text, bareos();
 };
 
@@ -152,7 +160,7 @@ pub(super) const STATISTICS: &[Spec] = specs! {
     Interval Period, = "5 minutes";
     Port Number;
     Host Text;
-    Type Text, required();
+    Type Word(COLLECTORS), required();
     File Text;
     MangleMetric YesNo;
 };

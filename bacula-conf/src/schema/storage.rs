@@ -1,13 +1,16 @@
 //! What the storage daemon reads.
 //!
-//! Facts of Bacula 9.6, 11 and 13 (`src/stored/stored_conf.c`)
+//! Facts of Bacula 9.6, 11, 13 and 15 (`src/stored/stored_conf.c`)
 //! and of Bareos 25 (`core/src/stored/stored_conf.cc`); tests give every directive to the programs of 9.6.7.
 
 use super::Kind::{
-    Address, Addresses, Name, Number, Password, Path, Period, Reference, References, ShortText, Size, Speed,
-    Text, Word, YesNo,
+    Address, Addresses, BlockSize, Name, Number, Password, Path, Period, Port, Reference, References,
+    ShortText, Size, Speed, Text, Word, YesNo,
 };
-use super::words::{DEVICE_TYPES, LABELS};
+use super::words::{
+    CLOUD_DRIVERS, DEVICE_TYPES, ENCRYPTIONS, LABELS, PRIORITIES, PROTOCOLS, STORAGE_CLASSES, TRUNCATIONS,
+    UPLOADS, URI_STYLES,
+};
 use super::{Spec, specs};
 
 pub(super) const STORAGE: &[Spec] = specs! {
@@ -16,7 +19,7 @@ pub(super) const STORAGE: &[Spec] = specs! {
     SdAddress Address;
     SdAddresses Addresses;
     Messages Reference("Messages");
-    SdPort Number, = "9103";
+    SdPort Port, = "9103";
     WorkingDirectory Path, required();
     PidDirectory Path, required(), bacula();
     SubsysDirectory Path, bacula();
@@ -35,6 +38,7 @@ pub(super) const STORAGE: &[Spec] = specs! {
     DedupCheckHash YesNo, since(11), bacula();
     DedupScrubMaximumBandwidth Speed, = "15728640", since(11), bacula();
     MaximumContainerSize Size, since(11), bacula();
+    EncryptionCommand ShortText, since(15), bacula();
     Port Number, bareos();
     Address Address, bareos();
     Addresses Addresses, bareos();
@@ -120,7 +124,7 @@ pub(super) const DEVICE: &[Spec] = specs! {
     VolumePollInterval Period, = "5 minutes";
     MaximumRewindWait Period, = "5 minutes";
     MinimumBlockSize Size;
-    MaximumBlockSize Size;
+    MaximumBlockSize BlockSize;
     PaddingSize Size, = "4096", bacula();
     FileAlignment Size, = "4096", bacula();
     MinimumAlignedSize Size, = "4096", bacula();
@@ -145,6 +149,12 @@ pub(super) const DEVICE: &[Spec] = specs! {
     MaximumFileIndex Size, = "100000000", since(11), bacula();
     DedupEngine Reference("Dedup"), since(11), bacula();
     UseLintape YesNo, = "no", since(13), bacula();
+    SetVolumeAppendOnly YesNo, = "no", since(15), bacula();
+    SetVolumeImmutable YesNo, = "no", since(15), bacula();
+    SetVolumeReadOnly YesNo, = "no", since(15), bacula();
+    MinimumVolumeProtectionTime Period, = "30 days", since(15), bacula();
+    MaximumVolumeParts Number, = "0", since(15), bacula();
+    VolumeEncryption Word(ENCRYPTIONS), = "No", since(15), bacula();
     DeviceOptions Text, bareos();
     DiagnosticDevice ShortText, bareos();
     AccessMode Text, bareos();
@@ -175,16 +185,16 @@ pub(super) const AUTOCHANGER: &[Spec] = specs! {
 pub(super) const CLOUD: &[Spec] = specs! {
     Name Name, required();
     Description Text;
-    Driver Text, required();
+    Driver Word(CLOUD_DRIVERS), required();
     HostName ShortText, required();
     BucketName ShortText, required();
     Region ShortText;
     AccessKey ShortText, required();
     SecretKey ShortText, required();
-    Protocol Text, = "0";
-    UriStyle Text, = "0";
-    TruncateCache Text;
-    Upload Text;
+    Protocol Word(PROTOCOLS), = "Https";
+    UriStyle Word(URI_STYLES), = "VirtualHost";
+    TruncateCache Word(TRUNCATIONS);
+    Upload Word(UPLOADS);
     MaximumConcurrentUploads Number, = "0";
     MaximumConcurrentDownloads Number, = "0";
     MaximumUploadBandwidth Speed;
@@ -195,6 +205,7 @@ pub(super) const CLOUD: &[Spec] = specs! {
     TableEndpoint ShortText, since(11);
     EndpointSuffix ShortText, since(11);
     DriverCommand ShortText, since(11);
-    TransferPriority Text, = "0", since(11);
+    TransferPriority Word(PRIORITIES), = "High", since(11);
     TransferRetention Period, = "5 days", since(11);
+    StorageClass Word(STORAGE_CLASSES), since(15);
 };

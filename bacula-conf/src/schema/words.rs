@@ -1,11 +1,50 @@
 //! The keywords that some directives choose from; case doesn't count.
 
-/// `jobtypes` of `src/dird/dird_conf.c`; the last two are Bareos's.
-pub(super) const JOB_TYPES: &[&str] =
-    &["Backup", "Admin", "Verify", "Restore", "Migrate", "Copy", "Archive", "Consolidate"];
+/// A keyword, and which programs know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Keyword {
+    /// The keyword as Bacula spells it.
+    pub(crate) text: &'static str,
+    known: Known,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    /// In all versions of Bacula from 9 on, and in Bareos.
+    All,
+    /// From that version of Bacula on.
+    Since(u8),
+    Bareos,
+}
+
+impl Keyword {
+    /// Why a program of Bacula may refuse the keyword.
+    pub(crate) fn foreign(self) -> Option<String> {
+        match self.known {
+            Known::All => None,
+            Known::Since(version) => Some(format!("Bacula has it from version {version} on")),
+            Known::Bareos => Some("Bareos has it, Bacula does not".to_owned()),
+        }
+    }
+}
+
+/// Writes a list of keywords; `=> 15` follows one that is new in Bacula 15, `=> bareos` one that only Bareos has.
+macro_rules! keywords {
+    (@) => { Known::All };
+    (@ bareos) => { Known::Bareos };
+    (@ $version:literal) => { Known::Since($version) };
+    ($($text:literal $(=> $known:tt)?),* $(,)?) => {
+        &[$(Keyword { text: $text, known: keywords!(@ $($known)?) }),*]
+    };
+}
+
+/// `jobtypes` of `src/dird/dird_conf.c`.
+pub(super) const JOB_TYPES: &[Keyword] = keywords![
+    "Backup", "Admin", "Verify", "Restore", "Migrate", "Copy", "Archive" => bareos, "Consolidate" => bareos,
+];
 
 /// `joblevels` of `src/dird/dird_conf.c`.
-pub(super) const LEVELS: &[&str] = &[
+pub(crate) const LEVELS: &[Keyword] = keywords![
     "Full",
     "Base",
     "Incremental",
@@ -16,11 +55,11 @@ pub(super) const LEVELS: &[&str] = &[
     "InitCatalog",
     "VolumeToCatalog",
     "DiskToCatalog",
-    "Data",
+    "Data"
 ];
 
 /// `migtypes` of `src/dird/dird_conf.c`.
-pub(super) const SELECTIONS: &[&str] = &[
+pub(super) const SELECTIONS: &[Keyword] = keywords![
     "SmallestVolume",
     "OldestVolume",
     "PoolOccupancy",
@@ -29,70 +68,104 @@ pub(super) const SELECTIONS: &[&str] = &[
     "Client",
     "Volume",
     "Job",
-    "SqlQuery",
+    "SqlQuery"
 ];
 
 /// `ReplaceOptions` of `src/dird/dird_conf.c`.
-pub(super) const REPLACE: &[&str] = &["Always", "IfNewer", "IfOlder", "Never"];
+pub(super) const REPLACE: &[Keyword] = keywords!["Always", "IfNewer", "IfOlder", "Never"];
+
+/// `FS_options` of `src/dird/inc_conf.c`, `Replace`.
+pub(super) const REPLACE_OPTIONS: &[Keyword] = keywords!["Always", "IfNewer", "Never"];
 
 /// `tapelabels` of `src/lib/parse_conf.c`.
-pub(super) const LABELS: &[&str] = &["Bacula", "Ansi", "Ibm"];
+pub(super) const LABELS: &[Keyword] = keywords!["Bacula", "Ansi", "Ibm"];
 
 /// `store_actiononpurge` of `src/dird/dird_conf.c`.
-pub(super) const PURGE: &[&str] = &["None", "Truncate"];
+pub(super) const PURGE: &[Keyword] = keywords!["Truncate", "None" => bareos];
 
 /// `store_runscript_when` of `src/dird/dird_conf.c`.
-pub(super) const WHEN: &[&str] = &["Before", "After", "AfterVSS", "AfterSnapshot", "Always", "Never"];
+pub(super) const WHEN: &[Keyword] = keywords![
+    "Before", "After", "AfterVSS", "AfterSnapshot", "Always", "AtJobCompletion" => 15, "Queued" => 15,
+    "Never" => bareos,
+];
 
 /// `dev_types` of `src/stored/stored_conf.c`, and Bareos's own.
-pub(super) const DEVICE_TYPES: &[&str] = &[
-    "File",
-    "Tape",
-    "Fifo",
-    "VTape",
-    "Vtl",
-    "Aligned",
-    "Null",
-    "Cloud",
-    "Dedup",
-    "Gfapi",
-    "Droplet",
-    "Dplcompat",
+pub(super) const DEVICE_TYPES: &[Keyword] = keywords![
+    "File", "Tape", "Fifo", "VTape", "Vtl", "Aligned", "Null", "Cloud", "Dedup" => 11, "Gfapi" => bareos,
+    "Droplet" => bareos, "Dplcompat" => bareos,
+];
+
+/// `enc_types` of `src/stored/stored_conf.c`.
+pub(super) const ENCRYPTIONS: &[Keyword] = keywords!["No", "Yes", "Strong"];
+
+/// `cloud_drivers` of `src/stored/stored_conf.c`; the others are of Bacula's enterprise edition.
+pub(super) const CLOUD_DRIVERS: &[Keyword] = keywords![
+    "S3", "File", "Azure" => 11, "Google" => 11, "Oracle" => 11, "Generic" => 11, "Swift" => 11,
+    "Amazon" => 11,
+];
+
+/// `trunc_opts` of `src/stored/stored_conf.c`.
+pub(super) const TRUNCATIONS: &[Keyword] = keywords!["No", "AfterUpload", "AtEndOfJob"];
+
+/// `upload_opts` of `src/stored/stored_conf.c`.
+pub(super) const UPLOADS: &[Keyword] = keywords!["No", "AtEndOfJob", "EachPart", "Manual" => 11];
+
+/// `proto_opts` of `src/stored/stored_conf.c`.
+pub(super) const PROTOCOLS: &[Keyword] = keywords!["Http", "Https"];
+
+/// `uri_opts` of `src/stored/stored_conf.c`.
+pub(super) const URI_STYLES: &[Keyword] = keywords!["VirtualHost", "Path"];
+
+/// `collectortypes` of `src/lib/parse_conf.c`.
+pub(super) const COLLECTORS: &[Keyword] = keywords!["CSV", "Graphite"];
+
+/// `transfer_priorities` of `src/stored/stored_conf.c`.
+pub(super) const PRIORITIES: &[Keyword] = keywords!["High", "Medium", "Low"];
+
+/// `objects_default_tiers` of `src/stored/stored_conf.c`.
+pub(super) const STORAGE_CLASSES: &[Keyword] = keywords![
+    "S3Standard",
+    "S3StandardIA",
+    "S3IntelligentTiering",
+    "S3OneZoneIA",
+    "S3GlacierInstantRetrieval",
+    "S3GlacierFlexibleRetrieval",
+    "S3GlacierDeepArchive"
+];
+
+/// `ciphertypes` of `src/filed/filed_conf.c`.
+pub(super) const CIPHERS: &[Keyword] = keywords!["aes128", "aes192", "aes256", "blowfish"];
+
+/// `digesttypes` of `src/filed/filed_conf.c`.
+pub(super) const DIGESTS: &[Keyword] = keywords!["md5", "sha1", "sha256"];
+
+/// `storage_mngmt_policy` of `src/lib/parse_conf.c`.
+pub(super) const POLICIES: &[Keyword] = keywords![
+    "LeastUsed", "ListedOrder", "FreeSpace" => 15, "LastBackupedTo" => 15, "FreeSpaceLeastUsed" => 15,
 ];
 
 /// The answers that `FS_options` of `src/dird/inc_conf.c` takes.
-pub(super) const YES_NO: &[&str] = &["Yes", "No"];
+pub(super) const YES_NO: &[Keyword] = keywords!["Yes", "No"];
 
-/// `FS_options` of `src/dird/inc_conf.c`, `Compression`; the last five are Bareos's and Bacula 13's.
-pub(super) const COMPRESSIONS: &[&str] = &[
-    "Gzip", "Gzip1", "Gzip2", "Gzip3", "Gzip4", "Gzip5", "Gzip6", "Gzip7", "Gzip8", "Gzip9", "Lzo", "Zstd",
-    "LzFast", "Lz4", "Lz4hc", "No",
+/// `FS_options` of `src/dird/inc_conf.c`, `Compression`.
+pub(super) const COMPRESSIONS: &[Keyword] = keywords![
+    "Gzip", "Gzip1", "Gzip2", "Gzip3", "Gzip4", "Gzip5", "Gzip6", "Gzip7", "Gzip8", "Gzip9", "Lzo",
+    "Zstd" => 15, "Zstd1" => 15, "Zstd3" => 15, "Zstd10" => 15, "Zstd19" => 15, "LzFast" => bareos,
+    "Lz4" => bareos, "Lz4hc" => bareos, "No" => bareos,
 ];
 
-/// `FS_options` of `src/dird/inc_conf.c`, `Signature`; the last two are newer than 9.6.
-pub(super) const SIGNATURES: &[&str] = &["Md5", "Sha1", "Sha256", "Sha512", "Xxh64", "Xxh128"];
+/// `FS_options` of `src/dird/inc_conf.c`, `Signature`.
+pub(super) const SIGNATURES: &[Keyword] = keywords![
+    "Md5", "Sha1", "Sha256", "Sha512", "Xxhash64" => 15, "Xxh3_64" => 15, "Xxh3_128" => 15,
+    "Xxh128" => bareos,
+];
 
-/// `msg_types` of `src/lib/parse_conf.c`; the last four are newer than 9.6 or Bareos's.
-pub(crate) const MESSAGE_TYPES: &[&str] = &[
-    "Debug",
-    "Saved",
-    "Abort",
-    "Fatal",
-    "Error",
-    "Warning",
-    "Info",
-    "NotSaved",
-    "Skipped",
-    "Mount",
-    "Terminate",
-    "Restored",
-    "Security",
-    "Alert",
-    "VolMgmt",
-    "ErrorTerm",
-    "All",
-    "Events",
-    "Daemon",
-    "Audit",
-    "Started",
+/// `FS_options` of `src/dird/inc_conf.c`, `Dedup`.
+pub(super) const DEDUP: &[Keyword] = keywords!["Storage", "BothSides", "None"];
+
+/// `msg_types` of `src/lib/parse_conf.c`.
+pub(crate) const MESSAGE_TYPES: &[Keyword] = keywords![
+    "Debug", "Saved", "Abort", "Fatal", "Error", "Warning", "Info", "NotSaved", "Skipped", "Mount",
+    "Terminate", "Restored", "Security", "Alert", "VolMgmt", "ErrorTerm", "All", "Events" => 11,
+    "Verified" => 13, "Audit" => bareos, "Daemon" => bareos, "Started" => bareos,
 ];
