@@ -62,7 +62,7 @@ pub fn run(root: &Root, options: &Conf) -> Result<(), Failure> {
             lines.iter().try_for_each(include::Pending::add)?;
         }
         if target.owners && options.style.is_none() {
-            working_directories(&site)?;
+            working_directories(root, &site)?;
         }
     }
     if options.json {
@@ -124,14 +124,15 @@ pub fn refresh(root: &Root, site: &Site) -> Result<(), Failure> {
 }
 
 /// Makes the directories in which the changer, run as Bacula's user, keeps its state and its log.
-fn working_directories(site: &Site) -> Result<(), Failure> {
+pub(crate) fn working_directories(root: &Root, site: &Site) -> Result<(), Failure> {
     let accounts = &site.bacula.accounts;
     let (user, group) = plan::ids("its state", accounts.user.as_str(), accounts.storage_group.as_str())?;
     let log = ChangerInput::new(Vec::new()).log_file;
     for directory in [Some(&*site.changer.work_dir()), log.parent()].into_iter().flatten() {
-        let made = std::fs::create_dir_all(directory)
-            .and_then(|()| std::fs::set_permissions(directory, Permissions::from_mode(0o750)))
-            .and_then(|()| chown(directory, Some(user), Some(group)));
+        let directory = root.join(directory);
+        let made = std::fs::create_dir_all(&directory)
+            .and_then(|()| std::fs::set_permissions(&directory, Permissions::from_mode(0o750)))
+            .and_then(|()| chown(&directory, Some(user), Some(group)));
         made.or_fail(format!("cannot make {}", directory.display()))?;
     }
     Ok(())

@@ -7,15 +7,17 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use changer_model::{Changer, ChangerStatus, ConsoleError, DriveIndex, JobDoing, RunningJob, Slot};
+use changer_model::{ChangerStatus, JobDoing, RunningJob};
 use serde::Serialize;
 
+use crate::as_bacula::{Asker, Unknown};
 use crate::cli::Eject;
 use crate::control::{self, Verb};
-use crate::failure::{Exit, Failure, chain};
+use crate::failure::{Exit, Failure};
 use crate::paths::Root;
 use crate::report;
-use crate::status::{self, DriveState, MagazineStatus, SiteStatus};
+use crate::site::Site;
+use crate::status::{DriveState, MagazineStatus, SiteStatus};
 
 /// How often is looked again whether a drive is free.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -124,8 +126,11 @@ struct Bacula {
 }
 
 fn eject(root: &Root, magazine: &MagazineStatus, bacula: &mut Bacula) -> Result<Report, Failure> {
-    if let Some((changer, status)) = status::open_changer(root) {
-        bacula.let_go(&changer, &status, magazine)?;
+    let site = Site::load(root)?;
+    if let Some(asker) = Asker::new(root, &site)
+        && let Ok(status) = asker.changer()
+    {
+        bacula.let_go(&asker, &status, magazine)?;
     }
     let reply = control::call(root, Verb::Eject, Some(&magazine.name))?.ok_or_else(control::not_running)?;
     let message = reply.into_result()?;
@@ -142,7 +147,7 @@ impl Bacula {
     /// Refuses while a job uses the magazine; else has Bacula let go of its volumes.
     fn let_go(
         &mut self,
-        changer: &Changer,
+        asker: &Asker<'_>,
         status: &ChangerStatus,
         magazine: &MagazineStatus,
     ) -> Result<(), Failure> {
@@ -152,13 +157,13 @@ impl Bacula {
             return Ok(());
         }
         self.warnings.clear();
-        match changer.running_jobs() {
+        match asker.running_jobs() {
             Ok(jobs) => {
                 let uses = |job: &RunningJob| match &job.doing {
                     JobDoing::Writes(volume) | JobDoing::Reads(volume) => volumes.contains(&**volume),
                     doing => *doing == JobDoing::Starting,
                 };
-                let using: Vec<_> = jobs.unwrap_or_default().into_iter().filter(uses).collect();
+                let using: Vec<_> = jobs.into_iter().filter(uses).collect();
                 if !using.is_empty() {
                     return Err(in_use(&magazine.name, &using));
                 }
@@ -169,10 +174,7 @@ impl Bacula {
             }
         }
         for drive in status.drives.iter().filter(|d| volumes.contains(&*d.label)) {
-            let (Some(index), Some(slot)) = (DriveIndex::new(drive.drive), Slot::new(drive.slot)) else {
-                continue;
-            };
-            match changer.release_drive(index, slot) {
+            match asker.release(drive.drive, drive.slot) {
                 Ok(()) => drop(self.released.insert(drive.drive)),
                 Err(error) => self.failed(&error),
             }
@@ -181,9 +183,9 @@ impl Bacula {
     }
 
     /// Notes that Bacula didn't do what was asked. Only a refusal is an answer; whoever gives none isn't asked again.
-    fn failed(&mut self, error: &ConsoleError) {
-        self.silent = !matches!(error, ConsoleError::Unconfirmed { .. });
-        self.warnings.push(format!("Bacula is told later, by offsited: {}", chain(error)));
+    fn failed(&mut self, unknown: &Unknown) {
+        self.silent = !unknown.refused;
+        self.warnings.push(format!("Bacula is told later, by offsited: {unknown}"));
     }
 }
 
@@ -206,6 +208,7 @@ fn in_use(magazine: &str, jobs: &[RunningJob]) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::CatalogStatus;
 
     fn site(states: &[(&str, DriveState)]) -> SiteStatus {
         let magazine = |(name, state): &(&str, DriveState)| {
@@ -222,7 +225,7 @@ mod tests {
             daemon_pid: Some(1),
             mount_root: "/srv".into(),
             magazines,
-            catalog: status::CatalogStatus::default(),
+            catalog: CatalogStatus::default(),
         }
     }
 

@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use changer_model::{FinishedJob, MagazineStatus};
 use serde::{Deserialize, Serialize};
 
+use crate::as_bacula::Asker;
 use crate::durable;
-use crate::failure::{Exit, Failure, OrFail as _};
+use crate::failure::{Failure, OrFail as _};
 use crate::paths::Root;
-use crate::status;
+use crate::site::Site;
 
 /// What is known of backups.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -45,12 +46,12 @@ impl History {
 
 /// Asks the Director for the backups since the last time, and notes on which drives they lie.
 pub fn look(root: &Root) -> Result<(), Failure> {
-    let Some((changer, status)) = status::open_changer(root) else { return Ok(()) };
+    let site = Site::load(root)?;
+    let Some(asker) = Asker::new(root, &site) else { return Ok(()) };
+    let Ok(status) = asker.changer() else { return Ok(()) };
     let mut history = History::load(root);
     let before = history.clone();
-    let jobs = changer.finished_jobs(history.asked);
-    let jobs = jobs.or_exit(Exit::Failed, "the last backups are not known")?.unwrap_or_default();
-    for job in jobs {
+    for job in asker.finished_jobs(history.asked).or_fail("the last backups are not known")? {
         history.add(&job, &status.magazines);
     }
     if history == before {

@@ -8,7 +8,9 @@
 #[macro_use]
 mod output;
 
+pub mod accounts;
 pub mod adopt;
+pub mod as_bacula;
 pub mod cli;
 pub mod conf;
 pub mod confirm;

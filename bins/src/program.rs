@@ -37,11 +37,13 @@ const LIMIT: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 pub struct Program {
     path: PathBuf,
+    shown: String,
     arguments: Vec<OsString>,
     input: Vec<u8>,
     account: Option<Account>,
     limit: Duration,
     most: usize,
+    memory: Option<u64>,
     apart: bool,
     stop: Option<Arc<AtomicBool>>,
 }
@@ -73,16 +75,24 @@ pub struct Finished {
 impl Program {
     /// Takes a program by its absolute path.
     pub fn at(path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
         Self {
-            path: path.into(),
+            shown: path.display().to_string(),
+            path,
             arguments: Vec::new(),
             input: Vec::new(),
             account: None,
             limit: LIMIT,
             most: KEPT_BYTES,
+            memory: None,
             apart: false,
             stop: None,
         }
+    }
+
+    /// Takes the program that is running, whatever has become of its file; failures call it `shown`.
+    pub fn itself(shown: impl Into<String>) -> Self {
+        Self { shown: shown.into(), ..Self::at("/proc/self/exe") }
     }
 
     /// Finds `name`; `package` is what Debian calls the package that holds it.
@@ -136,6 +146,13 @@ impl Program {
         self
     }
 
+    /// Sets how much memory each of its processes may take, in bytes of address space (no limit unless set).
+    #[must_use]
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.memory = Some(bytes);
+        self
+    }
+
     /// Keeps stderr out of the text.
     #[must_use]
     pub fn apart(mut self) -> Self {
@@ -152,7 +169,7 @@ impl Program {
 
     /// Runs it and takes anything but exit status 0 as a failure that quotes its output.
     pub fn must(self) -> Result<String, Failure> {
-        let shown = self.path.display().to_string();
+        let shown = self.shown.clone();
         let finished = self.run()?;
         if finished.code == Some(0) {
             return Ok(finished.text);
@@ -163,7 +180,7 @@ impl Program {
     /// Runs it for what it says on stdout, which must be whole: exit status 0, and no more than is kept. A failure
     /// quotes what it says on stderr.
     pub fn answer(self) -> Result<String, Failure> {
-        let (shown, most) = (self.path.display().to_string(), self.most);
+        let (shown, most) = (self.shown.clone(), self.most);
         let finished = self.apart().run()?;
         if finished.code != Some(0) {
             return Err(failed(&shown, finished.code, &finished.errors));
@@ -176,7 +193,7 @@ impl Program {
 
     /// Runs it to its end.
     pub fn run(self) -> Result<Finished, Failure> {
-        let shown = self.path.display().to_string();
+        let shown = &self.shown;
         let pipe = || std::io::pipe().or_fail("cannot make a pipe");
         let (output, writer) = pipe()?;
         let (errors, error_writer) = if self.apart {
@@ -189,7 +206,7 @@ impl Program {
         command.args(&self.arguments).current_dir("/").stdout(writer).stderr(error_writer);
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C");
         command.stdin(if self.input.is_empty() { Stdio::null() } else { Stdio::piped() });
-        child::isolate(&mut command, self.account.as_ref());
+        child::isolate(&mut command, self.account.as_ref(), self.memory);
         let child = command.spawn().or_fail(format!("cannot start {shown}"))?;
         drop(command); // it holds the pipes' writing ends; their end would never be seen
         let conversation = Conversation {

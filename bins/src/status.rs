@@ -4,11 +4,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use changer_model::{Changer, ChangerStatus, Config, Environment, FinishedJob};
+use changer_model::{ChangerStatus, FinishedJob};
 use jiff::Timestamp;
 use mount_by_uuid::{MountTable, System};
 use serde::{Deserialize, Serialize};
 
+use crate::as_bacula::Asker;
 use crate::cli::Status;
 use crate::confirm::size;
 use crate::control::{self, Verb};
@@ -183,7 +184,7 @@ pub fn look(root: &Root) -> Result<SiteStatus, Failure> {
     let system = System::new(root.kernel());
     let devices = system.scan().or_fail("cannot look for drives")?;
     let mounts = MountTable::read(&system).or_fail("cannot read the mount table")?;
-    let changer = changer(root);
+    let changer = changer(root, &site);
     let magazines = site
         .magazines
         .iter()
@@ -210,15 +211,10 @@ pub fn look(root: &Root) -> Result<SiteStatus, Failure> {
     })
 }
 
-/// How long Bacula may take to say what it waits for; who asks wants to see the drives.
-const PATIENCE: Duration = Duration::from_secs(3);
-
 /// Asks Bacula what it waits for, and finds the stickers.
 pub fn waiting(root: &Root) -> Option<Vec<Wanted>> {
-    let environment = Environment { console_limit: PATIENCE, ..Environment::new(root.path()) };
-    let config = Config::load(root.path(), &root.vchanger_conf()).ok()?;
-    let waiting = Changer::open(&config, &environment).ok()?.waiting().ok()?;
     let site = Site::load(root).ok()?;
+    let waiting = Asker::new(root, &site)?.waiting().ok()?;
     let sticker = |id: &str| {
         let magazine = site.magazines.iter().find(|m| id.ends_with(&m.fs_uuid.to_string()));
         magazine.map(|m| m.name.clone())
@@ -231,22 +227,9 @@ pub fn waiting(root: &Root) -> Option<Vec<Wanted>> {
     Some(wanted.collect())
 }
 
-/// How long Bacula's console may take over an answer that somebody waits for.
-const CONSOLE_LIMIT: Duration = Duration::from_secs(15);
-
-/// The changer and its own view, where it is configured.
-pub fn open_changer(root: &Root) -> Option<(Changer, ChangerStatus)> {
-    let mut environment = Environment::new(root.path());
-    environment.console_limit = CONSOLE_LIMIT;
-    let config = Config::load(root.path(), &root.vchanger_conf()).ok()?;
-    let changer = Changer::open(&config, &environment).ok()?;
-    let status = changer.status().ok()?;
-    Some((changer, status))
-}
-
-/// The changer's own view, where it is configured.
-pub fn changer(root: &Root) -> Option<ChangerStatus> {
-    open_changer(root).map(|(_, status)| status)
+/// The changer's own view, where it is configured, as Bacula's user sees it.
+pub fn changer(root: &Root, site: &Site) -> Option<ChangerStatus> {
+    Asker::new(root, site)?.changer().ok()
 }
 
 /// Whether Bacula has still to be told of the magazine mounted at `at`.

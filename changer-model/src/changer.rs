@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, Generation, MagazineSetting};
 use crate::drives::DriveError;
@@ -43,7 +43,7 @@ pub struct Changer {
 }
 
 /// What a changer is like now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ChangerStatus {
     /// Bacula's Storage resource.
@@ -59,7 +59,7 @@ pub struct ChangerStatus {
 }
 
 /// What a magazine is like now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct MagazineStatus {
     /// The configuration's name for it: `UUID:...` or a directory.
@@ -75,7 +75,7 @@ pub struct MagazineStatus {
 }
 
 /// What a volume is like now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct VolumeStatus {
     /// Its slot, from 1; none while its magazine stands in no bay.
@@ -89,7 +89,7 @@ pub struct VolumeStatus {
 }
 
 /// Whether a volume has a label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum VolumeState {
@@ -100,7 +100,7 @@ pub enum VolumeState {
 }
 
 /// What a drive holds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DriveStatus {
     /// The drive, from 0.
@@ -112,7 +112,7 @@ pub struct DriveStatus {
 }
 
 /// What Bacula's catalog has still to be told; it is told by `refresh`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PendingCatalog {
     /// Magazines that came, left, or have other volumes than the catalog knows.

@@ -2,13 +2,15 @@
 //!
 //! The wording is that of Bacula's `stored/dircmd.c` (seen with 9.6.7).
 
+use serde::{Deserialize, Serialize};
+
 use crate::changer::Changer;
 use crate::console::ConsoleError;
 use crate::identifiers::{DriveIndex, Slot};
 use crate::running::{self, DirectorState};
 
 /// A job that runs, or is about to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RunningJob {
     /// Its number in the catalog.
@@ -20,7 +22,8 @@ pub struct RunningJob {
 }
 
 /// What a job does with volumes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum JobDoing {
     /// It is being started; which volume it takes isn't known yet.

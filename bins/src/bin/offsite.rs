@@ -7,14 +7,17 @@ use clap::Parser as _;
 use offsite::cli::{Cli, Command};
 use offsite::paths::Root;
 use offsite::{
-    adopt, conf, control, doctor, eject, failure, generate, identify, init, key, luks, plan, prepare, status,
-    wipe,
+    adopt, as_bacula, conf, control, doctor, eject, failure, generate, identify, init, key, luks, plan,
+    prepare, status, wipe,
 };
 
 fn main() -> ExitCode {
     // Keys pass through this process; it leaves no core dump, piped to a program or not (core(5)).
     if let Err(error) = nix::sys::prctl::set_dumpable(false) {
         let _ = writeln!(std::io::stderr(), "warning: core dumps stay possible: {error}"); // to nobody, maybe
+    }
+    if let Some(code) = as_bacula::answer_if_asked() {
+        return code;
     }
     let cli = Cli::parse();
     let root = Root::new(cli.root);

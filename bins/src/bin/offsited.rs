@@ -3,8 +3,11 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use offsite::{failure, serve};
+use offsite::{as_bacula, failure, serve};
 
 fn main() -> ExitCode {
+    if let Some(code) = as_bacula::answer_if_asked() {
+        return code;
+    }
     failure::exit_code(serve::run(&serve::Options::parse()))
 }

@@ -21,16 +21,16 @@ const UMASK: Mode = Mode::S_IWGRP.union(Mode::S_IWOTH);
 /// The first descriptor behind stdin, stdout and stderr.
 const FIRST_OTHER: libc::c_uint = 3;
 
-/// Without close_range(2), descriptors below this number are closed.
+/// Without close_range(2), which a filter of system calls may refuse, descriptors below this number are closed.
 const MOST_DESCRIPTORS: libc::rlim_t = 65_536;
 
 /// Has `command` start its program in a session of its own, without descriptors, ignored signals and core dumps, as
-/// `account` where one is given.
+/// `account` where one is given, and with at most `memory` bytes of address space.
 ///
 /// The program becomes the reaper of its descendants, so that all of them are found below it as long as it lives. The
 /// kernel kills it when the thread that started it ends: a mkfs or fsck that went on alone would meet the next one on
 /// the same drive.
-pub(super) fn isolate(command: &mut Command, account: Option<&Account>) {
+pub(super) fn isolate(command: &mut Command, account: Option<&Account>, memory: Option<u64>) {
     let parent = Pid::this();
     let account = account.map(|account| {
         let groups: Vec<Gid> = account.groups.iter().copied().map(Gid::from_raw).collect();
@@ -41,6 +41,9 @@ pub(super) fn isolate(command: &mut Command, account: Option<&Account>) {
         default_signals()?;
         umask(UMASK);
         setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+        if let Some(bytes) = memory {
+            setrlimit(Resource::RLIMIT_AS, bytes, bytes)?;
+        }
         close_others_at_exec()?;
         if let Some((uid, gid, groups)) = &account {
             become_account(*uid, *gid, groups)?;
@@ -74,7 +77,7 @@ fn close_others_at_exec() -> nix::Result<()> {
     };
     match Errno::result(marked) {
         Ok(_) => Ok(()),
-        Err(Errno::ENOSYS | Errno::EINVAL) => {
+        Err(Errno::ENOSYS | Errno::EINVAL | Errno::EPERM) => {
             let most = getrlimit(Resource::RLIMIT_NOFILE)?.0.min(MOST_DESCRIPTORS);
             for fd in FIRST_OTHER..libc::c_uint::try_from(most).unwrap_or(libc::c_uint::MAX) {
                 // SAFETY: a flag of a descriptor is set; numbers that are none are refused (EBADF).

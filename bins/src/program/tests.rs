@@ -142,6 +142,12 @@ fn nothing_is_inherited() {
 }
 
 #[test]
+fn memory_is_limited() {
+    let text = shell("ulimit -v").memory(64 << 20).must().unwrap();
+    assert_eq!(text.trim(), "65536");
+}
+
+#[test]
 fn a_program_leads_a_session_of_its_own() {
     let text = shell("cut -d' ' -f1,5,6,7 /proc/$$/stat").must().unwrap();
     let fields: Vec<_> = text.split_whitespace().collect();
@@ -185,7 +191,7 @@ fn a_program_ends_with_the_thread_that_runs_it() {
     for account in [None, Some(other())] {
         let mut command = Command::new("/bin/sleep");
         command.arg("600");
-        child::isolate(&mut command, account.as_ref());
+        child::isolate(&mut command, account.as_ref(), None);
         let started = std::thread::spawn(move || command.spawn().unwrap());
         let mut child = started.join().unwrap();
         let begun = Instant::now();

@@ -1,10 +1,9 @@
 //! Keeping Bacula told: whenever drives come or go, the changer looks at its magazines and updates the catalog.
 //!
-//! The work is done by `vchanger CONFIG refresh` in a process and a session of its own. It runs as Bacula's
+//! The work is done by the changer's `refresh` in a process and a session of its own. It runs as Bacula's
 //! user, so what lies on a drive is never read with root's rights, and outside the daemon's process group,
 //! so that its looking into a magazine makes the kernel ask for the mount.
 
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -12,7 +11,7 @@ use std::time::Duration;
 
 use super::fleet::Fleet;
 use super::say;
-use crate::program::Program;
+use crate::as_bacula::Asker;
 use crate::{history, status};
 
 /// Events come in bursts; the first update waits this long for the rest of them.
@@ -24,9 +23,6 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_min
 /// While nothing happens the catalog is looked at this often: a job that was under way when its drive was pulled may
 /// have opened a volume that is away, and a job may wait for a drive.
 const LOOK: Duration = Duration::from_mins(10);
-
-/// Timeout for one update: a drive that is looked into may have its filesystem checked first, which takes hours.
-const LIMIT: Duration = Duration::from_hours(12);
 
 /// Rings when there may be something to tell.
 #[derive(Debug, Default)]
@@ -106,23 +102,8 @@ pub(super) fn start(fleet: Arc<Fleet>) -> JoinHandle<()> {
 }
 
 fn tell(fleet: &Fleet) -> Result<(), String> {
-    let config = fleet.root().vchanger_conf();
-    if !config.exists() {
-        return Ok(()); // a site without Bacula: drives are mounted on demand, that is all
-    }
-    // In a session of its own: the daemon's process group would keep the automount point from asking.
-    let refresh = Program::at(program()).args([config.as_os_str(), "refresh".as_ref()]).limit(LIMIT);
-    match refresh.until(Arc::clone(&fleet.bell.stopped)).run() {
-        Ok(finished) if finished.code == Some(0) => Ok(()),
-        Ok(finished) => {
-            Err(finished.text.trim().lines().next_back().unwrap_or("the changer gave no reason").to_owned())
-        }
-        Err(failure) => Err(failure.message().to_owned()),
-    }
-}
-
-/// The changer that was installed with this daemon.
-fn program() -> PathBuf {
-    let beside = std::env::current_exe().ok().map(|exe| exe.with_file_name("vchanger"));
-    beside.filter(|path| path.is_file()).unwrap_or_else(|| Path::new("/usr/bin/vchanger").to_owned())
+    let site = fleet.site();
+    // A site without Bacula has no changer: drives are mounted on demand, that is all.
+    let Some(asker) = Asker::new(fleet.root(), &site) else { return Ok(()) };
+    asker.refresh(Arc::clone(&fleet.bell.stopped)).map_err(|unknown| unknown.to_string())
 }

@@ -293,7 +293,7 @@ impl Fleet {
     /// How everything is.
     pub(super) fn status(&self) -> SiteStatus {
         let site = self.site();
-        let changer = status::changer(&self.root);
+        let changer = status::changer(&self.root, &site);
         let magazines = self
             .drives()
             .iter()

@@ -1,0 +1,280 @@
+//! Asking what only Bacula's user should look at: the changer's state, and Bacula itself through its console.
+//!
+//! Whatever Bacula's user may write could be made to run commands or to name any file, so root neither reads it nor
+//! runs bconsole. Root starts its own program a second time, which becomes Bacula's user before it does anything, gets
+//! one question as its argument and prints one JSON document. Time, memory and the length of the document are limited,
+//! and what it says is as foreign as if Bacula's user had written it. For any other user the child stays that user.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use changer_model::{
+    Changer, ChangerStatus, Config, ConsoleError, DriveIndex, Environment, FinishedJob, RunningJob, Slot,
+    WaitingDrive, run_command_line,
+};
+use nix::unistd::geteuid;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::failure::{Exit, Failure, OrFail as _, chain};
+use crate::paths::Root;
+use crate::program::Program;
+use crate::site::Site;
+use crate::{accounts, conf, output};
+
+/// The word by which a program knows that it is the child.
+const WORD: &str = "as-bacula";
+
+/// Maximum of an answer, in bytes: the state of some 100 000 volumes.
+const LONGEST_ANSWER: usize = 16 << 20;
+
+/// Maximum of the child's address space, in bytes.
+const MEMORY: u64 = 1 << 30;
+
+/// Timeout for all that isn't a talk with Bacula.
+const LIMIT: Duration = Duration::from_secs(15);
+
+/// Timeout for one talk of the console with Bacula.
+const CONSOLE_LIMIT: Duration = Duration::from_secs(15);
+
+/// Timeout for Bacula to say what it waits for; a person waits to see the drives.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Timeout for telling Bacula: a drive that is looked into may have its filesystem checked first, which takes hours.
+const REFRESH_LIMIT: Duration = Duration::from_hours(12);
+
+/// What is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum Question {
+    /// The changer's state: [`ChangerStatus`].
+    Changer,
+    /// What Bacula waits for: a list of [`WaitingDrive`].
+    Waiting,
+    /// The jobs that use volumes now: a list of [`RunningJob`].
+    RunningJobs,
+    /// That the storage daemon lets go of a drive's volume: nothing.
+    Release { drive: u32, slot: u32 },
+    /// The backups that have ended since the one with this number: a list of [`FinishedJob`].
+    FinishedJobs { after: u32 },
+    /// That the changer looks at its magazines and tells Bacula what has changed: nothing.
+    Refresh,
+}
+
+impl Question {
+    /// Timeout for the answer; the console's own comes first.
+    fn limit(&self) -> Duration {
+        match self {
+            Self::Refresh => REFRESH_LIMIT,
+            Self::Changer => LIMIT,
+            Self::Waiting => LIMIT + PATIENCE,
+            Self::RunningJobs | Self::Release { .. } => LIMIT + CONSOLE_LIMIT,
+            Self::FinishedJobs { .. } => LIMIT + CONSOLE_LIMIT * 2,
+        }
+    }
+}
+
+/// What the child prints.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum Answer<T> {
+    Known(T),
+    Unknown { message: String, refused: bool },
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Unknown {
+    message: String,
+    /// Bacula answered, but did not do what was asked.
+    pub refused: bool,
+}
+
+impl Unknown {
+    fn because(message: impl Into<String>) -> Self {
+        Self { message: message.into(), refused: false }
+    }
+}
+
+impl From<Failure> for Unknown {
+    fn from(failure: Failure) -> Self {
+        Self::because(failure.message())
+    }
+}
+
+impl From<ConsoleError> for Unknown {
+    fn from(error: ConsoleError) -> Self {
+        Self { refused: matches!(error, ConsoleError::Unconfirmed { .. }), message: chain(&error) }
+    }
+}
+
+/// Asks about the changer of a site, as Bacula's user.
+#[derive(Debug)]
+pub struct Asker<'a> {
+    root: &'a Root,
+    site: &'a Site,
+}
+
+impl<'a> Asker<'a> {
+    /// Makes one for a site with a changer; `None` where none is configured.
+    pub fn new(root: &'a Root, site: &'a Site) -> Option<Self> {
+        root.vchanger_conf().exists().then_some(Self { root, site })
+    }
+
+    /// The changer's own view.
+    pub fn changer(&self) -> Result<ChangerStatus, Unknown> {
+        self.ask(&Question::Changer)
+    }
+
+    /// The drives of Bacula's that wait for a volume.
+    pub fn waiting(&self) -> Result<Vec<WaitingDrive>, Unknown> {
+        self.ask(&Question::Waiting)
+    }
+
+    /// The jobs that use volumes or are about to; none when the site has no console.
+    pub fn running_jobs(&self) -> Result<Vec<RunningJob>, Unknown> {
+        self.ask(&Question::RunningJobs)
+    }
+
+    /// Has the storage daemon let go of the volume in a drive.
+    pub fn release(&self, drive: u32, slot: u32) -> Result<(), Unknown> {
+        self.ask(&Question::Release { drive, slot })
+    }
+
+    /// The backups that have ended since the job numbered `after`.
+    pub fn finished_jobs(&self, after: u32) -> Result<Vec<FinishedJob>, Unknown> {
+        self.ask(&Question::FinishedJobs { after })
+    }
+
+    /// Has the changer look at its magazines and tell Bacula what has changed, until `stop` is true.
+    pub fn refresh(&self, stop: Arc<AtomicBool>) -> Result<(), Unknown> {
+        if geteuid().is_root() && !self.root.join(self.site.changer.work_dir()).exists() {
+            conf::working_directories(self.root, self.site)?; // Bacula's user can't make them there
+        }
+        self.ask_until(&Question::Refresh, Some(stop))
+    }
+
+    fn ask<T: DeserializeOwned>(&self, question: &Question) -> Result<T, Unknown> {
+        self.ask_until(question, None)
+    }
+
+    fn ask_until<T: DeserializeOwned>(
+        &self,
+        question: &Question,
+        stop: Option<Arc<AtomicBool>>,
+    ) -> Result<T, Unknown> {
+        let user = &self.site.bacula.accounts.user;
+        let words = serde_json::to_string(question).or_fail("cannot write JSON")?;
+        let child = Program::itself(format!("offsite, run as {user},"))
+            .args([WORD.as_ref(), self.root.path().as_os_str(), words.as_ref()])
+            .limit(question.limit())
+            .keep(LONGEST_ANSWER)
+            .memory(MEMORY);
+        let child = stop.into_iter().fold(child, Program::until);
+        let child = if geteuid().is_root() { child.user(accounts::bacula(self.site)?) } else { child };
+        match serde_json::from_str(&child.answer()?) {
+            Ok(Answer::Known(answer)) => Ok(answer),
+            Ok(Answer::Unknown { message, refused }) => Err(Unknown { message, refused }),
+            Err(error) => {
+                Err(Unknown::because(format!("the answer of offsite as {user} is damaged: {error}")))
+            }
+        }
+    }
+}
+
+/// Answers if this process was started as the child; `None` if it wasn't. A program calls this before all else.
+pub fn answer_if_asked() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next()? != WORD {
+        return None;
+    }
+    let arguments: Vec<OsString> = arguments.collect();
+    Some(crate::failure::exit_code(answer(&arguments)))
+}
+
+fn answer(arguments: &[OsString]) -> Result<(), Failure> {
+    let [root, question] = arguments else {
+        return Err(Failure::new(Exit::Usage, format!("{WORD} is a question of offsite to itself")));
+    };
+    let question = question.to_str().unwrap_or_default();
+    let question = serde_json::from_str(question).or_exit(Exit::Usage, "this is no question")?;
+    let answer = match look(&PathBuf::from(root), &question) {
+        Ok(value) => Answer::Known(value),
+        Err(Unknown { message, refused }) => Answer::Unknown { message, refused },
+    };
+    let text = serde_json::to_string(&answer).or_fail("cannot write JSON")?;
+    output::on_stdout(format_args!("{text}\n"));
+    Ok(())
+}
+
+fn look(root: &Path, question: &Question) -> Result<Value, Unknown> {
+    let console_limit = if *question == Question::Waiting { PATIENCE } else { CONSOLE_LIMIT };
+    let path = Root::new(root).vchanger_conf();
+    let environment = Environment { console_limit, ..Environment::new(root) };
+    let config = Config::load(root, &path).or_fail(format!("cannot read {}", path.display()))?;
+    let changer = Changer::open(&config, &environment).or_fail("cannot open the changer")?;
+    let failed = "cannot look at the changer";
+    match question {
+        Question::Changer => value(&changer.status().or_fail(failed)?),
+        Question::Waiting => value(&changer.waiting().or_fail(failed)?),
+        Question::RunningJobs => value(&changer.running_jobs()?.unwrap_or_default()),
+        Question::Release { drive, slot } => {
+            let known = DriveIndex::new(*drive).zip(Slot::new(*slot));
+            let (drive, slot) = known.ok_or_else(|| Unknown::because("there is no such drive or slot"))?;
+            value(&changer.release_drive(drive, slot)?)
+        }
+        Question::Refresh => refresh(root, &path),
+        Question::FinishedJobs { after } => value(&changer.finished_jobs(*after)?.unwrap_or_default()),
+    }
+}
+
+/// As the storage daemon's administrator would: `vchanger CONFIG refresh`, with its log.
+fn refresh(root: &Path, config: &Path) -> Result<Value, Unknown> {
+    let outcome = run_command_line(&[config.into(), "refresh".into()], &Environment::new(root));
+    if outcome.code == 0 {
+        return Ok(Value::Null);
+    }
+    let reason = outcome.stderr.trim();
+    Err(Unknown::because(if reason.is_empty() { "the changer gave no reason" } else { reason }))
+}
+
+fn value(answer: &impl Serialize) -> Result<Value, Unknown> {
+    Ok(serde_json::to_value(answer).or_fail("cannot write JSON")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_are_read_as_they_are_written() {
+        for question in [
+            Question::Changer,
+            Question::Waiting,
+            Question::RunningJobs,
+            Question::Release { drive: 1, slot: 7 },
+            Question::FinishedJobs { after: 12 },
+            Question::Refresh,
+        ] {
+            let text = serde_json::to_string(&question).unwrap();
+            assert_eq!(serde_json::from_str::<Question>(&text).unwrap(), question, "{text}");
+        }
+        assert!(
+            serde_json::from_str::<Question>("{\"release\":{\"drive\":1,\"slot\":7,\"path\":\"/\"}}")
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn the_console_comes_to_its_end_before_its_child() {
+        for question in [Question::Waiting, Question::RunningJobs] {
+            assert!(question.limit() > if question == Question::Waiting { PATIENCE } else { CONSOLE_LIMIT });
+        }
+    }
+}
