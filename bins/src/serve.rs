@@ -19,6 +19,7 @@ mod open;
 mod reload;
 mod signals;
 mod take_over;
+mod users;
 
 use std::io::Write as _;
 use std::os::fd::AsFd as _;

@@ -4,7 +4,7 @@
 //! goes ([`Hotplug`]), what is mounted where ([`MountTable`]), mounting with safe options, flushing and unmounting
 //! ([`mount()`], [`flush`], [`unmount`]), mounting when someone looks and unmounting when nobody does ([`Automount`]),
 //! clearing up after a drive was torn out ([`detach`]), and what a person wants who takes a drive out: who still uses it
-//! ([`mount_users`]) and that it stands still ([`stop_motor`]).
+//! ([`device_users`]) and that it stands still ([`stop_motor`]).
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -48,6 +48,7 @@ mod motor;
 mod mount;
 mod mount_table;
 mod probe;
+mod statx;
 mod sysfs;
 mod system;
 mod udev_database;
@@ -68,4 +69,4 @@ pub use mount::{
 pub use mount_table::{MountEntry, MountTable, MountTableError};
 pub use probe::ProbeError;
 pub use system::{FindError, ScanError, System};
-pub use users::{MountUser, Usage, is_in_use, mount_users};
+pub use users::{DeviceUser, Process, Usage, device_users, is_held, is_in_use};

@@ -76,6 +76,28 @@ pub(crate) fn holders(system: &System, devnum: DevNum) -> Vec<DevNum> {
         .collect()
 }
 
+/// The name of the device-mapper device with this number.
+pub(crate) fn mapping_name(system: &System, devnum: DevNum) -> Option<String> {
+    read(&directory(system, devnum).join("dm/name"))
+}
+
+/// The device-mapper device of this name.
+pub(crate) fn mapping(system: &System, name: &str) -> Option<BlockDevice> {
+    let devices = std::fs::read_dir(system.below("sys/class/block")).ok()?.flatten();
+    let mut devices = devices.map(|entry| entry.path());
+    describe(system, &devices.find(|device| read(&device.join("dm/name")).as_deref() == Some(name))?)
+}
+
+/// Whether a filesystem that shows itself in /sys lives on this device.
+pub(crate) fn has_filesystem(system: &System, devnum: DevNum) -> bool {
+    let Some(device) = describe(system, &directory(system, devnum)) else { return false };
+    let Some(name) = device.path.file_name() else { return false };
+    let by_device =
+        ["ext4", "xfs", "f2fs"].iter().any(|kind| system.below("sys/fs").join(kind).join(name).exists());
+    let pools = std::fs::read_dir(system.below("sys/fs/btrfs")).into_iter().flatten().flatten();
+    by_device || pools.map(|pool| pool.path().join("devices").join(name)).any(|device| device.exists())
+}
+
 fn read(path: &Path) -> Option<String> {
     Some(std::fs::read_to_string(path).ok()?.trim().to_owned())
 }
@@ -129,6 +151,27 @@ mod tests {
             assert_eq!(device.diskseq, Some(9));
         }
         assert_eq!(devices[1].size_bytes, 2000 * 512);
+    }
+
+    #[test]
+    fn a_mapping_is_known_by_its_name_and_a_filesystem_by_its_device() {
+        let root = tempfile::tempdir().unwrap();
+        let system = system(root.path());
+        let disk = root.path().join("sys/devices/h0/sdx");
+        fs::create_dir_all(disk.join("dm")).unwrap();
+        fs::write(disk.join("dm/name"), "blue\n").unwrap();
+        let number = DevNum { major: 8, minor: 16 };
+        assert_eq!(mapping_name(&system, number).as_deref(), Some("blue"));
+        assert_eq!(mapping(&system, "blue").unwrap().devnum, number);
+        assert_eq!(mapping(&system, "blu"), None);
+        for living in ["ext4/sdx", "btrfs/some-uuid/devices/sdx"] {
+            assert!(!has_filesystem(&system, number));
+            let at = root.path().join("sys/fs").join(living);
+            fs::create_dir_all(&at).unwrap();
+            assert!(has_filesystem(&system, number), "{living}");
+            assert!(!has_filesystem(&system, DevNum { major: 8, minor: 17 }));
+            fs::remove_dir(&at).unwrap();
+        }
     }
 
     #[test]

@@ -139,6 +139,19 @@ impl System {
         sysfs::of(self, devnum)
     }
 
+    /// Looks up in /sys the device-mapper device of this name, without reading from it.
+    ///
+    /// Its path is that of its own node (`/dev/dm-0`): the link `/dev/mapper/NAME` may be missing, for instance while
+    /// the device goes when its last user does.
+    pub fn mapping(&self, name: &str) -> Option<BlockDevice> {
+        sysfs::mapping(self, name)
+    }
+
+    /// Looks up in /sys the name of the device-mapper device with this number.
+    pub fn mapping_name(&self, devnum: DevNum) -> Option<String> {
+        sysfs::mapping_name(self, devnum)
+    }
+
     /// Lists every device that carries `tag` by udev's word, which isn't confirmed; where no udevd runs, by reading from
     /// all of them.
     ///

@@ -9,8 +9,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use mount_by_uuid::{
-    Event, FindError, FsUuid, Hotplug, MountError, MountOptions, MountTable, MountUuidError, Refused, System,
-    Tag, UnmountMode, detach, detach_device, flush, mount, mount_uuid, unmount,
+    DeviceUser, Event, FindError, FsUuid, Hotplug, MountError, MountOptions, MountTable, MountUuidError,
+    Refused, System, Tag, UnmountMode, Usage, detach, detach_device, device_users, flush, is_held, is_in_use,
+    mount, mount_uuid, unmount,
 };
 use sandbox::{Lacking, Loop, Visitor, ext4_image, wait_for};
 use tempfile::tempdir;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         ("a_wrong_type_is_told_apart_from_a_missing_device", a_wrong_type_is_told),
         ("detach_takes_every_mount_of_the_device", detach_takes_every_mount_of_the_device),
         ("detach_names_a_covered_mount", detach_names_a_covered_mount),
+        ("users_of_a_device_are_named_wherever_they_are", users_are_named_wherever_they_are),
         ("luks_containers_are_known_by_their_own_uuid", luks_containers_are_known),
         ("a_failed_flush_is_told", a_failed_flush_is_told),
         ("events_tell_of_a_loop_device", events_tell_of_a_loop_device),
@@ -186,6 +188,64 @@ fn detach_names_a_covered_mount() {
     assert!(matches!(&error, MountError::Covered { at: covered, .. } if covered == at.path()), "{error:?}");
     unmount(at.path(), UnmountMode::Now).unwrap();
     assert_eq!(detach_device(&system(), devnum).unwrap(), [at.path()]);
+}
+
+fn users_are_named_wherever_they_are() {
+    let directory = tempdir().unwrap();
+    let (text, uuid) = fresh_uuid();
+    let device = Loop::attach(&ext4_image(directory.path(), &text));
+    let number = system().find(&Tag::Filesystem(uuid.clone())).unwrap().devnum;
+    assert!(!is_held(&system(), number) && device_users(&system(), number, None).is_empty());
+    let (at, bind) = (tempdir().unwrap(), tempdir().unwrap());
+    mount_uuid(&system(), &uuid, at.path()).unwrap();
+    assert_eq!(device_users(&system(), number, Some(at.path())), []);
+
+    // As containers do it: a bind mount, and a namespace of their own.
+    let flags = nix::mount::MsFlags::MS_BIND;
+    nix::mount::mount(Some(at.path()), bind.path(), None::<&str>, flags, None::<&str>).unwrap();
+    let container = "exec unshare --mount --propagation private sh -c 'echo in; exec sleep 600'";
+    let container = Visitor::start(container, at.path());
+    let holder = Visitor::start("exec 3<\"$1\"; read -r _", &bind.path().join("hello"));
+    holder.wait_until_holding(&bind.path().join("hello"));
+    let named = |user: &DeviceUser, at: &Path, pid: Option<u32>| {
+        let seen = |user: &DeviceUser| match user {
+            DeviceUser::Mount { at, seen_by } => {
+                Some((at.clone(), seen_by.as_ref().map(|process| process.pid)))
+            }
+            _ => None,
+        };
+        seen(user) == Some((at.to_owned(), pid))
+    };
+    let there =
+        |at: &Path, pid| device_users(&system(), number, None).iter().any(|user| named(user, at, pid));
+    wait_for("the container to be seen", Duration::from_secs(20), || there(at.path(), Some(container.pid())));
+    assert!(there(bind.path(), None) && there(at.path(), None));
+
+    let uses = || {
+        device_users(&system(), number, None).into_iter().find_map(|user| match user {
+            DeviceUser::Process { process, usage } if process.pid == holder.pid() => Some(usage),
+            _ => None,
+        })
+    };
+    assert_eq!(uses(), Some(Usage::File(bind.path().join("hello"))));
+    drop(container);
+    for at in [at.path(), bind.path()] {
+        unmount(at, UnmountMode::Lazy).unwrap();
+    }
+    // No path leads there any more, and yet it is used.
+    assert_eq!(uses(), Some(Usage::File("/hello".into())));
+    assert!(is_held(&system(), number) && is_in_use(&device.path));
+    holder.finish();
+    wait_for("the filesystem's end", Duration::from_secs(20), || !is_held(&system(), number));
+    assert!(device_users(&system(), number, None).is_empty());
+    let raw = Visitor::start("exec 3<\"$1\"; read -r _", &device.path);
+    raw.wait_until_holding(&device.path);
+    let open = device_users(&system(), number, None);
+    assert!(
+        open.iter().any(|user| user.to_string().ends_with(&format!("has {} open", device.path.display()))),
+        "{open:?}"
+    );
+    raw.finish();
 }
 
 fn luks_containers_are_known() {

@@ -37,6 +37,10 @@ pub(super) struct Seen {
     pub(super) leaving: bool,
     /// What is wrong with it.
     pub(super) problem: Option<Problem>,
+    /// Who uses it, while it lingers.
+    pub(super) used: Option<Problem>,
+    /// A thread waits for its end while it lingers.
+    pub(super) awaited: bool,
     /// A copy of it is plugged as well: none of them is opened.
     pub(super) doubled: Option<Problem>,
 }
@@ -97,6 +101,8 @@ impl Drive {
             ejected: false,
             leaving: false,
             problem: None,
+            used: None,
+            awaited: false,
             doubled: None,
         };
         Self { magazine: RwLock::new(Arc::new(magazine)), work: Mutex::new(()), seen: Mutex::new(seen) }
@@ -178,7 +184,8 @@ impl Seen {
                 .into(),
             remedy: "`offsite lock` locks it now".into(),
         };
-        self.doubled.or(self.problem).or_else(|| self.leaving.then(leaves))
+        let used = if self.lingers() { self.used } else { None };
+        self.doubled.or(self.problem).or(used).or_else(|| self.leaving.then(leaves))
     }
 
     /// Where the drive is in its life.

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use luks_core::MappingStatus;
-use mount_by_uuid::{MotorError, NameError, Refusal, mount_users, start_motor, stop_motor};
+use mount_by_uuid::{DevNum, MotorError, MountTable, NameError, Refusal, start_motor, stop_motor};
 
 use super::drive::{Drive, Plugged};
 use super::fleet::Fleet;
 use super::open;
+use super::users::Users;
 use crate::failure::{Exit, Failure, OrFail as _, chain};
 use crate::paths::Root;
+use crate::status::Problem;
 use crate::torn::Torn;
 
 /// How long a drive that is unmounted may still be open: udev looks at a mapping that is going.
@@ -20,8 +22,8 @@ const REST_LIMIT: Duration = Duration::from_secs(10);
 /// After this time it isn't udev that keeps a drive open.
 const LINGER_GRACE: Duration = Duration::from_secs(2);
 
-/// So many of those who use a drive are named.
-const USERS_NAMED: usize = 3;
+/// How often the users of a drive that lingers are looked for again.
+const LOOK_FOR_USERS: Duration = Duration::from_secs(10);
 
 impl Fleet {
     /// Unmounts and locks a drive now.
@@ -127,11 +129,16 @@ impl Fleet {
             };
             let Some(holder) = held else { return Ok(()) };
             if Instant::now() > end {
-                let holder = holder.display();
-                let message = format!("{} is unmounted but not free: {holder} is in use", drive.magazine());
-                return Err(Failure::new(Exit::Refused, message).hint(format!(
-                    "end what reads it directly, or has had a file open since before it was unmounted: fuser -v {holder}"
-                )));
+                let users = self.users_of(drive, plugged);
+                let message = format!(
+                    "{} is unmounted but not free: {} is in use{}",
+                    drive.magazine(),
+                    holder.display(),
+                    users.named()
+                );
+                let at = self.site().mount_point(&drive.magazine());
+                let remedy = users.problem(&drive.magazine().name, &at).remedy;
+                return Err(Failure::new(Exit::Refused, message).hint(remedy));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -148,6 +155,7 @@ impl Fleet {
 
     /// A drive has come to rest.
     pub(super) fn rests(&self, drive: &Arc<Drive>) {
+        drive.note(|seen| seen.used = None);
         if drive.seen().doubled.is_some() && self.publish(drive, false) {
             self.bell.ring();
         }
@@ -156,23 +164,56 @@ impl Fleet {
         self.forget_if_left(drive);
     }
 
-    /// Has it noted when a drive that lingers comes to rest.
+    /// Has it noted when a drive that lingers comes to rest, and meanwhile who uses it.
     pub(super) fn await_rest(self: &Arc<Self>, drive: &Arc<Drive>) {
+        if drive.note(|seen| std::mem::replace(&mut seen.awaited, true)) {
+            return;
+        }
         let (fleet, drive) = (Arc::clone(self), Arc::clone(drive));
         std::thread::spawn(move || {
-            let (started, mut pause, mut told) = (Instant::now(), Duration::from_millis(10), false);
-            while !fleet.finish(&drive) {
-                if !told && started.elapsed() > LINGER_GRACE {
-                    told = true;
-                    drive.warn(&format!(
-                        "{} was unmounted while in use: it is locked when its last user ends",
-                        drive.magazine()
-                    ));
+            let (mut look, mut pause, mut told) =
+                (Instant::now() + LINGER_GRACE, Duration::from_millis(10), false);
+            while !fleet.waited_enough(&drive) {
+                if Instant::now() > look {
+                    look = Instant::now() + LOOK_FOR_USERS;
+                    let used = fleet.still_used(&drive);
+                    if let Some(used) = used.filter(|_| !std::mem::replace(&mut told, true)) {
+                        drive.warn(&format!(
+                            "{}: {}; it is locked when that ends",
+                            drive.magazine(),
+                            used.message
+                        ));
+                    }
                 }
                 std::thread::sleep(pause);
                 pause = (pause * 2).min(Duration::from_secs(1));
             }
         });
+    }
+
+    /// Locks a drive that lingers, if it is free; whether nobody need wait for it any more.
+    fn waited_enough(self: &Arc<Self>, drive: &Arc<Drive>) -> bool {
+        self.finish(drive);
+        drive.note(|seen| {
+            seen.awaited = seen.lingers();
+            !seen.awaited
+        })
+    }
+
+    /// Notes who uses a drive that lingers.
+    fn still_used(&self, drive: &Drive) -> Option<Problem> {
+        let plugged = drive.seen().plugged?;
+        let at = self.site().mount_point(&drive.magazine());
+        let used = self.users_of(drive, &plugged).problem(&drive.magazine().name, &at);
+        drive.note(|seen| seen.used = Some(used.clone()));
+        Some(used)
+    }
+
+    /// Who uses a drive that is unmounted: its filesystem, or its mapping.
+    fn users_of(&self, drive: &Drive, plugged: &Plugged) -> Users {
+        let mapping = drive.seen().open.and_then(|open| open.mapping);
+        let mapping = mapping.and_then(|name| self.system.mapping(&name));
+        Users::of(&self.system, mapping.map_or(plugged.devnum, |device| device.devnum), None)
     }
 
     fn pulled(&self, drive: &Drive) -> Failure {
@@ -190,14 +231,23 @@ impl Fleet {
 
     fn in_use(&self, drive: &Drive) -> Failure {
         let at = self.automount.dir().join(drive.magazine().fs_uuid.to_string());
-        let users = mount_users(&self.system, &at);
-        let mut named: Vec<_> = users.iter().take(USERS_NAMED).map(ToString::to_string).collect();
-        if users.len() > USERS_NAMED {
-            named.push(format!("{} more", users.len() - USERS_NAMED));
-        }
-        let by = if named.is_empty() { String::new() } else { format!(": {}", named.join("; ")) };
-        Failure::new(Exit::Refused, format!("{} is in use{by}", drive.magazine()))
+        let table = MountTable::read(&self.system).unwrap_or_default();
+        let device = table.at(&at).map(|mount| self.device_of(drive, mount.devnum));
+        let named =
+            device.map(|device| Users::of(&self.system, device, Some(&at)).named()).unwrap_or_default();
+        Failure::new(Exit::Refused, format!("{} is in use{named}", drive.magazine()))
             .hint("end what uses it, or wait for it: offsite eject --wait")
+    }
+
+    /// The number of the block device whose filesystem is mounted; what the mount table shows of Btrfs is none.
+    fn device_of(&self, drive: &Drive, shown: DevNum) -> DevNum {
+        let seen = drive.seen();
+        let mapping = seen.open.and_then(|open| self.system.mapping(&open.mapping?));
+        match mapping {
+            Some(device) => device.devnum,
+            None if shown.major == 0 => seen.plugged.map_or(shown, |plugged| plugged.devnum),
+            None => shown,
+        }
     }
 
     /// Stops the motor of a whole drive; whether there was one to stop.

@@ -12,14 +12,15 @@ use mount_by_uuid::{Asker, Automount, FindError, Refusal, System, Tag};
 
 use super::askers::{Askers, Refusals};
 use super::catalog::Bell;
-use super::drive::{Doing, Drive, Open, Plugged};
+use super::drive::{Doing, Drive, Open, Plugged, Seen};
 use super::flush::Flusher;
 use super::open::Rest;
+use super::users::Users;
 use super::{custody, eject, open, warn};
 use crate::failure::Exit;
 use crate::paths::Root;
 use crate::site::Site;
-use crate::status::{self, CatalogStatus, MagazineStatus, Problem, SiteStatus};
+use crate::status::{self, CatalogStatus, DriveState, MagazineStatus, Problem, SiteStatus};
 
 /// The drives and everything that works on them.
 pub(super) struct Fleet {
@@ -298,9 +299,14 @@ impl Fleet {
             .drives()
             .iter()
             .map(|drive| {
-                let (magazine, seen) = (drive.magazine(), drive.seen());
+                let (magazine, mut seen) = (drive.magazine(), drive.seen());
                 let at = self.root.join(site.mount_point(&magazine));
-                let known = MagazineStatus::of(&self.root, &magazine, &at, seen.state(), changer.as_ref());
+                let mut state = seen.state();
+                if let Some(used) = self.used_by_others(&seen) {
+                    state = DriveState::Mounted;
+                    seen.problem.get_or_insert(used);
+                }
+                let known = MagazineStatus::of(&self.root, &magazine, &at, state, changer.as_ref());
                 MagazineStatus {
                     since: Some(seen.since),
                     device: seen.plugged.clone().map(|p| p.path),
@@ -317,6 +323,19 @@ impl Fleet {
             catalog: self.catalog_status(changer.as_ref()),
             waiting: None,
         }
+    }
+
+    /// What uses a plugged drive that nobody opened here: it must not be called safe to pull.
+    fn used_by_others(&self, seen: &Seen) -> Option<Problem> {
+        let plugged = seen.plugged.as_ref().filter(|_| !seen.is_at_work())?;
+        if !mount_by_uuid::is_held(&self.system, plugged.devnum) {
+            return None;
+        }
+        let users = Users::of(&self.system, plugged.devnum, None);
+        Some(Problem {
+            message: format!("it is in use, but not by offsited{}", users.named()),
+            remedy: users.remedy().unwrap_or_else(|| "wait until it is free".to_owned()),
+        })
     }
 
     fn catalog_status(&self, changer: Option<&changer_model::ChangerStatus>) -> CatalogStatus {
@@ -342,6 +361,10 @@ impl Fleet {
 
     /// Takes back the marks of all drives but those that stay mounted: without the daemon no other is there.
     pub(super) fn retire(&self) {
+        for drive in self.drives() {
+            let _work = drive.work();
+            open::lock_at_last(&drive);
+        }
         for drive in self.drives().into_iter().filter(|drive| drive.seen().open.is_none()) {
             self.publish(&drive, false);
         }
@@ -380,7 +403,13 @@ impl mount_by_uuid::Keeper for Keeper {
             return Err(Refusal::Absent);
         }
         let opened = open::open(&self.0.root, &self.0.system, &site, &drive, at);
-        drive.note(|seen| seen.doing = None);
+        let lingers = drive.note(|seen| {
+            seen.doing = None;
+            seen.lingers()
+        });
+        if lingers {
+            self.0.await_rest(&drive);
+        }
         self.0.forget_if_left(&drive);
         match opened {
             Ok(()) => {

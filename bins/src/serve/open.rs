@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use luks_core::{CloseMode, Closed, LuksUuid, MappingStatus, OpenOptions};
+use luks_core::{CloseError, CloseMode, Closed, LuksUuid, MappingStatus, OpenOptions};
 use mount_by_uuid::{BlockDevice, FindError, MountError, MountOptions, Refusal, System, Tag, UnmountMode};
 
 use super::drive::{Doing, Drive, Open, Plugged};
@@ -35,7 +35,7 @@ pub(super) fn open(
         return Err(Failure::new(Exit::NotThere, format!("{} is ejected", drive.magazine())));
     }
     let mut open = None;
-    let result = unlock_if_encrypted(root, site, drive, &device).and_then(|(path, mapping)| {
+    let result = unlock_if_encrypted(root, system, site, drive, &device).and_then(|(path, mapping)| {
         open = Some(Open { mapping, lingers: false });
         mount_inner(root, system, site, drive, &path, at)
     });
@@ -58,8 +58,10 @@ pub(super) fn open(
     let pulled = drive.seen().plugged.as_ref() != Some(&plugged) || !plugged.is_in(system);
     match open {
         Some(open) if pulled => clear(root, drive, &open),
-        // What lingers is still used by somebody, and goes when they do.
-        Some(Open { mapping: Some(name), .. }) if !drive.seen().lingers() => force_closed(&name),
+        // Its mapping may be in use by others, as before this was tried, or by udev, which looks at what is new.
+        Some(open) if !drive.seen().lingers() && !lock(drive, &open, Some(&plugged)) => {
+            drive.note(|seen| seen.open = Some(Open { lingers: true, ..open }));
+        }
         _ => {}
     }
     if pulled {
@@ -73,13 +75,18 @@ pub(super) fn open(
 /// The block device that shows the plain filesystem, and the mapping behind it.
 fn unlock_if_encrypted(
     root: &Root,
+    system: &System,
     site: &Site,
     drive: &Drive,
     device: &BlockDevice,
 ) -> Result<(PathBuf, Option<String>), Failure> {
     let Some(luks) = drive.magazine().luks_uuid else { return Ok((device.path.clone(), None)) };
     let name = unlock(root, site, luks, device)?;
-    Ok((root.join("/dev/mapper").join(&name), Some(name)))
+    // One that goes when its last user does has no name in /dev/mapper any more, but can be used.
+    let named = root.join("/dev/mapper").join(&name);
+    let path = if named.exists() { Some(named) } else { system.mapping(&name).map(|device| device.path) };
+    let gone = || Failure::new(Exit::Failed, format!("the mapping {name} has gone")).hint("try again");
+    Ok((path.ok_or_else(gone)?, Some(name)))
 }
 
 /// How far a drive was put to rest.
@@ -138,11 +145,29 @@ fn lock(drive: &Drive, open: &Open, plugged: Option<&Plugged>) -> bool {
     let Some(name) = &open.mapping else {
         return plugged.is_none_or(|plugged| !mount_by_uuid::is_in_use(&plugged.path));
     };
-    // udev may be looking at the mapping just now; then it goes when udev is done.
-    let closed = luks_core::close(name, CloseMode::Now)
-        .or_else(|_| luks_core::close(name, CloseMode::Deferred))
-        .inspect_err(|error| drive.warn(&error.to_string()));
-    matches!(closed, Ok(Closed::Gone | Closed::WasAbsent))
+    // Asked first, since a close that fails tries for seconds, and holds up all others meanwhile.
+    if let Ok(MappingStatus::Active { in_use: true, .. }) = luks_core::mapping_status(name) {
+        return false;
+    }
+    // Not deferred: that takes its name away at once, and whoever still needs the drive could not have it mounted again.
+    match luks_core::close(name, CloseMode::Now) {
+        Ok(Closed::Gone | Closed::WasAbsent) => true,
+        Ok(_) | Err(CloseError::Busy { .. }) => false, // udev may be looking at it just now
+        Err(error) => {
+            drive.warn(&error.to_string());
+            false
+        }
+    }
+}
+
+/// Has a drive that lingers locked when its last user goes, whether or not the daemon runs then.
+pub(super) fn lock_at_last(drive: &Drive) {
+    let lingers = drive.seen().open.filter(|open| open.lingers);
+    if let Some(name) = lingers.and_then(|open| open.mapping)
+        && let Err(error) = luks_core::close(&name, CloseMode::Deferred)
+    {
+        drive.warn(&error.to_string());
+    }
 }
 
 /// Locks a drive that lingers, if nobody uses it any more; whether that was done now.
@@ -180,8 +205,12 @@ pub(super) fn clear(root: &Root, drive: &Drive, left: &Open) {
     }
 }
 
+/// Makes every access to a mapping fail whose drive is gone. One whose drive is there is only closed, if nobody uses it:
+/// what its users have written would be lost.
 pub(super) fn force_closed(name: &str) {
-    match luks_core::close(name, CloseMode::Force) {
+    let gone = matches!(luks_core::mapping_status(name), Ok(MappingStatus::Active { backing: None, .. }));
+    let mode = if gone { CloseMode::Force } else { CloseMode::Now };
+    match luks_core::close(name, mode) {
         Ok(Closed::WhenReleased) => say(&format!("{name} goes when its last user does")),
         Ok(_) => {}
         Err(error) => warn(&error.to_string()),

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use luks_core::{CloseMode, LuksUuid, MappingStatus};
+use luks_core::{CloseMode, Closed, LuksUuid, MappingStatus};
 use mount_by_uuid::{DevNum, MountEntry, MountTable};
 
 use super::drive::{Drive, Open, Plugged};
@@ -19,8 +19,9 @@ impl Fleet {
             Err(error) => warn(&format!("cannot see what is mounted: {error}")),
         }
         for drive in self.drives() {
-            if let Some(luks) = drive.magazine().luks_uuid {
-                lock_leftovers(&drive, luks);
+            match drive.magazine().luks_uuid {
+                Some(luks) => self.lock_leftovers(&drive, luks),
+                None => self.see_leftovers(&drive),
             }
         }
     }
@@ -30,9 +31,8 @@ impl Fleet {
         for name in automount.mounted() {
             let at = automount.dir().join(&name);
             let (Some(drive), Some(mount)) = (self.by_fs_uuid(&name), mounts.at(&at)) else { continue };
-            let mapping = drive.magazine().luks_uuid.and_then(|_| Path::new(&mount.source).file_name());
-            let open =
-                Open { mapping: mapping.map(|name| name.to_string_lossy().into_owned()), lingers: false };
+            let mapping = drive.magazine().luks_uuid.and_then(|_| self.mapping_of(mount));
+            let open = Open { mapping, lingers: false };
             if let Some(plugged) = self.behind(&open, mount) {
                 drive.note(|seen| {
                     seen.plugged = Some(plugged);
@@ -45,6 +45,12 @@ impl Fleet {
                 self.clear_away(&drive, Some(open));
             }
         }
+    }
+
+    /// The mapping that is mounted: by its number, or by its name where the mount table shows none (Btrfs).
+    fn mapping_of(&self, mount: &MountEntry) -> Option<String> {
+        let named = || Some(Path::new(&mount.source).file_name()?.to_string_lossy().into_owned());
+        self.system.mapping_name(mount.devnum).or_else(named)
     }
 
     /// The drive behind a mount; none if it has gone.
@@ -60,25 +66,55 @@ impl Fleet {
         };
         self.system.device(devnum).map(|device| Plugged::from(&device))
     }
-}
 
-/// Locks mappings by which nothing is mounted: the daemon before was killed between unlocking and mounting, or between
-/// unmounting and locking.
-fn lock_leftovers(drive: &Drive, luks: LuksUuid) {
-    let _work = drive.work();
-    let ours = mapping_name(luks);
-    let in_place = drive.seen().open.and_then(|open| open.mapping);
-    let left = luks_core::mappings_of(luks).unwrap_or_else(|error| {
-        warn(&error.to_string());
-        Vec::new()
-    });
-    for name in left.iter().filter(|name| name.starts_with(&ours) && in_place.as_ref() != Some(*name)) {
-        match luks_core::mapping_status(name) {
-            Ok(MappingStatus::Active { backing: None, .. }) => open::force_closed(name),
-            _ => match luks_core::close(name, CloseMode::Now) {
-                Ok(_) => drive.say(&format!("{} was left unlocked; it is locked now", drive.magazine())),
-                Err(error) => drive.warn(&format!("{} stays unlocked: {error}", drive.magazine())),
-            },
+    /// Locks mappings by which nothing is mounted: the daemon before was killed between unlocking and mounting, or
+    /// between unmounting and locking. One that is in use elsewhere stays, and is locked when its last user goes.
+    fn lock_leftovers(self: &Arc<Self>, drive: &Arc<Drive>, luks: LuksUuid) {
+        let _work = drive.work();
+        let ours = mapping_name(luks);
+        let in_place = drive.seen().open.and_then(|open| open.mapping);
+        let left = luks_core::mappings_of(luks).unwrap_or_else(|error| {
+            warn(&error.to_string());
+            Vec::new()
+        });
+        for name in left.into_iter().filter(|name| name.starts_with(&ours) && in_place.as_ref() != Some(name))
+        {
+            let status = luks_core::mapping_status(&name);
+            let Ok(MappingStatus::Active { backing: Some(backing), in_use, .. }) = status else {
+                open::force_closed(&name);
+                continue;
+            };
+            if !in_use
+                && matches!(luks_core::close(&name, CloseMode::Now), Ok(Closed::Gone | Closed::WasAbsent))
+            {
+                drive.say(&format!("{} was left unlocked; it is locked now", drive.magazine()));
+                continue;
+            }
+            let devnum = DevNum { major: backing.major, minor: backing.minor };
+            if let Some(device) = self.system.device(devnum) {
+                self.lingers(drive, &Plugged::from(&device), Some(name));
+            }
         }
+    }
+
+    /// Notes that an unencrypted drive is in use, if it is: its filesystem lives on elsewhere.
+    fn see_leftovers(self: &Arc<Self>, drive: &Arc<Drive>) {
+        let _work = drive.work();
+        if drive.seen().open.is_none()
+            && let Ok(devices) = self.system.carriers(&drive.magazine().tag())
+            && let [device] = devices.as_slice()
+            && mount_by_uuid::is_in_use(&device.path)
+        {
+            self.lingers(drive, &Plugged::from(device), None);
+        }
+    }
+
+    /// Notes that a drive is in use although it isn't mounted where it belongs, and waits for the end of that.
+    fn lingers(self: &Arc<Self>, drive: &Arc<Drive>, plugged: &Plugged, mapping: Option<String>) {
+        drive.note(|seen| {
+            seen.plugged = Some(plugged.clone());
+            seen.open = Some(Open { mapping, lingers: true });
+        });
+        self.await_rest(drive);
     }
 }
