@@ -177,6 +177,7 @@ fn identity() -> Identity {
         model: None,
         size_bytes: SIZE as u64,
         contents: "blank".into(),
+        contents_uuid: None,
         logical_sector: 512,
         optimal_io: None,
         removable: None,

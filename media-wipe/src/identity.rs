@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::contents;
+use crate::contents::{self, Contents};
 use crate::refusal::Refusal;
 use crate::safety;
 use crate::serial;
@@ -32,6 +32,8 @@ pub struct Identity {
     /// What lies on it now, in words: `blank`, `ext4 filesystem "label"`, `LUKS2 container UUID`,
     /// `gpt partition table with 2 partitions`.
     pub contents: String,
+    /// The UUID of the filesystem or container on it, when there is just one on the whole device.
+    pub contents_uuid: Option<String>,
     /// Bytes of a logical sector: 512 or 4096; 1 for a regular file.
     pub logical_sector: u32,
     /// The size in bytes of requests that the drive likes best, where it says so.
@@ -120,7 +122,8 @@ fn examine_block(system: &System, path: PathBuf, number: DeviceNumber, claim: Cl
         by_id: serial::by_id_link(system, number),
         model: None,
         size_bytes,
-        contents,
+        contents: contents.text,
+        contents_uuid: contents.uuid,
         logical_sector: 512,
         optimal_io: None,
         removable: None,
@@ -182,7 +185,8 @@ fn examine_file(system: &System, path: PathBuf, node: Node) -> Identity {
         by_id: None,
         model: None,
         size_bytes,
-        contents,
+        contents: contents.text,
+        contents_uuid: contents.uuid,
         logical_sector: 1,
         optimal_io: None,
         removable: None,
@@ -193,7 +197,7 @@ fn examine_file(system: &System, path: PathBuf, node: Node) -> Identity {
 }
 
 /// The size and the contents, as far as they can be read; what can't be is a refusal.
-fn look_inside(path: &Path, refusals: &mut Vec<Refusal>) -> (u64, String) {
+fn look_inside(path: &Path, refusals: &mut Vec<Refusal>) -> (u64, Contents) {
     let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
     let sized = opened.and_then(|mut file| Ok((file.seek(SeekFrom::End(0))?, file)));
     let (size, file) = match sized {
@@ -211,7 +215,8 @@ fn look_inside(path: &Path, refusals: &mut Vec<Refusal>) -> (u64, String) {
         refusals.push(Refusal::Empty);
     }
     // A drive with an unreadable start is no drive to refuse: to overwrite it is what may heal it.
-    let contents = contents::describe(&file, size).unwrap_or_else(|error| format!("unreadable: {error}"));
+    let contents = contents::describe(&file, size)
+        .unwrap_or_else(|error| Contents { text: format!("unreadable: {error}"), uuid: None });
     (size, contents)
 }
 

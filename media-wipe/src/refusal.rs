@@ -67,6 +67,13 @@ pub enum Refusal {
         /// The device that it shows.
         device: PathBuf,
     },
+    /// The caller keeps it for something: a register of drives that must not be erased, say. Never found by this crate.
+    Reserved {
+        /// For what, in a form that fits after a semicolon: "it is the archive of 2019".
+        why: String,
+        /// What to do if it may be overwritten all the same.
+        remedy: String,
+    },
     /// Something about it could not be found out.
     Unexplained {
         /// What was looked for.
@@ -92,6 +99,7 @@ impl Refusal {
             Self::Empty => "empty",
             Self::LoopFile { .. } => "loop-file",
             Self::LoopOver { .. } => "loop-over",
+            Self::Reserved { .. } => "reserved",
             Self::Unexplained { .. } => "unexplained",
         }
     }
@@ -118,6 +126,7 @@ impl Refusal {
             Self::Empty => "it holds no bytes".into(),
             Self::LoopFile { loop_device } => format!("{} shows this file", loop_device.display()),
             Self::LoopOver { device } => format!("it shows {}, and is no drive of its own", device.display()),
+            Self::Reserved { why, .. } => why.clone(),
             Self::Unexplained { what, reason } => format!("can't find out {what}: {reason}"),
         }
     }
@@ -151,6 +160,7 @@ impl Refusal {
                 format!("name the loop device, or detach it: losetup -d {}", loop_device.display())
             }
             Self::LoopOver { device } => format!("name the drive itself: {}", device.display()),
+            Self::Reserved { remedy, .. } => remedy.clone(),
             Self::Unexplained { .. } => {
                 "what can't be explained isn't overwritten; run as root, with /proc and /sys mounted".into()
             }
@@ -185,5 +195,7 @@ mod tests {
         let json = serde_json::to_value(&refusal).unwrap();
         assert_eq!(json["kind"], "mounted");
         assert_eq!(json["remedy"], "unmount it first: umount /mnt");
+        let reserved = Refusal::Reserved { why: "it is the archive".into(), remedy: "ask Ada".into() };
+        assert_eq!((reserved.kind(), &*reserved.to_string()), ("reserved", "it is the archive; ask Ada"));
     }
 }
