@@ -5,6 +5,7 @@ use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use media_wipe::Identity;
 
 use crate::failure::{Exit, Failure, OrFail as _};
+use crate::shell::quoted;
 
 /// Returns the id that the administrator confirmed: given on the command line, or typed at a terminal.
 pub fn destroy(identity: &Identity, given: Option<&str>) -> Result<String, Failure> {
@@ -49,8 +50,11 @@ fn ask(identity: &Identity, given: Option<&str>, question: &Question) -> Result<
             .hint("look again which drive is meant: offsite identify"));
     }
     if !io::stdin().is_terminal() {
-        return Err(Failure::new(Exit::Refused, question.nobody.clone())
-            .hint(format!("if it may: {} {id}", question.option)));
+        return Err(Failure::new(Exit::Refused, question.nobody.clone()).hint(format!(
+            "if it may: {} {}",
+            question.option,
+            quoted(id)
+        )));
     }
     eprint!("{}\nType its id to go on, anything else to stop: ", question.will);
     io::stderr().flush().or_fail("cannot write to the terminal")?;
@@ -74,11 +78,22 @@ pub fn describe(identity: &Identity) -> String {
     )
 }
 
+/// What stands in the way of what a dry run has shown.
+pub fn list_refusals(identity: &Identity) {
+    for refusal in &identity.refusals {
+        println!("  but: {refusal}");
+    }
+}
+
 fn refused(identity: &Identity, first: &media_wipe::Refusal) -> Failure {
     let more = identity.refusals.len() - 1;
     let others = if more == 0 { String::new() } else { format!(" (and {more} more: offsite identify)") };
-    Failure::new(Exit::Refused, format!("{} can't be used: {first}{others}", identity.device.display()))
-        .hint(first.remedy())
+    let first_message = first.message();
+    Failure::new(
+        Exit::Refused,
+        format!("{} can't be used: {first_message}{others}", identity.device.display()),
+    )
+    .hint(first.remedy())
 }
 
 /// Bytes as a person reads them on a drive's label: powers of ten.

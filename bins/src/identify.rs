@@ -6,9 +6,11 @@ use media_wipe::{Identity, System, identify};
 
 use crate::cli::Identify;
 use crate::confirm;
+use crate::enrolled;
 use crate::failure::{Exit, Failure, OrFail as _};
 use crate::paths::Root;
 use crate::report;
+use crate::shell::quoted;
 
 /// Runs `offsite identify`.
 pub fn run(root: &Root, options: &Identify) -> Result<(), Failure> {
@@ -18,17 +20,26 @@ pub fn run(root: &Root, options: &Identify) -> Result<(), Failure> {
     } else {
         options.devices.clone()
     };
-    let identities = devices.iter().map(|device| one(root, device)).collect::<Result<Vec<_>, _>>()?;
+    // One that isn't there hides none of the others.
+    let (mut identities, mut failures) = (Vec::new(), Vec::new());
+    for device in &devices {
+        match enrolled::identify_to_overwrite(root, device) {
+            Ok(identity) => identities.push(identity),
+            Err(failure) => failures.push(failure),
+        }
+    }
     if options.json {
-        return report::json(&identities);
-    }
-    if identities.is_empty() {
+        report::json(&identities)?;
+    } else if devices.is_empty() {
         println!("no disks found");
+    } else {
+        identities.iter().for_each(print);
     }
-    for identity in &identities {
-        print(identity);
+    let Some(last) = failures.pop() else { return Ok(()) };
+    for failure in failures {
+        eprintln!("{failure}");
     }
-    Ok(())
+    Err(last)
 }
 
 /// The system as `media-wipe` looks at it; keys of wipes under way stay below this root, whose kernel ever is asked.
@@ -55,7 +66,7 @@ fn print(identity: &Identity) {
         println!("    medium    removable");
     }
     if identity.refusals.is_empty() {
-        println!("    use       may be used; confirm with --yes-destroy {}", identity.id);
+        println!("    use       may be used; confirm with --yes-destroy {}", quoted(&identity.id));
     }
     for refusal in &identity.refusals {
         println!("    refused   {refusal}");

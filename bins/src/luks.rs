@@ -17,7 +17,7 @@ use crate::failure::{Exit, Failure, OrFail as _};
 use crate::keyring::Keyring;
 use crate::paths::Root;
 use crate::site::Site;
-use crate::{confirm, headers, identify, interrupt, key, report, secret_input};
+use crate::{confirm, enrolled, headers, interrupt, key, report, secret_input};
 
 /// Runs `offsite luks`.
 pub fn run(root: &Root, options: &Luks) -> Result<(), Failure> {
@@ -25,10 +25,14 @@ pub fn run(root: &Root, options: &Luks) -> Result<(), Failure> {
         LuksCommand::Format { device, key_file, luks1, authenticated, gpt, slot, yes_destroy, dry_run } => {
             let slot = key_slot(*slot)?;
             let secret = key::load(key_file)?;
-            let identity = identify::one(root, device)?;
+            let identity = enrolled::identify_to_overwrite(root, device)?;
             if *dry_run {
                 println!("would make a LUKS container on {}", confirm::describe(&identity));
+                confirm::list_refusals(&identity);
                 return Ok(());
+            }
+            if *gpt {
+                refuse_partition_in_file(&identity)?;
             }
             confirm::destroy(&identity, yes_destroy.as_deref())?;
             let version = if *luks1 { LuksVersion::Luks1 } else { LuksVersion::Luks2 };

@@ -21,7 +21,7 @@ use crate::paths::Root;
 use crate::progress::Screen;
 use crate::site::{Magazine, Site, check_name, mapping_name};
 use crate::{
-    conf, confirm, control, durable, headers, identify, interrupt, key, luks, partition, register, report,
+    conf, confirm, control, durable, enrolled, headers, interrupt, key, luks, partition, register, report,
     wipe,
 };
 
@@ -58,7 +58,7 @@ pub fn run(root: &Root, options: &Prepare) -> Result<(), Failure> {
     let site = Site::load(root)?;
     check_name("magazine", &options.name)
         .map_err(|(message, hint)| Failure::new(Exit::Usage, message).hint(hint))?;
-    let identity = identify::one(root, &options.device)?;
+    let identity = enrolled::identify_to_overwrite(root, &options.device)?;
     let journal_path = journal::path(root, &identity.id);
     let plan = Journal::plan(options, &identity)?;
     let earlier = Journal::load(&journal_path)?;
@@ -94,11 +94,10 @@ pub fn run(root: &Root, options: &Prepare) -> Result<(), Failure> {
     let identity = if resumed {
         let place = place(root, options, &journal)?;
         put_to_rest(root, &mapping_name(journal.luks_uuid), &place)?;
-        identify::one(root, &options.device)?
+        enrolled::identify_to_overwrite(root, &options.device)?
     } else {
         identity
     };
-    refuse_enrolled(root, &site, &options.device)?;
     let id = confirm::destroy(&identity, options.yes_destroy.as_deref())?;
     require_device_mapper(root)?;
 
@@ -268,28 +267,9 @@ fn owner(site: &Site) -> Result<(Uid, Gid), Failure> {
     })
 }
 
-fn refuse_enrolled(root: &Root, site: &Site, device: &Path) -> Result<(), Failure> {
-    let mut places = luks_core::partitions(root.kernel(), device)
-        .or_fail(format!("cannot see the partitions of {}", device.display()))?;
-    places.push(device.to_owned());
-    // A header that can't be read belongs to no enrolled drive that could still be opened.
-    let found: Vec<_> = places.iter().filter_map(|place| Container::load(place).ok()).collect();
-    let enrolled = |m: &&Magazine| found.iter().any(|container| m.luks_uuid == Some(container.uuid()));
-    match site.magazines.iter().find(enrolled) {
-        None => Ok(()),
-        Some(magazine) => Err(Failure::new(
-            Exit::Refused,
-            format!("{} is the enrolled magazine {magazine}, with its backups", device.display()),
-        )
-        .hint("if they may be lost, take its [[magazine]] table out of site.toml first")),
-    }
-}
-
 fn dry_run(journal: &Journal, identity: &Identity) {
     println!("on {}:", confirm::describe(identity));
-    for refusal in &identity.refusals {
-        println!("  but: {refusal}");
-    }
+    confirm::list_refusals(identity);
     for line in journal.outline() {
         println!("  {line}");
     }

@@ -223,22 +223,42 @@ impl Site {
     }
 
     /// Finds a magazine by sticker, filesystem UUID, LUKS UUID or serial.
+    ///
+    /// A serial number that several magazines were enrolled with (docks exist that show one for every drive) finds none
+    /// of them.
     pub fn magazine(&self, word: &str) -> Result<&Magazine, Failure> {
-        let hit = |m: &&Magazine| {
+        let by_name = |m: &&Magazine| {
             m.name.eq_ignore_ascii_case(word)
                 || m.fs_uuid.to_string().eq_ignore_ascii_case(word)
                 || m.luks_uuid.is_some_and(|luks| luks.to_string().eq_ignore_ascii_case(word))
-                || m.serial.as_deref() == Some(word)
         };
-        self.magazines.iter().find(hit).ok_or_else(|| {
-            let names: Vec<_> = self.magazines.iter().map(|m| m.name.as_str()).collect();
-            let known = if names.is_empty() {
-                "none is enrolled yet".into()
-            } else {
-                format!("enrolled: {}", names.join(", "))
-            };
-            Failure::new(Exit::NotThere, format!("no magazine is called {word:?}")).hint(known)
-        })
+        if let Some(named) = self.magazines.iter().find(by_name) {
+            return Ok(named);
+        }
+        let names = |magazines: &[&Magazine], between: &str| {
+            magazines.iter().map(|m| m.name.as_str()).collect::<Vec<_>>().join(between)
+        };
+        match self.with_serial(word).as_slice() {
+            [only] => Ok(only),
+            [] => {
+                let all: Vec<_> = self.magazines.iter().collect();
+                let known = match all.as_slice() {
+                    [] => "none is enrolled yet".into(),
+                    all => format!("enrolled: {}", names(all, ", ")),
+                };
+                Err(Failure::new(Exit::NotThere, format!("no magazine is called {word:?}")).hint(known))
+            }
+            several => Err(Failure::new(
+                Exit::Refused,
+                format!("{} were all enrolled with the serial number {word:?}", names(several, " and ")),
+            )
+            .hint("name the sticker; a dock that shows one serial number for every drive tells none apart")),
+        }
+    }
+
+    /// The magazines that were enrolled with this serial number.
+    pub fn with_serial(&self, serial: &str) -> Vec<&Magazine> {
+        self.magazines.iter().filter(|m| m.serial.as_deref() == Some(serial)).collect()
     }
 }
 
@@ -303,6 +323,26 @@ mod tests {
                    fs_uuid = \"e6ffe50b-bbe7-854f-fea8-766ae1265eba\"\nfs_type = \"ext4\"\n";
         let failure = parse(&format!("{one}{}", one.replace("\"A\"", "\"B\""))).unwrap_err();
         assert!(failure.message().contains("\"A\" and \"B\" have the same luks_uuid"), "{failure}");
+    }
+
+    #[test]
+    fn a_serial_number_that_two_magazines_have_finds_neither() {
+        let magazine = |name: &str, uuid: char| {
+            format!(
+                "[[magazine]]\nname = \"{name}\"\nfs_uuid = \"{uuid}6ffe50b-bbe7-854f-fea8-766ae1265eba\"\n\
+                 fs_type = \"ext4\"\nserial = \"0123\"\n"
+            )
+        };
+        let one = parse(&magazine("A", 'e')).unwrap();
+        assert_eq!(one.magazine("0123").unwrap().name, "A");
+        let two = parse(&(magazine("A", 'e') + &magazine("B", 'f'))).unwrap();
+        let failure = two.magazine("0123").unwrap_err();
+        assert_eq!(failure.exit(), Exit::Refused);
+        assert!(failure.message().contains("A and B"), "{failure}");
+        assert_eq!(two.magazine("b").unwrap().name, "B");
+        // A sticker goes before another one's serial number.
+        let named = parse(&(magazine("A", 'e') + &magazine("0123", 'f'))).unwrap();
+        assert_eq!(named.magazine("0123").unwrap().name, "0123");
     }
 
     #[test]

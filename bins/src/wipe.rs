@@ -12,20 +12,20 @@ use crate::cli::{BadSectors, VerifyMode, Wipe};
 use crate::failure::{Exit, Failure, OrFail as _, chain};
 use crate::paths::Root;
 use crate::progress::{DriveProgress, Screen};
-use crate::{confirm, identify, interrupt, report, smart};
+use crate::shell::quoted;
+use crate::{confirm, enrolled, identify, interrupt, report, smart};
 
 use account::Account;
 
 /// Runs `offsite wipe`.
 pub fn run(root: &Root, options: &Wipe) -> Result<(), Failure> {
-    let found: Vec<_> = options.devices.iter().map(|device| identify::one(root, device)).collect();
+    let found: Vec<_> =
+        options.devices.iter().map(|device| enrolled::identify_to_overwrite(root, device)).collect();
     if options.dry_run {
         for identity in found {
             let identity = identity?;
             println!("would fill {} with random data", confirm::describe(&identity));
-            for refusal in &identity.refusals {
-                println!("  but: {refusal}");
-            }
+            confirm::list_refusals(&identity);
         }
         return Ok(());
     }
@@ -201,15 +201,6 @@ fn typed(value: &impl ValueEnum) -> String {
     value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
-/// A word as a shell takes it for one.
-pub(crate) fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "@%+=:,./_-".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
 /// A drive that was not filled, with what is known of it.
 #[derive(Debug)]
 pub struct Unfilled {
@@ -326,12 +317,5 @@ mod tests {
         assert_eq!(file_name("WD-1"), "WD-1");
         assert_eq!(file_name("/tmp/a b"), "_2ftmp_2fa_20b");
         assert_ne!(file_name("a/b"), file_name("a_2fb"));
-    }
-
-    #[test]
-    fn words_for_a_shell() {
-        assert_eq!(quoted("/dev/disk/by-id/usb-WD_1:0"), "/dev/disk/by-id/usb-WD_1:0");
-        assert_eq!(quoted("it's a drive"), r"'it'\''s a drive'");
-        assert_eq!(quoted(""), "''");
     }
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use mount_by_uuid::{DevNum, DeviceUser, System, Usage, device_users};
 
+use crate::shell::quoted;
 use crate::status::Problem;
-use crate::wipe::quoted;
 
 /// Maximum number of users that are named.
 const NAMED: usize = 3;

@@ -53,9 +53,10 @@ impl Fleet {
             Container::format(&drive, options, &self.key(), SecretKind::KeyFile, KeySlot::ONE).unwrap();
         headers::keep(&self.root, &container, &self.key()).unwrap();
         let table = format!(
-            "\n[[magazine]]\nname = \"{name}\"\nluks_uuid = \"{}\"\nfs_uuid = \"{}\"\nfs_type = \"ext4\"\n",
+            "\n[[magazine]]\nname = \"{name}\"\nluks_uuid = \"{}\"\nfs_uuid = \"{}\"\nfs_type = \"ext4\"\nserial = {:?}\n",
             container.uuid(),
-            LuksUuid::random()
+            LuksUuid::random(),
+            drive.to_str().unwrap() // which is what a file has in place of a serial number
         );
         let site = self.world.path("etc/offsite/site.toml");
         File::options().append(true).open(site).unwrap().write_all(table.as_bytes()).unwrap();
