@@ -545,7 +545,8 @@ pub enum LuksCommand {
         /// The id (serial) that `offsite identify` shows: its header is overwritten.
         #[arg(long, value_name = "ID")]
         yes_overwrite: Option<String>,
-        /// Goes on although the backup shows no known filesystem on the drive (its start was overwritten as well).
+        /// Goes on although nothing on the drive speaks for it (more than its header is lost); serial number, size and
+        /// place must leave no doubt then.
         #[arg(long)]
         unproven: bool,
         /// Shows what would be done, and writes nothing.

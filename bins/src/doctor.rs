@@ -180,7 +180,7 @@ fn drives(root: &Root, site: &Site, findings: &mut Findings) {
         let device = devices.iter().find(|device| device.tag.as_ref() == Some(&magazine.tag()));
         header::backup(root, magazine, luks, device, findings);
         if device.is_none() {
-            header::lost(magazine, &devices, findings);
+            header::lost(root, site, magazine, luks, &devices, findings);
         }
     }
     if site.magazines.is_empty() {

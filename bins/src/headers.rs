@@ -12,6 +12,7 @@ use luks_core::{Container, HeaderRepair, KeySlot, LuksUuid, Secret};
 use crate::durable;
 use crate::failure::{Exit, Failure, OrFail as _};
 use crate::paths::Root;
+use crate::place;
 
 /// What the register has of a container.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,7 +38,8 @@ pub fn path(root: &Root, luks: LuksUuid) -> PathBuf {
 ///
 /// A backup that says the same as the header stays, unless it has rotten (`key` doesn't open it) or others may read it.
 /// A header that `key` doesn't open takes the place of none: it may be the very damage that the backup is for. What a
-/// change that was killed has left goes as well: the drive and its backup are the truth now.
+/// change that was killed has left goes as well: the drive and its backup are the truth now. Where on its drive the
+/// container begins is recorded beside it.
 pub fn keep(root: &Root, container: &Container, key: &Secret) -> Result<bool, Failure> {
     let _lock = lock(root)?;
     let renewed = !is_kept(root, container, key);
@@ -47,6 +49,7 @@ pub fn keep(root: &Root, container: &Container, key: &Secret) -> Result<bool, Fa
             .or_fail(format!("the header of {} was not backed up", container.device().display()))?;
         renew(root, container)?;
     }
+    place::keep(root, container.uuid(), container.device())?;
     remove_remains(root, container.uuid())?;
     Ok(renewed)
 }

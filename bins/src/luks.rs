@@ -2,6 +2,7 @@
 
 mod add;
 mod restore;
+mod survey;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -17,7 +18,7 @@ use crate::failure::{Exit, Failure, OrFail as _};
 use crate::keyring::Keyring;
 use crate::paths::Root;
 use crate::site::Site;
-use crate::{confirm, enrolled, headers, interrupt, key, report, secret_input};
+use crate::{confirm, enrolled, headers, interrupt, key, report, secret_input, shell};
 
 /// Runs `offsite luks`.
 pub fn run(root: &Root, options: &Luks) -> Result<(), Failure> {
@@ -160,7 +161,11 @@ fn repair(root: &Root, device: &Path) -> Result<(), Failure> {
     let failed = || format!("the header of {} can't be mended", device.display());
     let (container, mended) = Container::load_repairing(device).map_err(|error| match &error {
         RepairError::Load(load) => Failure::because(exit_of(load), failed(), load),
-        _ => Failure::because(Exit::Failed, failed(), &error),
+        _ => Failure::because(Exit::Failed, failed(), &error).hint(format!(
+            "something else was written over it, see: wipefs {0}; if that may go, of an enrolled drive: offsite luks \
+             restore {0}, of another one: cryptsetup repair {0}",
+            shell::path(device)
+        )),
     })?;
     match &mended {
         Some(repair) => {

@@ -62,6 +62,11 @@ impl Root {
         self.state_dir().join("headers")
     }
 
+    /// Where on their drives containers begin.
+    pub fn places_dir(&self) -> PathBuf {
+        self.state_dir().join("places")
+    }
+
     /// Journals of drives being prepared.
     pub fn journals_dir(&self) -> PathBuf {
         self.state_dir().join("prepare")

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use fleet::Fleet;
-use luks_core::{FormatOptions, LuksVersion};
+use luks_core::{Container, FormatOptions, LuksVersion};
 use world::{World, shown, text};
 
 fn overwrite(path: &Path, offset: u64, bytes: &[u8]) {
@@ -112,6 +112,11 @@ fn write_mbr(drive: &Path) {
 /// Nothing is left of the header.
 fn destroy_header(drive: &Path) {
     overwrite(drive, 0, &vec![0xa5; 1 << 20]);
+}
+
+fn restore<'a>(drive: &'a Path, name: &'a str, options: &[&'a str]) -> Vec<&'a str> {
+    let words = ["luks", "restore", shown(drive), "--name", name, "--yes-overwrite", shown(drive)];
+    [&words[..], options].concat()
 }
 
 #[test]
@@ -220,10 +225,108 @@ fn a_dry_run_lists_what_stands_in_the_way() {
 }
 
 #[test]
-fn a_header_that_the_register_has_names_its_drive() {
+fn a_header_is_written_only_where_it_was() {
     let fleet = fleet(&["A"]);
-    assert!(
-        fleet.backup("A").exists()
-            && fleet.container("A").uuid() == fleet.site().magazine("A").unwrap().luks_uuid.unwrap()
-    );
+    let drive = fleet.drive("A");
+    let good = fs::read(&drive).unwrap();
+    destroy_header(&drive);
+    fleet.world.fails(&restore(&drive, "A", &[]), 1, "no device-mapper", "");
+    // Somebody has partitioned the drive since.
+    write_mbr(&drive);
+    let before = fs::read(&drive).unwrap();
+    let refused = restore(&drive, "A", &["--unproven"]);
+    fleet.world.fails(&refused, 3, "a partition table was written", "wipefs --all");
+    assert!(fs::read(&drive).unwrap() == before, "it was written to");
+    overwrite(&drive, 446, &[0; 66]);
+    // A drive of another size under the same serial number.
+    File::options().write(true).open(&drive).unwrap().set_len(5 << 20).unwrap();
+    fleet.world.fails(&refused, 3, "had 4194304 bytes", "");
+    File::options().write(true).open(&drive).unwrap().set_len(4 << 20).unwrap();
+    assert!(fleet.world.offsite(&refused).status.success());
+    assert_eq!(fleet.site().magazines.len(), 1);
+    assert_eq!(fleet.container("A").uuid(), Container::load(&fleet.backup("A")).unwrap().uuid());
+    let header = usize::try_from(fleet.container("A").data_offset_bytes()).unwrap();
+    assert!(fs::read(&drive).unwrap().get(..header) == good.get(..header), "another header than before");
+}
+
+#[test]
+fn a_drive_that_is_well_in_an_enclosure_of_other_sectors_keeps_its_header() {
+    let fleet = fleet(&["A"]);
+    let drive = fleet.drive("A");
+    put_into_partition(&drive, 4096);
+    let before = fs::read(&drive).unwrap();
+    for options in [&[][..], &["--unproven"], &["--dry-run"]] {
+        fleet.world.fails(
+            &restore(&drive, "A", options),
+            3,
+            "the header of A is well, at byte 1048576",
+            "4096",
+        );
+    }
+    assert!(fs::read(&drive).unwrap() == before, "it was written to");
+}
+
+#[test]
+fn a_serial_number_of_several_magazines_restores_none_of_them() {
+    let fleet = fleet(&["A", "B"]);
+    let drive = fleet.drive("A");
+    edit_site(&fleet, |text| with_serials(text, Some(shown(&drive))));
+    destroy_header(&drive);
+    let before = fs::read(&drive).unwrap();
+    let unnamed = ["luks", "restore", shown(&drive), "--unproven", "--yes-overwrite", shown(&drive)];
+    fleet.world.fails(&unnamed, 3, "A and B were all enrolled with the serial number", "name the sticker");
+    for name in ["A", "B"] {
+        let refused = restore(&drive, name, &["--unproven"]);
+        fleet.world.fails(&refused, 3, "A and B were all enrolled with the serial number", "labels");
+    }
+    ensure_refused(&fleet, &drive, "A and B", "either may be meant");
+    edit_site(&fleet, |text| with_serials(text, None));
+    fleet.world.fails(&restore(&drive, "A", &["--unproven"]), 3, "without a serial number", "`serial`");
+    assert!(fs::read(&drive).unwrap() == before, "it was written to");
+}
+
+#[test]
+fn the_header_of_one_magazine_is_not_written_over_another() {
+    let fleet = fleet(&["A", "B"]);
+    let drive = fleet.drive("B");
+    edit_site(&fleet, |text| with_serials(text, None));
+    for damage in [&[][..], &[16], &[16, 0x4000 + 16]] {
+        for place in damage {
+            overwrite(&drive, *place, &[0xff]);
+        }
+        let before = fs::read(&drive).unwrap();
+        let said = text(&fleet.world.offsite(&restore(&drive, "A", &["--unproven"])));
+        assert!(said.contains("is not overwritten") || said.contains("without a serial number"), "{said}");
+        assert!(fs::read(&drive).unwrap() == before, "it was written to");
+    }
+    edit_site(&fleet, |text| {
+        text.replacen("fs_type = \"ext4\"", &format!("fs_type = \"ext4\"\nserial = {:?}", shown(&drive)), 1)
+    });
+    fleet.world.fails(&restore(&drive, "A", &["--unproven"]), 3, "it carries magazine B", "offsite identify");
+}
+
+/// libcryptsetup doesn't mend what another signature lies over.
+#[test]
+fn what_was_written_over_a_header_sends_nobody_in_a_circle() {
+    let fleet = fleet(&["A"]);
+    let drive = fleet.drive("A");
+    let good = fs::read(&drive).unwrap();
+    // A swap space: version, pages, and the signature at the end of the first page (mkswap.c).
+    overwrite(&drive, 1024, &1_u32.to_le_bytes());
+    overwrite(&drive, 1028, &1000_u32.to_le_bytes());
+    overwrite(&drive, 4086, b"SWAPSPACE2");
+    fleet.world.fails(&["luks", "repair", shown(&drive)], 1, "can't be mended", "offsite luks restore");
+    let swap = fs::read(&drive).unwrap();
+    fs::write(&drive, &good).unwrap();
+    write_mbr(&drive);
+    let mbr = fs::read(&drive).unwrap();
+    for damaged in [swap, mbr] {
+        fs::write(&drive, damaged).unwrap();
+        // What is left of the header speaks for itself, so that no mapping is needed to see whose drive it is.
+        let output = fleet.world.offsite(&restore(&drive, "A", &[]));
+        assert!(output.status.success(), "{}", text(&output));
+        let header = usize::try_from(fleet.container("A").data_offset_bytes()).unwrap();
+        assert!(fs::read(&drive).unwrap().get(..header) == good.get(..header), "another header than before");
+        assert!(fleet.says(&["luks", "repair", shown(&drive)]).contains("nothing to mend"));
+    }
 }

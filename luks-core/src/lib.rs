@@ -103,7 +103,7 @@ pub use key_file::{
 #[cfg(feature = "escrow")]
 pub use key_share::{KeyShare, KeyShareError, join_key, split_key};
 pub use key_slot::{KeySlot, KeySlotError};
-pub use location::{Location, locate};
+pub use location::{ListedPartition, Location, listed_partitions, locate};
 pub use luks_uuid::{LuksUuid, ParseLuksUuidError};
 pub use luks2_copy::HeaderCopy;
 pub use mapping::{CloseError, CloseMode, Closed, Mapping, OpenError, OpenOptions, close};

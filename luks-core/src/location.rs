@@ -60,10 +60,8 @@ pub struct Location {
 pub fn locate(drive: &Path, more: &[u64]) -> io::Result<Vec<Location>> {
     let file = disk_header::open(drive)?;
     let mut places: BTreeMap<u64, Option<u32>> = BTreeMap::new();
-    for sector in SECTOR_SIZES {
-        for start in table_starts(&file, sector) {
-            places.entry(start).or_insert(Some(sector));
-        }
+    for listed in listed(&file) {
+        places.entry(listed.start_bytes).or_insert(Some(listed.table_sector_bytes));
     }
     for place in [0, USUAL_START].iter().chain(more) {
         places.entry(*place).or_insert(None);
@@ -73,6 +71,33 @@ pub fn locate(drive: &Path, more: &[u64]) -> io::Result<Vec<Location>> {
         Some(Location { offset_bytes, uuid, is_readable, table_sector_bytes })
     });
     Ok(found.collect())
+}
+
+/// A partition that a table on the drive names, whether or not the kernel sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListedPartition {
+    /// Where it begins, in bytes from the start of the drive.
+    pub start_bytes: u64,
+    /// Bytes of the sectors that the table counts in. An MBR doesn't say; it is read for both sizes.
+    pub table_sector_bytes: u32,
+}
+
+/// The partitions in a GPT or MBR on a drive or in an image of one, for sectors of 512 and of 4096 bytes. What can't be
+/// read is passed over.
+///
+/// # Errors
+/// As [`locate`].
+pub fn listed_partitions(drive: &Path) -> io::Result<Vec<ListedPartition>> {
+    Ok(listed(&disk_header::open(drive)?))
+}
+
+fn listed(file: &File) -> Vec<ListedPartition> {
+    let tables = SECTOR_SIZES.into_iter().flat_map(|sector| {
+        let starts = table_starts(file, sector).into_iter();
+        starts.map(move |start_bytes| ListedPartition { start_bytes, table_sector_bytes: sector })
+    });
+    tables.collect()
 }
 
 /// The UUID of the container that begins at `base`, and whether its header can be read.

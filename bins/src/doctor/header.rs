@@ -1,14 +1,16 @@
 //! What `offsite doctor` says of LUKS headers and their backups.
 
+use std::path::Path;
+
 use luks_core::{Container, LoadError, LuksUuid};
-use mount_by_uuid::BlockDevice;
+use mount_by_uuid::{BlockDevice, ProbeError, System};
 
 use super::{Findings, Grade};
 use crate::failure::chain;
-use crate::headers;
 use crate::keyring::Keyring;
 use crate::paths::Root;
 use crate::site::{Magazine, Site};
+use crate::{headers, identify, place, shell, unseen};
 
 /// The header's backup: there, sound, of the header that the drive has now, and opened by the site's key.
 pub(super) fn backup(
@@ -111,16 +113,67 @@ fn mended(root: &Root, magazine: &Magazine, luks: LuksUuid, findings: &mut Findi
     }
 }
 
-/// A drive that is plugged, by its serial number, but shows no container.
-pub(super) fn lost(magazine: &Magazine, devices: &[BlockDevice], findings: &mut Findings) {
-    let same = |device: &&BlockDevice| device.serial.is_some() && device.serial == magazine.serial;
-    if let Some(device) = devices.iter().find(same) {
-        findings.bad(
-            Grade::Error,
-            format!("magazine {magazine} is plugged as {} but shows no LUKS header", device.path.display()),
-            format!("bring it back from its backup: offsite luks restore {}", device.path.display()),
-        );
+/// A drive that is plugged, by its serial number, but shows no container; `site` is asked whose that number is.
+pub(super) fn lost(
+    root: &Root,
+    site: &Site,
+    magazine: &Magazine,
+    luks: LuksUuid,
+    devices: &[BlockDevice],
+    findings: &mut Findings,
+) {
+    let Some(serial) = &magazine.serial else { return };
+    // A partition has its drive's serial number and follows behind it.
+    let Some(device) = devices.iter().find(|device| device.serial.as_ref() == Some(serial)) else { return };
+    let shown = device.path.display();
+    let place = place::recorded(root, luks).ok().flatten();
+    let more: Vec<u64> = place.iter().map(|place| place.start_bytes).collect();
+    let containers = luks_core::locate(&device.path, &more).unwrap_or_default();
+    let whose = |uuid| site.magazines.iter().any(|other| other.luks_uuid == Some(uuid));
+    match containers.iter().find(|found| found.is_readable) {
+        Some(found) if found.uuid == luks && found.offset_bytes == 0 => {
+            return unrecognised(root, magazine, &device.path, findings);
+        }
+        Some(found) if found.uuid == luks => {
+            let sector = identify::one(root, &device.path).map_or(512, |identity| identity.logical_sector);
+            let (message, remedy) = unseen::well(magazine, &device.path, found, sector);
+            return findings.bad(Grade::Error, message, remedy);
+        }
+        // Another drive in a dock that shows one serial number for all of them.
+        Some(found) if whose(found.uuid) => return,
+        _ => {}
     }
+    let twins = site.with_serial(serial);
+    if twins.len() > 1 {
+        let names: Vec<_> = twins.iter().map(|twin| twin.name.as_str()).collect();
+        let message = format!(
+            "{shown} shows the serial number {serial:?} and no LUKS header; {} were all enrolled with it",
+            names.join(" and ")
+        );
+        let remedy = "correct their `serial` in site.toml; a dock that shows one serial number for every drive tells none apart";
+        return findings.bad(Grade::Warning, message, remedy);
+    }
+    findings.bad(
+        Grade::Error,
+        format!("magazine {magazine} is plugged as {shown} but shows no LUKS header"),
+        format!("bring it back from its backup: offsite luks restore {}", shell::path(&device.path)),
+    );
+}
+
+/// A drive whose header is well, and which carries no tag by udev's word.
+fn unrecognised(root: &Root, magazine: &Magazine, device: &Path, findings: &mut Findings) {
+    let (shown, typed) = (device.display(), shell::path(device));
+    let (why, remedy) = match System::new(root.kernel()).probe(device) {
+        Err(ProbeError::Contradictory { .. }) => (
+            "it carries another signature as well",
+            format!("`wipefs {typed}` lists both; erase the other one: wipefs --offset OFFSET {typed}"),
+        ),
+        _ => ("udev's database doesn't say so", format!("udevadm trigger --settle {typed}")),
+    };
+    let message = format!(
+        "magazine {magazine} is plugged as {shown} and its header is well, but it isn't recognised: {why}"
+    );
+    findings.bad(Grade::Error, message, remedy);
 }
 
 #[cfg(test)]
@@ -134,40 +187,123 @@ mod tests {
 
     use super::*;
 
-    /// A drive, which is a file, and what doctor says of it after `damage` was done to its header.
-    fn said_after(damage: &[(u64, &[u8])]) -> String {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("drive");
-        let file = File::create_new(&path).unwrap();
-        file.set_len(4 << 20).unwrap();
-        let options = FormatOptions { keyslots_area_bytes: Some(0x10_0000), ..FormatOptions::default() };
-        let key = Secret::from_bytes(vec![1; 64]);
-        let container = Container::format(&path, &options, &key, SecretKind::KeyFile, KeySlot::ONE).unwrap();
-        for (offset, bytes) in damage {
-            File::options().write(true).open(&path).unwrap().write_all_at(bytes, *offset).unwrap();
+    /// A drive, which is a file, with the container of a magazine.
+    struct Drive {
+        directory: tempfile::TempDir,
+        magazine: Magazine,
+        device: BlockDevice,
+    }
+
+    impl Drive {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("drive");
+            File::create_new(&path).unwrap().set_len(4 << 20).unwrap();
+            let options = FormatOptions { keyslots_area_bytes: Some(0x10_0000), ..FormatOptions::default() };
+            let key = Secret::from_bytes(vec![1; 64]);
+            let container =
+                Container::format(&path, &options, &key, SecretKind::KeyFile, KeySlot::ONE).unwrap();
+            let magazine = Magazine {
+                name: "A".into(),
+                luks_uuid: Some(container.uuid()),
+                fs_uuid: "e6ffe50b-bbe7-854f-fea8-766ae1265eba".parse().unwrap(),
+                fs_type: "ext4".into(),
+                serial: Some("S1".into()),
+            };
+            let device = BlockDevice {
+                path,
+                devnum: DevNum { major: 8, minor: 16 },
+                tag: Some(magazine.tag()),
+                fs_type: Some("crypto_LUKS".into()),
+                label: None,
+                serial: Some("S1".into()),
+                size_bytes: 4 << 20,
+                diskseq: None,
+            };
+            Self { directory, magazine, device }
         }
-        let magazine = Magazine {
-            name: "A".into(),
-            luks_uuid: Some(container.uuid()),
-            fs_uuid: "e6ffe50b-bbe7-854f-fea8-766ae1265eba".parse().unwrap(),
-            fs_type: "ext4".into(),
-            serial: None,
-        };
-        let device = BlockDevice {
-            path,
-            devnum: DevNum { major: 8, minor: 16 },
-            tag: Some(magazine.tag()),
-            fs_type: Some("crypto_LUKS".into()),
-            label: None,
-            serial: None,
-            size_bytes: 4 << 20,
-            diskseq: None,
-        };
+
+        fn overwrite(&self, offset: u64, bytes: &[u8]) {
+            File::options().write(true).open(&self.device.path).unwrap().write_all_at(bytes, offset).unwrap();
+        }
+
+        fn root(&self) -> Root {
+            Root::new(self.directory.path())
+        }
+
+        fn said(&self, findings: Findings) -> String {
+            let lines =
+                findings.0.into_iter().map(|f| format!("{} | {}\n", f.message, f.remedy.unwrap_or_default()));
+            lines.collect::<String>().replace(self.directory.path().to_str().unwrap(), "")
+        }
+
+        /// What doctor says of a drive that isn't recognised, in a site with another magazine of this serial number.
+        fn lost(&self, others: &[&str]) -> String {
+            let mut site = Site::parse("", Path::new("site.toml")).unwrap();
+            site.magazines.push(self.magazine.clone());
+            for serial in others {
+                let other = Magazine {
+                    name: "B".into(),
+                    luks_uuid: None,
+                    serial: Some((*serial).into()),
+                    ..self.magazine.clone()
+                };
+                site.magazines.push(other);
+            }
+            let (mut findings, devices) = (Findings::default(), [self.device.clone()]);
+            let luks = self.magazine.luks_uuid.unwrap();
+            lost(&self.root(), &site, &self.magazine, luks, &devices, &mut findings);
+            self.said(findings)
+        }
+    }
+
+    /// What doctor says of a plugged drive after `damage` was done to its header.
+    fn said_after(damage: &[(u64, &[u8])]) -> String {
+        let drive = Drive::new();
+        for (offset, bytes) in damage {
+            drive.overwrite(*offset, bytes);
+        }
         let mut findings = Findings::default();
-        backup(&Root::new(directory.path()), &magazine, container.uuid(), Some(&device), &mut findings);
-        let lines =
-            findings.0.iter().map(|f| format!("{} | {}\n", f.message, f.remedy.as_deref().unwrap_or("")));
-        lines.collect::<String>().replace(device.path.parent().unwrap_or(Path::new("")).to_str().unwrap(), "")
+        let luks = drive.magazine.luks_uuid.unwrap();
+        backup(&drive.root(), &drive.magazine, luks, Some(&drive.device), &mut findings);
+        drive.said(findings)
+    }
+
+    #[test]
+    fn a_drive_that_is_well_is_never_told_to_be_restored() {
+        let drive = Drive::new();
+        let said = drive.lost(&["S2"]);
+        assert!(said.contains("its header is well") && said.contains("udevadm trigger"), "{said}");
+        // The same container in a partition whose table counts in sectors of 4096 bytes.
+        let container = std::fs::read(&drive.device.path).unwrap();
+        drive.overwrite(0, &vec![0; 4 << 20]);
+        drive.overwrite(1 << 20, &container);
+        let entry = [0, 0, 2, 0, 0x83, 0xff, 0xff, 0xff, 0, 1, 0, 0, 0, 0, 1, 0];
+        drive.overwrite(446, &entry);
+        drive.overwrite(510, &[0x55, 0xaa]);
+        let said = drive.lost(&[]);
+        assert!(said.contains("the header of A is well, at byte 1048576"), "{said}");
+        assert!(said.contains("counts in sectors of 4096 bytes") && !said.contains("luks restore"), "{said}");
+    }
+
+    #[test]
+    fn a_serial_number_that_several_magazines_have_accuses_none() {
+        let drive = Drive::new();
+        drive.overwrite(0, &vec![0; 1 << 20]);
+        assert!(drive.lost(&["S2"]).contains("bring it back from its backup: offsite luks restore /drive"));
+        let said = drive.lost(&["S1"]);
+        assert!(
+            said.contains("A and B were all enrolled with it") && !said.contains("luks restore"),
+            "{said}"
+        );
+        // The drive shows another enrolled container: it is that one.
+        let other = Drive::new();
+        let mut site = Site::parse("", Path::new("site.toml")).unwrap();
+        site.magazines = vec![drive.magazine.clone(), other.magazine.clone()];
+        let mut findings = Findings::default();
+        let luks = drive.magazine.luks_uuid.unwrap();
+        lost(&drive.root(), &site, &drive.magazine, luks, std::slice::from_ref(&other.device), &mut findings);
+        assert_eq!(drive.said(findings), "");
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! `offsite luks restore`: a ruined header is written anew from the register.
 //!
-//! The header of one drive on another one destroys the other's data as surely as a fire. So three things must agree
-//! before a byte is written: the serial number, what is left of a header on the drive, and what the backup shows of
-//! the data behind it: the enrolled filesystem.
+//! The header of one drive on another one destroys the other's data as surely as a fire. So before a byte is written the
+//! drive must be the magazine's by its serial number, the header goes where it was when it was backed up and nowhere
+//! else, and something on the drive must speak for it: what is left of the header, or the data behind it, which the
+//! backup shows. Without that (`--unproven`) serial number, size and place must leave no doubt.
 
 use std::path::Path;
 
@@ -15,7 +16,9 @@ use crate::keyring::Keyring;
 use crate::mapped::require_device_mapper;
 use crate::paths::Root;
 use crate::site::{Magazine, Site};
-use crate::{confirm, headers, identify, partition};
+use crate::{confirm, headers, identify, shell, superblock};
+
+use super::survey::{Candidate, Objection, Survey};
 
 /// What is asked for.
 pub(super) struct Wish<'a> {
@@ -36,18 +39,28 @@ pub(super) fn run(root: &Root, device: &Path, wish: &Wish<'_>) -> Result<(), Fai
     if let Some(refusal) = identity.refusals.first() {
         return Err(Failure::new(
             Exit::Refused,
-            format!("{} can't be used now: {refusal}", device.display()),
+            format!("{} can't be used now: {}", device.display(), refusal.message()),
         )
         .hint(refusal.remedy()));
     }
-    let place = partition::container_device(root, device)?;
+    let survey = Survey::make(root, &identity, luks)?;
+    let candidates = survey.candidates(magazine).map_err(refused)?;
     let keys = Keyring::load(root, &site)?;
     let backup = headers::load(root, luks, &magazine.name)?;
-    refuse_sound(&place, &backup, &keys)?;
+    candidates.iter().try_for_each(|candidate| refuse_sound(&candidate.path, &backup, &keys))?;
     let key = &keys.opening(&backup)?.secret;
-    if !wish.unproven {
-        prove(root, &backup, &place, key, magazine)?;
+    let place = match proven(root, &survey, &candidates, &backup, key, magazine) {
+        Ok(place) => place,
+        Err(failure) if !wish.unproven => return Err(failure),
+        Err(_) => match (survey.unproven_objection(&site, magazine, &candidates), candidates.first()) {
+            (None, Some(only)) => only.clone(),
+            (objection, _) => return Err(refused(objection.unwrap_or_default())),
+        },
+    };
+    if let Some(objection) = survey.foreign(&site, &place) {
+        return Err(refused(objection));
     }
+    let place = place.path;
     if wish.dry_run {
         println!("would write the header of {magazine} to {}", place.display());
         return Ok(());
@@ -59,17 +72,24 @@ pub(super) fn run(root: &Root, device: &Path, wish: &Wish<'_>) -> Result<(), Fai
     Container::restore_header(root.kernel(), &place, &backup, luks, key)
         .or_exit(Exit::Refused, format!("the header of {magazine} was not restored"))?;
     println!("{}: the header of {magazine} is restored, and its key opens it", place.display());
-    println!("When the drive is well: rm {}", overwritten.display());
+    println!("When the drive is well: rm {}", shell::path(&overwritten));
     Ok(())
+}
+
+fn refused((message, hint): Objection) -> Failure {
+    Failure::new(Exit::Refused, message).hint(hint)
 }
 
 /// The magazine that the drive is, by its sticker and its serial number.
 fn magazine<'a>(site: &'a Site, identity: &Identity, name: Option<&str>) -> Result<&'a Magazine, Failure> {
     let magazine = match name {
         Some(name) => site.magazine(name)?,
-        None => site.magazine(&identity.id).map_err(|failure| {
-            Failure::new(failure.exit(), format!("no magazine has the serial number {:?}", identity.id))
-                .hint("say which one it is: --name STICKER")
+        None => site.magazine(&identity.id).map_err(|failure| match failure.exit() {
+            Exit::NotThere => {
+                let message = format!("no magazine has the serial number {:?}", identity.id);
+                Failure::new(failure.exit(), message).hint("say which one it is: --name STICKER")
+            }
+            _ => failure,
         })?,
     };
     match &magazine.serial {
@@ -86,8 +106,9 @@ fn magazine<'a>(site: &'a Site, identity: &Identity, name: Option<&str>) -> Resu
     }
 }
 
-/// A header that a key opens and that finds the data where the backup does, or one that can be mended from its own second
-/// copy, is left alone. That it can be read says little: nothing checks the key material, and LUKS1 has no checksum.
+/// A header that a key opens and that finds the data where the backup does is left alone. That it can be read says little:
+/// nothing checks the key material, and LUKS1 has no checksum. One with a single damaged copy is restored: the backup
+/// says what that copy said, and what lies over it may keep `luks repair` from mending it.
 fn refuse_sound(place: &Path, backup: &Container, keys: &Keyring) -> Result<(), Failure> {
     let data = |container: &Container| {
         (container.cipher().to_owned(), container.sector_size(), container.data_offset_bytes())
@@ -100,13 +121,6 @@ fn refuse_sound(place: &Path, backup: &Container, keys: &Keyring) -> Result<(), 
             "its header is sound, a key of this site opens it".to_owned()
         }
         Ok(container) => format!("it carries the sound container {}, another drive's", container.uuid()),
-        Err(LoadError::HeaderDamaged { .. }) => {
-            return Err(Failure::new(
-                Exit::Refused,
-                format!("{} has one sound copy of its header", place.display()),
-            )
-            .hint(format!("mend the other one from it: offsite luks repair {}", place.display())));
-        }
         Err(error @ LoadError::Reencryption { .. }) => {
             return Err(Failure::new(Exit::Refused, error.to_string()));
         }
@@ -119,34 +133,55 @@ fn refuse_sound(place: &Path, backup: &Container, keys: &Keyring) -> Result<(), 
         .hint("offsite doctor tells what is wrong with a drive"))
 }
 
-/// Looks at the drive's data through the backup: they must be the enrolled filesystem. Nothing is written.
-fn prove(
+/// The place for which something on the drive speaks: what is left of this container's header there, or the enrolled
+/// filesystem as the backup shows it. Nothing is written.
+fn proven(
+    root: &Root,
+    survey: &Survey,
+    candidates: &[Candidate],
+    backup: &Container,
+    key: &Secret,
+    magazine: &Magazine,
+) -> Result<Candidate, Failure> {
+    if let Some(place) = candidates.iter().find(|candidate| survey.has_remains_at(candidate)) {
+        return Ok(place.clone());
+    }
+    require_device_mapper(root)?;
+    for candidate in candidates {
+        if shows_filesystem(root, backup, &candidate.path, key, magazine)? {
+            return Ok(candidate.clone());
+        }
+    }
+    let places: Vec<_> = candidates.iter().map(|candidate| candidate.path.display().to_string()).collect();
+    Err(Failure::new(
+        Exit::Refused,
+        format!(
+            "by the backup of {magazine} there is no filesystem {} on {}: it is another drive, or more than its header is lost",
+            magazine.fs_uuid,
+            places.join(" or ")
+        ),
+    )
+    .hint("when you know that it is the right drive: --unproven"))
+}
+
+/// Whether the enrolled filesystem, or a copy of its superblock, is seen through the backup.
+fn shows_filesystem(
     root: &Root,
     backup: &Container,
     place: &Path,
     key: &Secret,
     magazine: &Magazine,
-) -> Result<(), Failure> {
-    require_device_mapper(root)?;
+) -> Result<bool, Failure> {
     let name = format!("offsite-look-{}", std::process::id());
     let options = OpenOptions { read_only: true, ..OpenOptions::default() };
     let mapping = backup
         .open_on(place, &name, key, &options)
         .or_fail(format!("cannot look at {} through the backup", place.display()))?;
     let found = System::new(root.kernel()).probe(mapping.path());
+    let shows = found.is_ok_and(|found| found.tag == Some(Tag::Filesystem(magazine.fs_uuid.clone())))
+        || superblock::has_copy(mapping.path(), &magazine.fs_type, magazine.fs_uuid.as_str());
     let closed =
         luks_core::close(&name, CloseMode::Now).or_else(|_| luks_core::close(&name, CloseMode::Deferred));
     closed.or_fail(format!("cannot close {name}"))?;
-    if found.is_ok_and(|found| found.tag == Some(Tag::Filesystem(magazine.fs_uuid.clone()))) {
-        return Ok(());
-    }
-    Err(Failure::new(
-        Exit::Refused,
-        format!(
-            "by the backup of {magazine} there is no filesystem {} on {}: it is another drive, or more than its header is lost",
-            magazine.fs_uuid,
-            place.display()
-        ),
-    )
-    .hint("when you know that it is the right drive: --unproven"))
+    Ok(shows)
 }
