@@ -8,6 +8,7 @@ mod keys;
 mod problem;
 mod syntax;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -130,16 +131,16 @@ impl Config {
         let actual = below(root, path);
         let bytes =
             fs::read(&actual).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-        let text = String::from_utf8(bytes).map_err(|error| {
-            let valid = error.utf8_error().valid_up_to();
-            let before =
-                String::from_utf8_lossy(error.as_bytes().get(..valid).unwrap_or_default()).into_owned();
-            ConfigError::Invalid {
-                path: path.to_owned(),
-                position: end_of(&before),
-                problem: ConfigProblem::NotUtf8,
+        let text = String::from_utf8_lossy(&bytes);
+        if let Cow::Owned(text) = &text {
+            // Comments may be in any encoding. A name or a path has to be known byte for byte.
+            let entries = syntax::parse(text).unwrap_or_default();
+            let broken = entries.iter().find(|entry| entry.value.contains(char::REPLACEMENT_CHARACTER));
+            if let Some(entry) = broken {
+                let (position, problem) = (entry.value_at, ConfigProblem::NotUtf8);
+                return Err(ConfigError::Invalid { path: path.to_owned(), position, problem });
             }
-        })?;
+        }
         Self::parse(path, &text)
     }
 
@@ -234,12 +235,6 @@ impl Config {
     pub fn layout(&self) -> Option<BayLayout> {
         self.layout
     }
-}
-
-fn end_of(text: &str) -> Position {
-    let line = u32::try_from(text.matches('\n').count() + 1).unwrap_or(u32::MAX);
-    let last = text.rsplit('\n').next().unwrap_or_default();
-    Position { line, column: u32::try_from(last.chars().count() + 1).unwrap_or(u32::MAX) }
 }
 
 #[derive(Default)]

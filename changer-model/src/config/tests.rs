@@ -120,3 +120,20 @@ fn text_that_is_not_utf8_is_refused_with_its_place() {
     let error = Config::load(Path::new("/"), &path).expect_err("is refused").to_string();
     assert!(error.ends_with("c.conf:2:8: the file is not UTF-8 text"), "{error}");
 }
+
+/// Files of those days were often in Latin-1, as umlauts in their comments show.
+#[test]
+fn only_a_value_has_to_be_utf8() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let load = |bytes: &[u8]| {
+        fs::write(directory.path().join("vchanger.conf"), bytes).expect("is written");
+        Config::load(directory.path(), Path::new("/vchanger.conf"))
+    };
+    let config = load(b"# B\xfcro, 2. Stock\nMagazine = /m # gr\xfcn\n").expect("a comment is no matter");
+    assert_eq!(config.magazines().len(), 1);
+    let error = load(b"# fine\nMagazine = /m\nMagazine = /B\xfcro\n").expect_err("which path would that be?");
+    let ConfigError::Invalid { position, problem: ConfigProblem::NotUtf8, .. } = error else {
+        unreachable!("{error}")
+    };
+    assert_eq!((position.line, position.column), (3, 12));
+}
