@@ -67,7 +67,7 @@ pub use origin::{Origin, inspect, with_header};
 pub use resources::Program;
 pub use rotation::Rotation;
 pub use schedule::{Run, RunError};
-pub use secret::{Password, PasswordError, Passwords};
+pub use secret::{Password, PasswordError, Passwords, hide_passwords, hide_passwords_of};
 pub use setting::Setting;
 pub use settings::{Settings, settings};
 pub use simulation::{DriveOutcome, Night, Outcome, Scenario, simulate};

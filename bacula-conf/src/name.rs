@@ -10,9 +10,10 @@ use thiserror::Error;
 /// The longest name, path or command that Bacula 9.6 takes, in bytes (`MAX_NAME_LENGTH` less its final zero).
 pub const MAX_LENGTH: usize = 127;
 
-/// A resource's name: 1 to 127 letters, digits, `.`, `:`, `-` or `_`, starting with a letter or digit.
+/// A resource's name: 1 to 127 letters, digits, blanks, `.`, `:`, `-` or `_`, starting with a letter or digit and not
+/// ending with a blank.
 ///
-/// Narrower than Bacula, which takes blanks as well: such a name can stand in a console command without quotes.
+/// Narrower than Bacula: such a name can stand in a console command in plain quotes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Name(String);
@@ -42,7 +43,8 @@ pub enum NameError {
     },
     /// A character that doesn't belong there.
     #[error(
-        "the {what} {text:?} holds {found:?}; use letters, digits, '.', ':', '-' and '_', a letter or digit first"
+        "the {what} {text:?} holds {found:?}; use letters, digits, '.', ':', '-' and '_', a letter or digit first{}",
+        if *what == "name" { ", and blanks inside" } else { "" }
     )]
     Character {
         /// `name` or `address`.
@@ -56,7 +58,9 @@ pub enum NameError {
 
 fn checked(what: &'static str, text: String) -> Result<String, NameError> {
     let Some(first) = text.chars().next() else { return Err(NameError::Empty { what }) };
-    let wrong = |c: &char| !c.is_ascii_alphanumeric() && !matches!(c, '.' | ':' | '-' | '_');
+    let blank = what == "name" && !text.ends_with(' ');
+    let wrong =
+        |c: &char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '-' | '_') || (blank && *c == ' '));
     let found = if first.is_ascii_alphanumeric() || (what == "address" && first == ':') {
         text.chars().find(wrong)
     } else {
@@ -139,10 +143,12 @@ mod tests {
 
     #[test]
     fn refuses_what_could_change_a_file_or_a_command() {
-        for text in ["", "a b", "a\"", "a\nb", "a;b", "@|rm", "a{", "-x", "ä", ".api", &"x".repeat(128)] {
+        for text in
+            ["", " a", "a ", "a\tb", "a\"", "a\nb", "a;b", "@|rm", "a{", "-x", "ä", ".api", &"x".repeat(128)]
+        {
             assert!(Name::new(text).is_err(), "{text:?}");
         }
-        for text in ["c0", "Offsite-eSATA", "backup-dir", "2nd.pool", &"x".repeat(127)] {
+        for text in ["c0", "Offsite-eSATA", "backup-dir", "2nd.pool", "USB Autochanger", &"x".repeat(127)] {
             assert!(Name::new(text).is_ok(), "{text:?}");
         }
         assert!(Address::new("::1").is_ok());

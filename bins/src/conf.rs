@@ -3,6 +3,7 @@
 pub(crate) mod check;
 mod import;
 mod include;
+mod live;
 mod machine;
 mod plan;
 mod stock;
@@ -161,7 +162,7 @@ fn take_over(root: &Root, bacula: &mut Bacula, passwords: &mut Passwords) -> Res
     if !directory.is_dir() {
         return Ok(());
     }
-    let installed = check::read(root, &directory, false)?;
+    let installed = live::read(root, &directory, false)?;
     bacula_conf::adopt_names(bacula, &installed.files);
     let found = bacula_conf::existing_passwords(bacula, &installed.files);
     if let Some(storage) = found.storage {

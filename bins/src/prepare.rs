@@ -242,7 +242,7 @@ fn lay_volumes(mounted: &Mounted, site: &Site, options: &Prepare, owner: (Uid, G
         None => filesystem::volumes_that_fit(at, site.bacula.pool.maximum_volume_bytes.as_bytes())?,
     };
     for number in 1..=count {
-        let path = at.join(format!("{}_{}_{number:04}", site.changer.name, options.name));
+        let path = at.join(format!("{}_{}_{number:04}", site.changer.plain_name(), options.name));
         let file =
             std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o640).open(&path);
         file.and_then(|_| chown(&path, user, group)).or_fail(format!("cannot make {}", path.display()))?;

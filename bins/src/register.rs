@@ -92,14 +92,23 @@ fn set(
     path: &Path,
 ) -> Result<(), Failure> {
     let not_a_table = || Failure::new(Exit::Usage, format!("{}: `{tables}` is not a table", path.display()));
+    let end = End::of(document);
+    let mut added = false;
     let mut table: &mut Table = document.as_table_mut();
     for name in tables.split('.') {
+        added = !table.contains_key(name);
         let implicit = || {
             let mut table = Table::new();
             table.set_implicit(true);
             Item::Table(table)
         };
         table = table.entry(name).or_insert_with(implicit).as_table_mut().ok_or_else(not_a_table)?;
+    }
+    if added {
+        end.put(table);
+        table.insert(key, value(wanted.clone()));
+        document.set_trailing("");
+        return Ok(());
     }
     match table.get(key) {
         None => drop(table.insert(key, value(wanted.clone()))),
@@ -118,6 +127,37 @@ fn set(
         }
     }
     Ok(())
+}
+
+/// Where a document ends: a table that is added there leaves every comment in the table that it stands in.
+struct End {
+    position: isize,
+    /// Comments behind the last table.
+    trailing: String,
+}
+
+impl End {
+    fn of(document: &DocumentMut) -> Self {
+        let trailing = document.trailing().as_str().unwrap_or_default().to_owned();
+        Self { position: last_position(document.as_table()) + 1, trailing }
+    }
+
+    fn put(&self, table: &mut Table) {
+        table.set_position(Some(self.position));
+        if !self.trailing.trim().is_empty() {
+            table.decor_mut().set_prefix(format!("{}\n", self.trailing));
+        }
+    }
+}
+
+/// The position of the last table in a document.
+fn last_position(table: &Table) -> isize {
+    let inner = table.iter().flat_map(|(_, item)| match item {
+        Item::Table(table) => vec![table],
+        Item::ArrayOfTables(tables) => tables.iter().collect(),
+        _ => Vec::new(),
+    });
+    inner.map(last_position).chain(table.position()).max().unwrap_or_default()
 }
 
 /// Whether two values say the same, however they are written.
@@ -139,6 +179,8 @@ fn push(document: &mut DocumentMut, magazine: &Magazine, path: &Path) -> Result<
     if let Some(serial) = &magazine.serial {
         table.insert("serial", value(serial));
     }
+    End::of(document).put(&mut table);
+    document.set_trailing("");
     let tables = document.entry("magazine").or_insert(Item::ArrayOfTables(ArrayOfTables::new()));
     let tables = tables.as_array_of_tables_mut().ok_or_else(|| {
         Failure::new(
@@ -169,6 +211,42 @@ mod tests {
         assert!(after.starts_with(before), "{after}");
         assert_eq!(Site::parse(&after, path).unwrap().magazines, [magazine]);
     }
+
+    #[test]
+    fn comments_stay_in_the_tables_that_they_stand_in() {
+        let path = Path::new("site.toml");
+        let magazine = |name: &str, digit: u8| Magazine {
+            name: name.into(),
+            luks_uuid: None,
+            fs_uuid: format!("e6ffe50b-bbe7-854f-fea8-766ae1265eb{digit}").parse().unwrap(),
+            fs_type: "ext4".into(),
+            serial: None,
+        };
+        let before = "[changer]\n# name = \"c0\"  # also of the Storage resource\n\n[bacula.pool]\nname = \"P\"\n\
+                      # retention = \"7 weeks\"  # the default\n\n[rotation]\ndrives = 3\n# who = \"Ann\"  # carries them\n";
+        let settings = [
+            ("changer", "work_dir", "/var/w".into()),
+            ("bacula.accounts", "user", "b".into()),
+            ("bacula.pool", "retention", "8 weeks".into()),
+        ];
+        let after = merged(before, &settings, &[magazine("A", 1), magazine("B", 2)], path).unwrap();
+        let table_of = |text: &str, comment: &str| {
+            let before = &text[..text.find(comment).unwrap_or_else(|| panic!("{comment} is gone: {text}"))];
+            before.lines().rev().find(|line| line.starts_with('[')).map(str::to_owned)
+        };
+        for comment in ["# name =", "# retention =", "# who ="] {
+            assert_eq!(table_of(&after, comment), table_of(before, comment), "{after}");
+        }
+        assert_eq!(Site::parse(&after, path).unwrap().magazines.len(), 2);
+        // The first site.toml of all is nothing but comments.
+        let first = merged(crate::init::FIRST_SITE, &settings, &[magazine("A", 1)], path).unwrap();
+        assert_eq!(table_of(&first, "# name =").as_deref(), Some("[changer]"), "{first}");
+        assert!(
+            first.find("# [[magazine]] tables").unwrap() < first.find("\n[[magazine]]").unwrap(),
+            "{first}"
+        );
+    }
+
     #[test]
     fn what_is_there_stays_and_must_agree() {
         let path = Path::new("site.toml");

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bacula_conf::Bacula;
+use bacula_conf::{Bacula, Name};
 use luks_core::{Fingerprint, LuksUuid};
 use mount_by_uuid::{FsUuid, Tag};
 use serde::{Deserialize, Serialize};
@@ -76,7 +76,13 @@ impl Default for Changer {
 impl Changer {
     /// The directory of the changer's state and of its drives' links.
     pub fn work_dir(&self) -> PathBuf {
-        self.work_dir.clone().unwrap_or_else(|| Path::new("/var/lib/offsite").join(&self.name))
+        let default = || Path::new("/var/lib/offsite").join(self.plain_name());
+        self.work_dir.clone().unwrap_or_else(default)
+    }
+
+    /// Its name without blanks, for paths and the names of volumes.
+    pub fn plain_name(&self) -> String {
+        self.name.replace(' ', "_")
     }
 }
 
@@ -185,7 +191,10 @@ impl Site {
             unique("fs_uuid", magazine.fs_uuid.to_string().to_lowercase(), &magazine.name)?;
             check_name("fs_type of magazine", &magazine.fs_type)?;
         }
-        check_name("changer", &self.changer.name)?;
+        Name::new(&*self.changer.name).map_err(|error| {
+            let hint = "it is also the name of the Director's Storage resource";
+            (format!("changer.name: {error}"), hint.to_owned())
+        })?;
         let work_dir = self.changer.work_dir();
         let paths =
             [("key_file", &self.key_file), ("mount_root", &self.mount_root), ("changer.work_dir", &work_dir)];

@@ -119,8 +119,9 @@ fn bareos_gets_one_resource_a_file() {
     assert!(pool.contains("Pool {\n  Name = Offsite-eSATA"), "{pool}");
     assert!(!world.read("etc/bareos/bareos-sd.d/device/eSATA-1.conf").contains("Sync"));
     let output = world.offsite(&["conf", "--check", world.path("etc/bareos").to_str().unwrap(), "--json"]);
-    let findings: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let checks: Vec<_> = findings.as_array().unwrap().iter().map(|f| f["check"].as_str().unwrap()).collect();
+    let checked: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let checks: Vec<_> =
+        checked["findings"].as_array().unwrap().iter().map(|f| f["check"].as_str().unwrap()).collect();
     // Nothing of this machine is as a site has it; what the files say among themselves is right.
     assert!(checks.iter().all(|check| matches!(*check, "missing-path" | "rights")), "{checks:?}");
 }
@@ -147,10 +148,12 @@ fn checked(spoil: impl FnOnce(&World)) -> Vec<(String, String)> {
     world.write("var/lib/bacula/bacula.db", "");
     spoil(&world);
     let output = world.offsite(&["conf", "--check", "--json"]);
-    let findings: serde_json::Value =
+    let checked: serde_json::Value =
         serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
     let text = |finding: &serde_json::Value, key: &str| finding[key].as_str().unwrap().to_owned();
-    findings
+    checked
+        .get("findings")
+        .unwrap()
         .as_array()
         .unwrap()
         .iter()
@@ -207,4 +210,69 @@ fn commands_of_includes_run_only_when_asked() {
     let output = world.offsite(&["conf", "--check", "--run-includes"]);
     assert!(jobs.join("ran").exists());
     assert!(said(&output).contains("did you mean `Pool Type`?"), "{}", said(&output));
+}
+
+#[test]
+fn old_copies_and_other_encodings_are_no_mistake() {
+    let world = World::installed("complete");
+    let before: serde_json::Value =
+        serde_json::from_slice(&world.offsite(&["conf", "--check", "--json"]).stdout).unwrap();
+    let director = world.read("etc/bacula/bacula-dir.conf");
+    world.write("etc/bacula/bacula-dir-2019.conf", &director.replace("Pool Type", "Pool Tpye"));
+    world.write("etc/bacula/backup/bacula-dir.conf", &director);
+    fs::write(
+        world.path("etc/bacula/bacula-dir.conf"),
+        [b"# B\xfcro, zweiter Stock\n".as_slice(), director.as_bytes()].concat(),
+    )
+    .unwrap();
+    let output = world.offsite(&["conf", "--check", "--json"]);
+    let after: serde_json::Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
+    let checks = |checked: &serde_json::Value| {
+        let findings = checked["findings"].as_array().unwrap();
+        findings.iter().map(|finding| finding["check"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(checks(&before), checks(&after));
+    let unread = after["unread"].as_array().unwrap();
+    assert_eq!(unread.len(), 2, "{unread:?}");
+
+    // The line that is added leaves every other byte alone.
+    let site = world.read("etc/offsite/site.toml").replace("complete", "include");
+    world.write("etc/offsite/site.toml", &site);
+    let output = world.offsite(&["conf", "--add-includes"]);
+    assert!(output.status.success(), "{}", said(&output));
+    let bytes = fs::read(world.path("etc/bacula/bacula-dir.conf")).unwrap();
+    assert!(bytes.starts_with(b"# B\xfcro") && bytes.ends_with(b"\n@/etc/bacula/offsite-dir.conf\n"));
+}
+
+#[test]
+fn a_misspelt_password_is_never_shown() {
+    let world = World::installed("complete");
+    for wrong in [
+        "Pasword = hunter2",
+        "Passwort \"hunter2\"",
+        "Password = hunter2 {\n  Pass Wrd = hunter2",
+        "Password hunter2",
+    ] {
+        let director = format!("Director {{\n  Name = d\n  {wrong}\n}}\n");
+        world.write("etc/bacula/bacula-dir.conf", &director);
+        for arguments in [&["conf", "--check"][..], &["conf", "--check", "--json"]] {
+            let output = world.offsite(arguments);
+            assert!(!said(&output).contains("hunter2"), "{wrong}: {}", said(&output));
+        }
+    }
+}
+
+#[test]
+fn the_verdict_of_baculas_own_programs_is_in_the_json() {
+    let world = World::installed("complete");
+    let output = world.offsite(&["conf", "--check", "--json"]);
+    let checked: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let programs = checked["programs"].as_array().unwrap();
+    let names: Vec<_> = programs.iter().map(|test| test["program"].as_str().unwrap()).collect();
+    assert_eq!(names, ["bacula-dir", "bacula-sd", "bacula-fd", "bconsole"]);
+    for test in programs {
+        // Installed here or not, there is a verdict, or why there is none.
+        assert!(test["accepted"].is_boolean() || test["said"].is_string(), "{test}");
+    }
 }

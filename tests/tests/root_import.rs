@@ -42,6 +42,8 @@ fn main() {
     let (no_new, no_old) = (new.clone().err(), old.clone().err());
     let trials = vec![
         trial("state_files_of_1_0", None, Box::new(state_files)),
+        trial("names_with_blanks_and_magazines_behind_links", None, Box::new(awkward)),
+        trial("a_name_that_bacula_refuses_is_told_of_its_own_file", None, Box::new(refused)),
         trial(
             "a_site_of_1_0",
             no_new.as_ref(),
@@ -231,4 +233,58 @@ fn site_of_0_8(peer: &Path) -> Result<()> {
         ensure!(same == theirs, "{line}: {theirs}\n{same}");
     }
     import(&machine, &before)
+}
+
+/// What people name and link: all of it comes over, each drive once.
+fn awkward() -> Result<()> {
+    let machine = Machine::new()?;
+    std::os::unix::fs::symlink(at(0), "/run/drive")?;
+    fs::create_dir(at(1).join("inside"))?;
+    for (number, name) in [(0, "a"), (1, "b")] {
+        fs::write(at(number).join(name), "")?;
+        give(&at(number).join(name))?;
+    }
+    let uuid = machine.drives[0].uuid();
+    let text = format!(
+        "Storage Resource = \"USB Autochanger\"\nDefault Pool = \"Off Site\"\nWork Dir = {WORK}\nUser = bacula\nGroup = tape\n\
+         bconsole = \"\"\nMagazine = /run/drive\nMagazine = /srv/../srv/m1\nMagazine = \"UUID:{uuid}\"\nMagazine = /srv/m1/inside\n"
+    );
+    fs::write(CONF, text)?;
+    offsite("init")?;
+    let said = offsite(&format!("conf --import {CONF}"))?;
+    ensure!(said.contains("listed twice") && said.contains("mv /srv/m1/inside/* /srv/m1"), "{said}");
+    let site = fs::read_to_string("/etc/offsite/site.toml")?;
+    ensure!(site.matches("[[magazine]]\nname").count() == 2, "{said}\n{site}");
+    let again = offsite(&format!("conf --import {CONF}"))?;
+    ensure!(fs::read_to_string("/etc/offsite/site.toml")? == site, "not the same the second time: {again}");
+    machine.hand_over()?;
+    offsite("conf --out /run/out")?;
+    let director = fs::read_to_string("/run/out/etc/bacula/bacula-dir.conf")?;
+    for line in [
+        "  Name = \"USB Autochanger\"",
+        "  Pool = \"Off Site\"",
+        "    Console = \"update slots storage=\\\"USB Autochanger\\\" drive=0\"",
+    ] {
+        ensure!(director.lines().any(|there| there == line), "{line}: {director}");
+    }
+    let conf = Path::new("/run/out/etc/offsite/vchanger.conf");
+    let text = fs::read_to_string(conf)?;
+    let log = text.lines().find(|line| line.starts_with("Logfile")).context("no log")?;
+    fs::write(conf, text.replace(log, "Logfile = \"/var/lib/vchanger/log\""))?;
+    let listed = call(&programs::release("vchanger")?, &format!("{} list", conf.display()))?;
+    let volumes: Vec<_> = full(&listed).iter().filter_map(|line| line.split(':').nth(1)).collect();
+    ensure!(volumes == ["a", "b"], "{listed}");
+    Ok(())
+}
+
+fn refused() -> Result<()> {
+    let _machine = Machine::new()?;
+    configure(&format!("{V1}Default Pool = \"Off/Site\"\n"))?;
+    offsite("init")?;
+    let before = fs::read_to_string("/etc/offsite/site.toml")?;
+    let error = offsite(&format!("conf --import {CONF}")).err().context("it was imported")?.to_string();
+    ensure!(error.contains("/etc/vchanger.conf can't be imported: the name \"Off/Site\""), "{error}");
+    ensure!(!error.contains("site.toml:"), "a line of a file that nobody wrote: {error}");
+    ensure!(fs::read_to_string("/etc/offsite/site.toml")? == before, "it was changed");
+    Ok(())
 }

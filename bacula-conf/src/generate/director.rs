@@ -2,6 +2,7 @@
 
 use crate::generate::builder::{Resource, document};
 use crate::generate::{GenerateError, Input};
+use crate::name::Name;
 use crate::site::BackupJob;
 use crate::tree::Document;
 
@@ -209,10 +210,18 @@ fn catalog_backup(input: &Input<'_>) -> [Resource; 2] {
         .keyword("Level", "Full")
         .text("Schedule", &bacula.schedule.name)
         .number("Priority", backup.priority)
-        .short("Run Before Job", &format!("{scripts}/make_catalog_backup.pl {}", bacula.catalog.name))
+        .short(
+            "Run Before Job",
+            &format!("{scripts}/make_catalog_backup.pl {}", argument(&bacula.catalog.name)),
+        )
         .short("Run After Job", &format!("{scripts}/delete_catalog_backup"))
         .path("Write Bootstrap", &bacula.paths.working.join(format!("{}.bsr", backup.name)));
     [files, job]
+}
+
+/// A name as an argument of a command: in quotes if it holds a blank.
+fn argument(name: &Name) -> String {
+    if name.contains(' ') { format!("\"{name}\"") } else { name.to_string() }
 }
 
 /// The Admin job, and the client and set of files that Bacula demands for it: `None` is no keyword.
@@ -228,7 +237,7 @@ pub(super) fn update_slots(input: &Input<'_>) -> [Resource; 3] {
     let files = Resource::new("FileSet", &admin.placeholder).containing(
         Resource::group("Include").containing(Resource::group("Options").keyword("Signature", "MD5")),
     );
-    let command = format!("update slots storage={} drive=0", input.changer.storage_name);
+    let command = format!("update slots storage={} drive=0", argument(&input.changer.storage_name));
     let script = Resource::group("RunScript")
         .keyword("RunsWhen", "Before")
         // The default is yes, and an Admin job has no client: the script would silently not run.

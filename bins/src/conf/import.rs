@@ -5,7 +5,7 @@ use std::path::Path;
 use changer_model::{
     Changer, Config, Environment, Generation, MagazineSource, Privileges, TakeOver, TakenOver,
 };
-use mount_by_uuid::{FsUuid, MountTable, System, Tag};
+use mount_by_uuid::{DevNum, FsUuid, MountTable, System, Tag};
 use serde::Serialize;
 use toml_edit::Value;
 
@@ -23,8 +23,11 @@ struct Imported {
     source: String,
     /// What site.toml calls it.
     name: Option<String>,
-    /// Why it is not in site.toml.
+    /// Why it is not in site.toml, or what else there is to say.
     problem: Option<String>,
+    /// It can be enrolled later, when its drive is here.
+    #[serde(skip)]
+    later: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -47,7 +50,7 @@ pub(super) fn run(root: &Root, config: &Path, options: &Conf) -> Result<(), Fail
     let new: Vec<Magazine> = found.iter().filter_map(Found::to_enrol).collect();
     let after = register::merged(before, &settings(&old), &new, &path)?;
     let left_out = left_out(&old);
-    let site = Site::parse(&after, &path)?;
+    let site = Site::parse(&after, &path).map_err(|failure| of_imported(&failure, &path, config))?;
     let shown = path.display().to_string();
     if !options.json {
         print!(
@@ -74,6 +77,15 @@ pub(super) fn run(root: &Root, config: &Path, options: &Conf) -> Result<(), Fail
     }
     say(&magazines, &taken, &left_out, options.dry_run);
     Ok(())
+}
+
+/// What can't be taken over: the place in a site.toml that was never written helps nobody.
+fn of_imported(failure: &Failure, site_toml: &Path, config: &Path) -> Failure {
+    let message = failure.message();
+    let message = message.strip_prefix(&*site_toml.to_string_lossy()).unwrap_or(message);
+    let message = message.trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, ':' | ' '));
+    Failure::new(failure.exit(), format!("{} can't be imported: {message}", config.display()))
+        .hint("change the name there and in Bacula's configuration, then import again")
 }
 
 fn there(path: &Path) -> Result<Option<String>, Failure> {
@@ -153,19 +165,23 @@ fn take_over(root: &Root, old: &Config, site: &Site, found: &[Found]) -> Result<
         environment.privileges = Privileges::Keep;
     }
     let new = |fs_uuid: &FsUuid| MagazineSource::Directory(site.mount_root.join(fs_uuid.to_string()));
-    let names: Vec<(MagazineSource, MagazineSource)> =
-        found.iter().filter_map(|f| Some((f.source.clone(), new(f.fs_uuid.as_ref()?)))).collect();
+    let names: Vec<(MagazineSource, MagazineSource)> = found
+        .iter()
+        .filter(|found| !matches!(found.what, Ok(What::Again(_))))
+        .filter_map(|found| Some((found.source.clone(), new(found.fs_uuid.as_ref()?))))
+        .collect();
     let changer = Changer::open(old, &environment).or_fail(failed)?;
     changer.take_over(&names).or_fail(failed)
 }
 
 fn say(magazines: &[Imported], taken: &TakeOver, left_out: &[String], dry_run: bool) {
-    for magazine in magazines {
-        let Imported { source, name, problem } = magazine;
+    for Imported { source, name, problem, later } in magazines {
         match (name, problem) {
-            (_, Some(problem)) => {
+            (None, Some(problem)) if *later => {
                 println!("{source}: {problem}; when it is plugged: offsite adopt DEVICE --name STICKER");
             }
+            (None, Some(problem)) => println!("{source}: {problem}"),
+            (Some(name), Some(problem)) => println!("{source}: {name}, {problem}"),
             (Some(name), None) => println!("{source}: {name}"),
             (None, None) => println!("{source}: unchanged"),
         }
@@ -191,13 +207,23 @@ struct Found {
     source: MagazineSource,
     /// Known also of one that is away but named by it.
     fs_uuid: Option<FsUuid>,
-    what: Result<What, String>,
+    what: Result<What, Problem>,
 }
 
 enum What {
     /// site.toml has it, under this name.
     Enrolled(String),
+    /// An earlier line names the same drive, which is called so.
+    Again(String),
     New(Magazine),
+}
+
+/// Why a magazine can't be enrolled.
+enum Problem {
+    /// Its drive isn't here.
+    Away(&'static str),
+    /// It has to be changed first.
+    Wrong(String),
 }
 
 impl Found {
@@ -208,13 +234,26 @@ impl Found {
         }
     }
 
+    fn name(&self) -> Option<&str> {
+        match &self.what {
+            Ok(What::Enrolled(name) | What::Again(name)) => Some(name),
+            Ok(What::New(magazine)) => Some(&magazine.name),
+            Err(_) => None,
+        }
+    }
+
     fn imported(self) -> Imported {
         let source = self.source.to_string();
-        match self.what {
-            Ok(What::Enrolled(name)) => Imported { source, name: Some(name), problem: None },
-            Ok(What::New(magazine)) => Imported { source, name: Some(magazine.name), problem: None },
-            Err(problem) => Imported { source, name: None, problem: Some(problem) },
-        }
+        let name = self.name().map(str::to_owned);
+        let (problem, later) = match self.what {
+            Ok(What::Enrolled(_) | What::New(_)) => (None, false),
+            Ok(What::Again(_)) => {
+                (Some("listed twice: its volumes keep the slots of the first line".to_owned()), false)
+            }
+            Err(Problem::Away(problem)) => (Some(problem.to_owned()), true),
+            Err(Problem::Wrong(problem)) => (Some(problem), false),
+        };
+        Imported { source, name, problem, later }
     }
 }
 
@@ -222,7 +261,7 @@ impl Found {
 fn find(root: &Root, old: &Config, site: &Site) -> Vec<Found> {
     let system = System::new(root.kernel());
     let mut names: Vec<String> = site.magazines.iter().map(|m| m.name.to_lowercase()).collect();
-    let mut found = Vec::new();
+    let mut found: Vec<Found> = Vec::new();
     for source in old.magazines() {
         let described = describe(root, &system, source);
         let fs_uuid = match (&described, source) {
@@ -230,10 +269,12 @@ fn find(root: &Root, old: &Config, site: &Site) -> Vec<Found> {
             (Err(_), MagazineSource::Uuid(uuid)) => uuid.parse().ok(),
             (Err(_), _) => None,
         };
+        let same = found.iter().find(|other| fs_uuid.is_some() && other.fs_uuid == fs_uuid);
         let enrolled = site.magazines.iter().find(|m| Some(&m.fs_uuid) == fs_uuid.as_ref());
-        let what = match (enrolled, described) {
-            (Some(enrolled), _) => Ok(What::Enrolled(enrolled.name.clone())),
-            (None, Ok(magazine)) => {
+        let what = match (same.and_then(Found::name), enrolled, described) {
+            (Some(name), ..) => Ok(What::Again(name.to_owned())),
+            (None, Some(enrolled), _) => Ok(What::Enrolled(enrolled.name.clone())),
+            (None, None, Ok(magazine)) => {
                 let name = (1..=u32::MAX)
                     .map(|n| format!("M{n}"))
                     .find(|name| !names.contains(&name.to_lowercase()));
@@ -241,7 +282,7 @@ fn find(root: &Root, old: &Config, site: &Site) -> Vec<Found> {
                 names.push(name.to_lowercase());
                 Ok(What::New(Magazine { name, ..magazine }))
             }
-            (None, Err(problem)) => Err(problem),
+            (None, None, Err(problem)) => Err(problem),
         };
         found.push(Found { source: source.clone(), fs_uuid, what });
     }
@@ -249,26 +290,26 @@ fn find(root: &Root, old: &Config, site: &Site) -> Vec<Found> {
 }
 
 /// Finds out what a magazine of vchanger.conf is, while its drive is here.
-fn describe(root: &Root, system: &System, source: &MagazineSource) -> Result<Magazine, String> {
-    let devices = system.scan().map_err(|e| e.to_string())?;
+fn describe(root: &Root, system: &System, source: &MagazineSource) -> Result<Magazine, Problem> {
+    let devices = system.scan().map_err(|e| Problem::Wrong(chain(&e)))?;
     let uuid = match source {
-        MagazineSource::Uuid(uuid) => uuid.parse::<FsUuid>().map_err(|e| e.to_string())?,
+        MagazineSource::Uuid(uuid) => uuid.parse::<FsUuid>().map_err(|e| Problem::Wrong(chain(&e)))?,
         MagazineSource::Directory(directory) => {
-            let mounts = MountTable::read(system).map_err(|e| e.to_string())?;
-            let mount =
-                mounts.at(directory).filter(|m| m.fs_type != "autofs").ok_or("nothing is mounted there")?;
-            let device = devices.iter().find(|d| d.devnum == mount.devnum).ok_or("its device isn't known")?;
-            match &device.tag {
-                Some(Tag::Filesystem(uuid)) => uuid.clone(),
-                _ => return Err("its filesystem has no UUID".into()),
+            let mounts = MountTable::read(system).map_err(|e| Problem::Wrong(chain(&e)))?;
+            let devnum = mounted(root, &mounts, directory)?;
+            let device = devices.iter().find(|device| device.devnum == devnum);
+            match device.map(|device| &device.tag) {
+                None => return Err(Problem::Wrong("its device isn't known".to_owned())),
+                Some(Some(Tag::Filesystem(uuid))) => uuid.clone(),
+                Some(_) => return Err(Problem::Wrong("its filesystem has no UUID".to_owned())),
             }
         }
-        other => return Err(format!("{other} is of no kind known here")),
+        other => return Err(Problem::Wrong(format!("{other} is of no kind known here"))),
     };
     let inner = devices
         .iter()
         .find(|d| d.tag == Some(Tag::Filesystem(uuid.clone())))
-        .ok_or("its drive isn't here")?;
+        .ok_or(Problem::Away("its drive isn't here"))?;
     let luks_uuid = luks_behind(root, inner);
     Ok(Magazine {
         name: String::new(),
@@ -277,6 +318,33 @@ fn describe(root: &Root, system: &System, source: &MagazineSource) -> Result<Mag
         fs_type: inner.fs_type.clone().unwrap_or_else(|| "auto".into()),
         serial: inner.serial.clone(),
     })
+}
+
+/// The device that is mounted at a magazine's directory, which may be reached over links.
+fn mounted(root: &Root, mounts: &MountTable, directory: &Path) -> Result<DevNum, Problem> {
+    const NOTHING: Problem = Problem::Away("nothing is mounted there");
+    let at = |path: &Path| mounts.at(path).filter(|mount| mount.fs_type != "autofs");
+    if let Some(mount) = at(directory) {
+        return Ok(mount.devnum);
+    }
+    let below = root.kernel().join(directory.strip_prefix("/").unwrap_or(directory));
+    let real = below.canonicalize().map_err(|_| NOTHING)?;
+    if let Some(mount) = at(&real) {
+        return Ok(mount.devnum);
+    }
+    let around = mounts.containing(&real).filter(|mount| mount.fs_type != "autofs").ok_or(NOTHING)?;
+    let Ok(inside) = real.strip_prefix(&around.mount_point) else { return Err(NOTHING) };
+    if around.mount_point == Path::new("/") {
+        return Err(NOTHING);
+    }
+    Err(Problem::Wrong(format!(
+        "it is the directory {} of a drive, whose volumes have to lie at its top: mv {}/* {}, name {} in \
+         vchanger.conf and import again",
+        inside.display(),
+        real.display(),
+        around.mount_point.display(),
+        around.mount_point.display()
+    )))
 }
 
 /// The LUKS container that an unlocked filesystem lies in.

@@ -8,6 +8,7 @@ use bacula_conf::{Account, Entry, Host, Mount, Program};
 use mount_by_uuid::{MountTable, System};
 use nix::sys::statvfs::statvfs;
 
+use crate::conf::live;
 use crate::paths::Root;
 
 /// Where packages and administrators put units.
@@ -36,7 +37,7 @@ impl<'a> Machine<'a> {
     }
 
     fn read(&self, path: impl AsRef<Path>) -> String {
-        std::fs::read_to_string(self.root.join(path)).unwrap_or_default()
+        live::text(&self.root.join(path)).unwrap_or_default()
     }
 
     /// What the daemon's unit says, the last word last.
@@ -126,7 +127,7 @@ impl Host for Machine<'_> {
     }
 
     fn text(&self, path: &Path) -> Option<String> {
-        std::fs::read_to_string(self.place(path)?).ok()
+        live::text(&self.place(path)?).ok()
     }
 
     fn list(&self, directory: &Path) -> Vec<PathBuf> {

@@ -3,10 +3,11 @@
 use std::os::unix::fs::{DirBuilderExt as _, chown};
 use std::path::{Path, PathBuf};
 
-use bacula_conf::{GeneratedFile, Origin};
+use bacula_conf::{GeneratedFile, Origin, hide_passwords};
 use nix::unistd::{Group, User};
 use serde::Serialize;
 
+use crate::conf::live;
 use crate::durable;
 use crate::failure::{Exit, Failure, OrFail as _};
 
@@ -54,7 +55,7 @@ impl<'a> Plan<'a> {
     pub(super) fn make(files: &'a [GeneratedFile], directory: &Path) -> Result<Self, Failure> {
         let plan = |generated: &'a GeneratedFile| {
             let path = directory.join(generated.path.strip_prefix("/").unwrap_or(&generated.path));
-            let (action, before) = match std::fs::read_to_string(&path) {
+            let (action, before) = match live::text(&path) {
                 Ok(text) if text == generated.text => (Action::Keep, text),
                 Ok(text) => match bacula_conf::inspect(&text) {
                     Origin::Ours => (Action::Update, text),
@@ -160,23 +161,9 @@ fn kept_beside(path: &Path) -> PathBuf {
     (0..=u32::MAX).map(name).find(|p| !p.exists()).unwrap_or_else(|| name(0))
 }
 
-fn hide_passwords(text: &str) -> String {
-    let hide = |line: &str| match line.split_once('=') {
-        Some((key, _)) if key.trim().eq_ignore_ascii_case("password") => format!("{key}= (hidden)\n"),
-        _ => line.to_owned(),
-    };
-    text.split_inclusive('\n').map(hide).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn passwords_never_reach_the_screen() {
-        let text = "  Name = a\n  Password = \"secret\"\n";
-        assert_eq!(hide_passwords(text), "  Name = a\n  Password = (hidden)\n");
-    }
 
     #[test]
     fn a_kept_file_never_overwrites_another() {
