@@ -77,6 +77,10 @@ fn line(prompt: &str, shown: bool) -> Result<Zeroizing<Vec<u8>>, Failure> {
             Err(error) => return Err(Failure::because(Exit::Failed, "cannot read what is typed", &error)),
         }
     }
+    // A file from another system ends its lines with CR and LF; nobody types a CR.
+    if typed.last() == Some(&b'\r') {
+        typed.pop();
+    }
     Ok(typed)
 }
 

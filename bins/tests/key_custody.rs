@@ -143,6 +143,9 @@ fn a_key_sealed_to_a_passphrase_comes_back_and_no_other() {
     let again = fleet.with_input(&import, "a passphrase for the safe\n");
     assert!(text(&again).contains("there already, and the same"), "{}", text(&again));
     fs::remove_file(&key).unwrap();
+    let from_windows = fleet.with_input(&import, "a passphrase for the safe\r\n");
+    assert!(from_windows.status.success(), "{}", text(&from_windows));
+    fs::remove_file(&key).unwrap();
     let wrong = fleet.with_input(&import, "a passphrase for the save\n");
     assert!(wrong.status.code() == Some(1) && text(&wrong).contains("the passphrase doesn't open it"));
     assert!(!key.exists());

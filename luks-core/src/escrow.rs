@@ -222,7 +222,10 @@ mod tests {
         let other = unseal_by_identities(&sealed, &identity().1).err();
         assert!(matches!(other, Some(EscrowError::OtherSeal { passphrase: true })), "{other:?}");
         let short = seal_to_passphrase(&key, &secret("short")).err();
-        assert!(matches!(short, Some(EscrowError::Passphrase(WeakPassphrase { len: 5 }))), "{short:?}");
+        assert!(
+            matches!(short, Some(EscrowError::Passphrase(WeakPassphrase::Short { len: 5 }))),
+            "{short:?}"
+        );
     }
 
     #[test]
