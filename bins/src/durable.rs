@@ -13,13 +13,18 @@ pub fn replace(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), Failure> {
 }
 
 fn write(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
-    let directory = path.parent().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let directory = directory_of(path);
     let mut file = tempfile::Builder::new().prefix(".offsite-").tempfile_in(directory)?;
     file.write_all(bytes)?;
     file.as_file().set_permissions(Permissions::from_mode(mode))?;
     file.as_file().sync_all()?;
     file.persist(path)?;
     File::open(directory)?.sync_all()
+}
+
+/// The directory of a file; that of a bare name is where the program runs.
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Makes a directory, and those above it, with the given permission bits whatever the umask says.
@@ -34,7 +39,7 @@ pub fn remove(path: &Path) -> Result<(), Failure> {
     let gone = match std::fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => Err(error),
-        Ok(()) => path.parent().map_or(Ok(()), |d| File::open(d)?.sync_all()),
+        Ok(()) => File::open(directory_of(path)).and_then(|directory| directory.sync_all()),
     };
     gone.or_fail(format!("cannot remove {}", path.display()))
 }
