@@ -66,8 +66,9 @@ pub enum KeyFileError {
     },
     /// The size is not 32 bytes to 8 MiB.
     #[error(
-        "key file {} has {len} bytes, expected {MIN_LEN} to {MAX_LEN}; is it the right file, and whole?",
-        path.display()
+        "key file {} has {len} bytes, expected {MIN_LEN} to {MAX_LEN}; is it the right file, and whole?{}",
+        path.display(),
+        way_on(path, *len)
     )]
     Size {
         /// The path.
@@ -107,6 +108,17 @@ pub enum KeyFileError {
         #[source]
         source: io::Error,
     },
+}
+
+/// A drive that takes a short key can take a longer one beside it.
+fn way_on(path: &Path, len: u64) -> String {
+    if len == 0 || len >= MIN_LEN as u64 {
+        return String::new();
+    }
+    format!(
+        " To a drive that takes this key add a longer one: cryptsetup luksAddKey --key-file {} DEVICE NEW-KEY",
+        path.display()
+    )
 }
 
 /// Makes a key file of `len` random bytes (32 to 8 MiB, [`DEFAULT_KEY_FILE_LEN`] is usual), mode 0400, owned by the

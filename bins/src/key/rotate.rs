@@ -164,6 +164,9 @@ fn exchange(
     control::reload(root);
     println!("{}: the site's key now, {print}", next.display());
     println!("The old one is removed from each drive when it is plugged: offsite key status");
+    println!(
+        "Keep the copy of the old key until the last drive has come home: it opens those that are away."
+    );
     println!("When no drive takes it any more: offsite key rotate");
     Ok(())
 }
@@ -180,6 +183,9 @@ fn finish(root: &Root, site: Site, dry_run: bool) -> Result<(), Failure> {
         control::reload(root);
         println!("still to come home: {}", waiting.join(", "));
         println!("Each of them is seen to when it is plugged while offsited runs.");
+        println!(
+            "Keep the copy of the old key until then: without it a drive that is still away can't be read."
+        );
         return Ok(());
     }
     if !keys.problems.is_empty() {
