@@ -184,9 +184,12 @@ pub struct Prepare {
 pub struct Adopt {
     /// The drive with a LUKS container that the site's key file opens.
     pub device: PathBuf,
-    /// What stands on the drive's sticker.
+    /// What stands on the drive's sticker; read from the names of its volumes unless given.
     #[arg(long, value_name = "STICKER")]
-    pub name: String,
+    pub name: Option<String>,
+    /// Enrols a drive that is not encrypted: whoever has it reads every backup on it.
+    #[arg(long)]
+    pub unencrypted: bool,
     /// Shows what would be enrolled, and writes nothing.
     #[arg(long)]
     pub dry_run: bool,
@@ -217,7 +220,7 @@ pub struct Conf {
     #[arg(long, value_name = "DIR", num_args = 0..=1)]
     pub check: Option<Option<PathBuf>>,
     /// Runs the commands of `@|command` includes; without this they are never run, and what they print isn't checked.
-    #[arg(long, requires = "check")]
+    #[arg(long, requires = "check", conflicts_with_all = ["out", "import", "style"])]
     pub run_includes: bool,
     /// With the layout "include": adds the one line that Bacula's own files need; without this it is only shown.
     #[arg(long, conflicts_with_all = ["check", "import"])]
@@ -387,7 +390,7 @@ pub enum KeyCommand {
         #[arg(long, value_name = "PATH")]
         copy: Vec<PathBuf>,
         /// The file of age identities that open a sealed copy; a passphrase is asked for without it.
-        #[arg(long, value_name = "PATH", requires = "copy")]
+        #[arg(long, value_name = "PATH", requires = "copy", conflicts_with = "without_copy")]
         identity: Option<PathBuf>,
         /// Removes the old key from drives although no copy of the new one is proven.
         #[arg(long, conflicts_with = "copy")]
@@ -492,7 +495,7 @@ pub enum LuksCommand {
         #[arg(long, conflicts_with_all = ["new_key_file", "new_recovery_key"])]
         new_passphrase: bool,
         /// Draws the recovery key as a QR code: a file ending in .png or .svg.
-        #[arg(long, value_name = "FILE", requires = "new_recovery_key")]
+        #[arg(long, value_name = "FILE", requires = "new_recovery_key", conflicts_with_all = ["new_key_file", "new_passphrase"])]
         picture: Option<PathBuf>,
         /// The slot to take; the first empty one unless given.
         #[arg(long, value_name = "N")]
@@ -584,5 +587,22 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         super::Cli::command().debug_assert();
+    }
+
+    /// clap drops the demand for another option where that one is excluded.
+    #[test]
+    fn no_option_is_ignored_in_silence() {
+        for line in [
+            "luks add d --key-file k --new-key-file n --picture p.png",
+            "luks add d --key-file k --new-passphrase --picture p.png",
+            "luks add d --key-file k --picture p.png",
+            "conf --out o --run-includes",
+            "conf --style systemd --run-includes",
+            "conf --import v --run-includes",
+            "key rotate --without-copy --identity i",
+        ] {
+            let words = ["offsite"].into_iter().chain(line.split(' '));
+            assert!(super::Cli::command().try_get_matches_from(words).is_err(), "{line}");
+        }
     }
 }

@@ -130,7 +130,10 @@ impl MagazineStatus {
             last_job: History::load(root).last(magazine.fs_uuid.as_str()).cloned(),
             catalog_pending: is_pending(changer, at),
             problem: torn.as_ref().and_then(Torn::problem),
-            warning: magazine.luks_uuid.and_then(|luks| headers::mended(root, luks)),
+            warning: match magazine.luks_uuid {
+                Some(luks) => headers::mended(root, luks),
+                None => Some("not encrypted: whoever has the drive reads every backup on it".into()),
+            },
         }
     }
 }

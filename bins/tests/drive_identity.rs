@@ -330,3 +330,76 @@ fn what_was_written_over_a_header_sends_nobody_in_a_circle() {
         assert!(fleet.says(&["luks", "repair", shown(&drive)]).contains("nothing to mend"));
     }
 }
+
+#[test]
+fn an_unencrypted_drive_is_adopted_only_when_asked_for() {
+    let fleet = fleet(&[]);
+    let drive = fleet.drive("plain");
+    File::create_new(&drive).unwrap().set_len(8 << 20).unwrap();
+    let made = Command::new("/usr/sbin/mkfs.ext4").args(["-q", shown(&drive)]).status().unwrap();
+    assert!(made.success());
+    let adopt = ["adopt", shown(&drive), "--name", "P"];
+    fleet.world.fails(
+        &adopt,
+        3,
+        "is not encrypted: whoever has it reads every backup on it",
+        "--unencrypted",
+    );
+    assert!(fleet.site().magazines.is_empty());
+    // With the option it is looked at; what isn't a block device can't be mounted.
+    fleet.world.fails(&[&adopt[..], &["--unencrypted"]].concat(), 1, "cannot look into", "");
+}
+
+#[test]
+fn every_status_shows_that_a_magazine_is_not_encrypted() {
+    let fleet = fleet(&["A"]);
+    edit_site(&fleet, |text| {
+        format!(
+            "{text}\n[[magazine]]\nname = \"P\"\nfs_uuid = \"e6ffe50b-bbe7-854f-fea8-766ae1265eba\"\nfs_type = \"ext4\"\n"
+        )
+    });
+    let said = fleet.says(&["status"]);
+    assert_eq!(
+        said.matches("not encrypted: whoever has the drive reads every backup on it").count(),
+        1,
+        "{said}"
+    );
+    let status: serde_json::Value = serde_json::from_str(&fleet.says(&["status", "--json"])).unwrap();
+    assert!(
+        status.pointer("/magazines/1/warning").unwrap().as_str().unwrap().starts_with("not encrypted"),
+        "{status}"
+    );
+    assert!(status.pointer("/magazines/0/warning").is_none(), "{status}");
+}
+
+/// The directory of a bare file name is the one in which the program runs.
+#[test]
+fn a_bare_file_name_is_as_good_as_a_path() {
+    let fleet = fleet(&["A"]);
+    let (drive, key) = (fleet.drive("A"), fleet.world.path("etc/offsite/key"));
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_offsite"));
+        command.arg("--root").arg(fleet.world.root.path()).current_dir(fleet.world.root.path());
+        let output = command.args(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output));
+    };
+    run(&[
+        "luks",
+        "add",
+        "drive-A",
+        "--key-file",
+        "etc/offsite/key",
+        "--new-recovery-key",
+        "--picture",
+        "rk.png",
+    ]);
+    assert!(fleet.world.path("rk.png").exists());
+    // Of a header whose register is somebody else's the copy of before lies beside it.
+    fs::copy(&drive, fleet.world.path("f.img")).unwrap();
+    fs::rename(fleet.root.headers_dir(), fleet.world.path("headers")).unwrap();
+    fs::write(fleet.root.headers_dir(), "in the way").unwrap();
+    run(&["luks", "kill", "f.img", "2", "--key-file", shown(&key)]);
+    let left: Vec<_> =
+        fs::read_dir(fleet.world.root.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| !name.to_string_lossy().contains("before")), "{left:?}");
+}
