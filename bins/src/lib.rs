@@ -20,6 +20,7 @@ pub mod durable;
 pub mod eject;
 pub mod enrolled;
 pub mod failure;
+pub mod filesystems;
 pub mod generate;
 pub mod headers;
 pub mod history;

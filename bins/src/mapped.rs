@@ -9,6 +9,7 @@ use luks_core::{CloseError, CloseMode, Container, MappingStatus, OpenOptions, Se
 use mount_by_uuid::{MountOptions, MountTable, System, UnmountMode};
 
 use crate::failure::{Exit, Failure, OrFail as _};
+use crate::filesystems::mount_options;
 use crate::paths::Root;
 
 /// How long what a killed run started may go on before the next run gives up.
@@ -74,7 +75,7 @@ impl Mounted {
             .create(&at)
             .or_fail(format!("cannot make {}", at.display()))?;
         let mut guard = Self { at, mounted: false };
-        let options = MountOptions { read_only, ..MountOptions::default() };
+        let options = MountOptions { read_only, ..mount_options(fs_type)? };
         mount_by_uuid::mount(device, &guard.at, fs_type, &options)
             .or_fail(format!("cannot mount {}", device.display()))?;
         guard.mounted = true;

@@ -1,7 +1,7 @@
 //! Running another program, the one way in which it is done here.
 //!
 //! It is found once by absolute path and gets its arguments as a list. It inherits nothing: an environment of two
-//! words, `/` as its directory, no descriptor but the three that everyone has, no ignored signal, no terminal. Its time
+//! words, `/` as its directory, no descriptor but the three that everyone has and one that it is handed, no ignored signal, no terminal. Its time
 //! and the memory for its output are limited. When its time is over, or its caller ends, it ends with all that it
 //! started; what it leaves behind at its own end isn't waited for.
 
@@ -10,6 +10,7 @@ mod converse;
 mod descendants;
 
 use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -41,6 +42,7 @@ pub struct Program {
     arguments: Vec<OsString>,
     input: Vec<u8>,
     account: Option<Account>,
+    inherited: Option<OwnedFd>,
     limit: Duration,
     most: usize,
     memory: Option<u64>,
@@ -82,6 +84,7 @@ impl Program {
             arguments: Vec::new(),
             input: Vec::new(),
             account: None,
+            inherited: None,
             limit: LIMIT,
             most: KEPT_BYTES,
             memory: None,
@@ -129,6 +132,13 @@ impl Program {
     #[must_use]
     pub fn user(mut self, account: Account) -> Self {
         self.account = Some(account);
+        self
+    }
+
+    /// Hands one descriptor to the program, under the number that it has here.
+    #[must_use]
+    pub fn inherit(mut self, descriptor: OwnedFd) -> Self {
+        self.inherited = Some(descriptor);
         self
     }
 
@@ -206,7 +216,7 @@ impl Program {
         command.args(&self.arguments).current_dir("/").stdout(writer).stderr(error_writer);
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C");
         command.stdin(if self.input.is_empty() { Stdio::null() } else { Stdio::piped() });
-        child::isolate(&mut command, self.account.as_ref(), self.memory);
+        child::isolate(&mut command, self.account.as_ref(), self.inherited.as_ref(), self.memory);
         let child = command.spawn().or_fail(format!("cannot start {shown}"))?;
         drop(command); // it holds the pipes' writing ends; their end would never be seen
         let conversation = Conversation {

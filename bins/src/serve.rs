@@ -8,6 +8,7 @@
 mod askers;
 mod catalog;
 mod check;
+mod checker;
 mod control;
 mod custody;
 mod drive;

@@ -16,9 +16,12 @@ pub enum Torn {
     Pulled,
     /// What was written did not all reach the drive, for this reason.
     Unflushed(String),
+    /// The kernel met an error in the filesystem, for this reason it stopped writing.
+    Errors(String),
 }
 
 const UNFLUSHED: &str = "not flushed: ";
+const ERRORS: &str = "errors: ";
 
 impl Torn {
     /// What is marked of the drive with this filesystem.
@@ -28,11 +31,10 @@ impl Torn {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
             text => text.unwrap_or_default(), // a mark that can't be read is a mark
         };
-        Some(
-            text.trim_end()
-                .strip_prefix(UNFLUSHED)
-                .map_or(Self::Pulled, |why| Self::Unflushed(why.to_owned())),
-        )
+        let text = text.trim_end();
+        let why = |prefix| text.strip_prefix(prefix).map(str::to_owned);
+        let unflushed = why(UNFLUSHED).map(Self::Unflushed);
+        Some(unflushed.or_else(|| why(ERRORS).map(Self::Errors)).unwrap_or(Self::Pulled))
     }
 
     /// Marks the drive, until [`forget`].
@@ -40,13 +42,25 @@ impl Torn {
         let text = match self {
             Self::Pulled => "pulled while mounted\n".to_owned(),
             Self::Unflushed(why) => format!("{UNFLUSHED}{}\n", why.replace('\n', " ")),
+            Self::Errors(why) => format!("{ERRORS}{}\n", why.replace('\n', " ")),
         };
         durable::replace(&mark(root, fs_uuid), 0o600, text.as_bytes())
     }
 
     /// What a person has to know of it beyond that the drive will be checked.
     pub fn problem(&self) -> Option<Problem> {
-        let Self::Unflushed(why) = self else { return None };
+        let why = match self {
+            Self::Pulled => return None,
+            Self::Unflushed(why) => why,
+            Self::Errors(why) => {
+                return Some(Problem {
+                    message: format!("the kernel met an error in its filesystem: {why}"),
+                    remedy: "repeat the jobs that wrote to it last; it is checked at its next use (`offsite lock`, then \
+                             `offsite unlock`); look after the drive (smartctl -a DEVICE)"
+                        .into(),
+                });
+            }
+        };
         Some(Problem {
             message: format!("not all that was written is on it: {why}"),
             remedy: "repeat the jobs that wrote to it last; it is checked at its next use; if it happens again, replace it"
@@ -75,7 +89,11 @@ mod tests {
         std::fs::create_dir_all(root.torn_dir()).unwrap();
         let drive: FsUuid = "7A1B-03C4".parse().unwrap();
         assert_eq!(Torn::of(&root, &drive), None);
-        for torn in [Torn::Pulled, Torn::Unflushed("can't flush /x: no space".into())] {
+        for torn in [
+            Torn::Pulled,
+            Torn::Errors("it went read-only".into()),
+            Torn::Unflushed("can't flush /x: no space".into()),
+        ] {
             torn.note(&root, &drive).unwrap();
             assert_eq!(Torn::of(&root, &drive), Some(torn.clone()));
             assert_eq!(torn.problem().is_some(), torn != Torn::Pulled);

@@ -46,9 +46,9 @@ impl Maker {
         let label = |longest: usize| sticker.get(..longest.min(sticker.len())).unwrap_or_default().to_owned();
         let arguments: Vec<String> = match self.fs {
             // No blocks are kept for root: Bacula, which isn't root, would meet a full drive 5 % early.
-            Filesystem::Ext4 => {
-                ["-q", "-F", "-m", "0", "-U", &uuid, "-L", &label(16)].map(String::from).into()
-            }
+            Filesystem::Ext4 => ["-q", "-F", "-m", "0", "-e", "remount-ro", "-U", &uuid, "-L", &label(16)]
+                .map(String::from)
+                .into(),
             Filesystem::Xfs => {
                 ["-q", "-f", "-m", &format!("uuid={uuid}"), "-L", &label(12)].map(String::from).into()
             }

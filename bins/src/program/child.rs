@@ -1,7 +1,8 @@
-//! What a program inherits: nothing but its three descriptors, and a life that ends with its starter's.
+//! What a program inherits: nothing but its three descriptors and one that it is handed, and a life that ends with its starter's.
 #![expect(unsafe_code, reason = "these attributes can be set only between fork and exec")]
 
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
@@ -30,12 +31,18 @@ const MOST_DESCRIPTORS: libc::rlim_t = 65_536;
 /// The program becomes the reaper of its descendants, so that all of them are found below it as long as it lives. The
 /// kernel kills it when the thread that started it ends: a mkfs or fsck that went on alone would meet the next one on
 /// the same drive.
-pub(super) fn isolate(command: &mut Command, account: Option<&Account>, memory: Option<u64>) {
+pub(super) fn isolate(
+    command: &mut Command,
+    account: Option<&Account>,
+    inherited: Option<&OwnedFd>,
+    memory: Option<u64>,
+) {
     let parent = Pid::this();
     let account = account.map(|account| {
         let groups: Vec<Gid> = account.groups.iter().copied().map(Gid::from_raw).collect();
         (Uid::from_raw(account.uid), Gid::from_raw(account.gid), groups)
     });
+    let inherited = inherited.map(AsRawFd::as_raw_fd);
     let isolate = move || {
         setsid()?;
         default_signals()?;
@@ -45,6 +52,9 @@ pub(super) fn isolate(command: &mut Command, account: Option<&Account>, memory: 
             setrlimit(Resource::RLIMIT_AS, bytes, bytes)?;
         }
         close_others_at_exec()?;
+        if let Some(descriptor) = inherited {
+            keep_at_exec(descriptor)?;
+        }
         if let Some((uid, gid, groups)) = &account {
             become_account(*uid, *gid, groups)?;
         }
@@ -87,6 +97,12 @@ fn close_others_at_exec() -> nix::Result<()> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// Lets a descriptor stay open at exec.
+fn keep_at_exec(descriptor: RawFd) -> nix::Result<()> {
+    // SAFETY: a flag of a descriptor is set, one that the caller of `isolate` holds open until the fork.
+    Errno::result(unsafe { libc::fcntl(descriptor, libc::F_SETFD, 0) }).map(drop)
 }
 
 /// Becomes another user for good. The order matters: groups can't be changed any more by who isn't root.

@@ -191,7 +191,7 @@ fn a_program_ends_with_the_thread_that_runs_it() {
     for account in [None, Some(other())] {
         let mut command = Command::new("/bin/sleep");
         command.arg("600");
-        child::isolate(&mut command, account.as_ref(), None);
+        child::isolate(&mut command, account.as_ref(), None, None);
         let started = std::thread::spawn(move || command.spawn().unwrap());
         let mut child = started.join().unwrap();
         let begun = Instant::now();

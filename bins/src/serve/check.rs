@@ -3,59 +3,69 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
+use super::checker;
 use super::drive::Drive;
 use crate::failure::{Exit, Failure, OrFail as _};
-use crate::program::Program;
+use crate::filesystems::is_ext;
+use crate::mapped::Mounted;
+use crate::paths::Root;
 use crate::torn::Torn;
 
-/// How long a filesystem check may take.
-const LIMIT: Duration = Duration::from_hours(6);
-
 /// Repairs what can be repaired without a question, if the drive is marked as torn out or the filesystem itself says
-/// that it was not unmounted. XFS, Btrfs and ReiserFS replay their logs at the mount.
-pub(super) fn check_if_due(drive: &Drive, torn: Option<&Torn>, path: &Path) -> Result<(), Failure> {
+/// that it was not unmounted. XFS, Btrfs and ReiserFS replay their logs at the mount; they are looked at only after an
+/// error in the filesystem itself.
+pub(super) fn check_if_due(
+    root: &Root,
+    drive: &Drive,
+    torn: Option<&Torn>,
+    path: &Path,
+) -> Result<(), Failure> {
     let magazine = drive.magazine();
-    let ext = matches!(&*magazine.fs_type, "ext2" | "ext3" | "ext4");
+    let ext = is_ext(&magazine.fs_type);
     let why = match torn {
         Some(Torn::Pulled) => "was pulled while in use",
         Some(Torn::Unflushed(_)) => "has not all that was written to it",
+        Some(Torn::Errors(_)) => "had an error in its filesystem",
         None if ext && is_unclean(path).or_fail(format!("cannot look into {magazine}"))? => {
             "was not unmounted the last time"
         }
         None => return Ok(()),
     };
+    let Some(checker) = checker::of(&magazine.fs_type) else { return Ok(()) };
+    let damaged = matches!(torn, Some(Torn::Errors(_)));
+    if !ext && !damaged {
+        return Ok(());
+    }
     drive.say(&format!("{magazine} {why}: checking it"));
-    if ext { repair(path) } else { Ok(()) }
-}
-
-fn repair(path: &Path) -> Result<(), Failure> {
-    let device: PathBuf = path.to_owned();
-    let finished = Program::find("e2fsck", "e2fsprogs")?.args(["-p"]).args([&device]).limit(LIMIT).run()?;
-    // e2fsck(8): 0 clean, 1 repaired; everything above is for a person.
-    match finished.code {
-        Some(0 | 1) => Ok(()),
-        _ => Err(beyond_repair("e2fsck", finished.text.trim())),
+    if magazine.fs_type == "xfs" {
+        // Its checker doesn't replay the log, and takes what is still in it for damage.
+        Mounted::mount(root, path, &magazine.fs_type, false)?.unmount()?;
+    }
+    let finished = checker.run(root, path)?;
+    if checker.is_sound(finished.code) {
+        Ok(())
+    } else {
+        Err(beyond_repair(checker.name, finished.text.trim()))
     }
 }
 
+/// Maximum of a checker's words that are quoted, in bytes.
+const QUOTED_BYTES: usize = 1000;
+
 /// What to say of a filesystem that nobody but a person may repair.
 fn beyond_repair(program: &str, why: &str) -> Failure {
+    let end = why.floor_char_boundary(QUOTED_BYTES);
+    let why = why.get(..end).unwrap_or_default();
     Failure::new(Exit::Refused, format!("its filesystem can't be repaired safely: {why}"))
         .hint(format!("make a copy of the drive, then run {program} on it by hand"))
 }
 
 /// What to say when a filesystem whose log is replayed at the mount can't be mounted after its drive was torn out.
 pub(super) fn not_mountable(fs_type: &str, why: &Failure) -> Option<Failure> {
-    let program = match fs_type {
-        "xfs" => "xfs_repair",
-        "btrfs" => "btrfs check",
-        "reiserfs" => "reiserfsck",
-        _ => return None,
-    };
-    Some(beyond_repair(program, why.message()))
+    let checker = checker::of(fs_type).filter(|_| !is_ext(fs_type))?;
+    Some(beyond_repair(checker.name, why.message()))
 }
 
 /// Whether an ext2, ext3 or ext4 filesystem was left without being unmounted, or with errors.
@@ -77,6 +87,7 @@ fn is_unclean(path: &Path) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::program::Program;
 
     #[test]
     fn a_filesystem_that_was_left_mounted_is_unclean() {

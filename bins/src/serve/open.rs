@@ -10,6 +10,7 @@ use mount_by_uuid::{BlockDevice, FindError, MountError, MountOptions, Refusal, S
 use super::drive::{Doing, Drive, Open, Plugged};
 use super::{check, custody, eject, say, warn};
 use crate::failure::{Exit, Failure, OrFail as _, chain};
+use crate::filesystems::mount_options;
 use crate::keyring::Keyring;
 use crate::paths::Root;
 use crate::site::{Site, mapping_name};
@@ -298,15 +299,15 @@ fn mount_inner(
         )
         .hint("if that is right, take its [[magazine]] table out of site.toml and run `offsite adopt`"));
     }
+    let options = MountOptions { sync: site.sync, ..mount_options(&magazine.fs_type)? };
     let torn = Torn::of(root, &magazine.fs_uuid);
     // A filesystem that lives on (after a lazy unmount, say) comes back as it is: the kernel has it already.
     let lives = mount_by_uuid::is_in_use(path);
     if lives {
         drive.warn(&format!("{magazine} is still in use from before, and is not checked"));
     } else {
-        check::check_if_due(drive, torn.as_ref(), path)?;
+        check::check_if_due(root, drive, torn.as_ref(), path)?;
     }
-    let options = MountOptions { sync: site.sync, ..MountOptions::default() };
     mount_by_uuid::mount(path, at, &magazine.fs_type, &options)
         .or_fail(format!("cannot mount {magazine}"))
         .map_err(|why| match check::not_mountable(&magazine.fs_type, &why) {

@@ -1,0 +1,149 @@
+//! What lies on a drive may have been written by a stranger: how the daemon mounts it, and what checks it. The real
+//! daemon on the kernel's autofs; drives made of loop devices.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use nix::mount::MsFlags;
+use offsite_tests::host_daemon::{Daemon, LIMIT, at, list, offsite, wait, write_site};
+use offsite_tests::loop_drive::{LoopDrive, run};
+use offsite_tests::trials::{self, Test};
+use offsite_tests::{own_system, programs};
+
+fn main() {
+    let lacking = own_system::lacking()
+        .or_else(|| programs::release("offsited").err().map(|error| format!("{error:#}")))
+        .or_else(|| own_system::enter().err().map(|error| format!("{error:#}")));
+    let tests: [Test; 3] = [
+        ("a_superblock_s_wish_to_panic_is_not_granted", no_panic),
+        ("a_checker_has_its_device_and_nothing_else", a_checker_s_rights),
+        ("a_filesystem_of_an_unknown_kind_is_not_mounted", only_known_kinds),
+    ];
+    // One at a time: they share /etc/offsite and the mount root.
+    trials::run(lacking.as_deref(), Some(1), tests);
+}
+
+fn no_panic() -> Result<()> {
+    let mut a = LoopDrive::ext4(16)?;
+    run(Command::new("/usr/sbin/tune2fs").args(["-e", "panic"]).arg(a.file()))?;
+    let _daemon = Daemon::start(&[("A", &a)])?;
+    a.plug()?;
+    wait("the drive is there", || Ok(list(&at(&a)).is_ok()))?;
+    let mounts = fs::read_to_string("/proc/self/mounts")?;
+    let own = mounts.lines().find(|line| line.contains(&a.uuid())).context("it isn't mounted")?;
+    ensure!(own.contains("errors=remount-ro") && !own.contains("panic"), "{own}");
+    a.unplug(LIMIT)
+}
+
+/// In the place of e2fsck: tells what it is and has, then does the work.
+const CURIOUS: &str = r#"#!/bin/sh
+{ grep -E '^(Uid|Gid|Groups|Cap...|NoNewPrivs):' /proc/self/status
+  for n in /proc/$$/fd/*; do echo "fd ${n##*/} $(readlink "$n")"; done
+  for device in /dev/loop*; do (exec <"$device") 2>/dev/null && echo "opened $device"; done
+  ls -d /dev/.offsite-check-* 2>/dev/null && echo 'a node is left'
+} >/run/curious/told.new
+mv /run/curious/told.new /run/curious/told
+exec /run/curious/e2fsck "$@"
+"#;
+
+fn a_checker_s_rights() -> Result<()> {
+    let mut a = LoopDrive::ext4(16)?;
+    // As the kernel leaves it after an error.
+    run(Command::new("/usr/sbin/debugfs").args(["-w", "-R", "set_super_value state 2"]).arg(a.file()))?;
+    fs::create_dir_all("/run/curious")?;
+    fs::set_permissions("/run/curious", fs::Permissions::from_mode(0o777))?;
+    let real = fs::canonicalize("/usr/sbin/e2fsck")?;
+    fs::copy(&real, "/run/curious/e2fsck")?;
+    fs::write("/run/curious/script", CURIOUS)?;
+    fs::set_permissions("/run/curious/script", fs::Permissions::from_mode(0o755))?;
+    nix::mount::mount(Some("/run/curious/script"), &real, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+    let _daemon = Daemon::start(&[("A", &a)])?;
+    let device = a.plug()?.display().to_string();
+    wait("the drive is checked and there", || Ok(list(&at(&a)).is_ok()))?;
+    nix::mount::umount(&real)?;
+    let told = fs::read_to_string("/run/curious/told")?;
+    for line in told.lines() {
+        let (word, rest) = line.split_once(['\t', ' ']).unwrap_or((line, ""));
+        let fine = match word {
+            "Uid:" | "Gid:" => {
+                rest.split('\t').all(|id| id.parse::<u32>().is_ok_and(|id| id >= 1_879_048_192))
+            }
+            "Groups:" => rest.trim().is_empty(),
+            "CapBnd:" => true, // what nobody can gain is no matter
+            "CapInh:" | "CapPrm:" | "CapEff:" | "CapAmb:" => rest == "0000000000000000",
+            "NoNewPrivs:" => rest == "1",
+            "fd" => {
+                let (number, target) = rest.split_once(' ').unwrap_or_default();
+                let own = target.starts_with("/dev/.offsite-check-") && target.ends_with("(deleted)");
+                // The shell reads its script by a high number, and says this to the file behind 1.
+                own || target == "/dev/null"
+                    || target.starts_with("pipe:")
+                    || target.starts_with("/run/curious/")
+                    || number.is_empty()
+                    || target == real.to_string_lossy()
+            }
+            _ => false,
+        };
+        ensure!(fine, "{line:?} in: {told}");
+    }
+    ensure!(told.contains("(deleted)") && told.contains("NoNewPrivs"), "{told}");
+    ensure!(!offsite(&["status"])?.contains("problem"), "{device} was not repaired");
+    a.unplug(LIMIT)
+}
+
+fn only_known_kinds() -> Result<()> {
+    let mut a = LoopDrive::ext4(16)?;
+    run(Command::new("/usr/sbin/mkfs.vfat").arg(a.file()).env("PATH", "/usr/sbin:/sbin")).or_else(
+        |error| {
+            // A FAT filesystem's superblock is easily made where its program is missing.
+            fat_superblock(&a).with_context(|| format!("{error:#}"))
+        },
+    )?;
+    let said = run(Command::new("/usr/sbin/blkid").args(["-p", "-o", "value", "-s", "UUID"]).arg(a.file()))?;
+    let site = format!(
+        "idle_seconds = 2\n[[magazine]]\nname = \"A\"\nfs_uuid = \"{}\"\nfs_type = \"vfat\"\n",
+        said.trim()
+    );
+    write_site(2, &[])?;
+    fs::write("/etc/offsite/site.toml", site)?;
+    let _daemon = Daemon::again()?;
+    a.plug()?;
+    wait("the drive is plugged", || Ok(offsite(&["status"])?.contains("A  plugged")))?;
+    let refused = list(&std::path::Path::new("/srv/offsite").join(said.trim()));
+    ensure!(refused.is_err(), "it was mounted");
+    let status = offsite(&["status"])?;
+    ensure!(
+        status.contains("NOT USABLE") && status.contains("a vfat filesystem isn't mounted here"),
+        "{status}"
+    );
+    a.unplug(LIMIT)
+}
+
+/// Writes a FAT boot sector that libblkid knows.
+fn fat_superblock(drive: &LoopDrive) -> Result<String> {
+    let mut image = vec![0_u8; 16 << 20];
+    let mut put = |at: usize, bytes: &[u8]| {
+        image.iter_mut().skip(at).zip(bytes).for_each(|(to, from)| *to = *from);
+    };
+    put(0, &[0xeb, 0x3c, 0x90]);
+    put(3, b"mkfs.fat");
+    put(11, &512_u16.to_le_bytes());
+    put(13, &[4]); // sectors per cluster
+    put(14, &4_u16.to_le_bytes()); // reserved
+    put(16, &[2]); // FATs
+    put(17, &512_u16.to_le_bytes()); // root entries
+    put(19, &32_768_u16.to_le_bytes()); // sectors
+    put(21, &[0xf8]);
+    put(22, &32_u16.to_le_bytes()); // sectors per FAT
+    put(36, &[0x80, 0, 0x29]);
+    put(39, &0x7a1b_03c4_u32.to_le_bytes());
+    put(43, b"NO NAME    FAT16   ");
+    put(510, &[0x55, 0xaa]);
+    for fat in [4 * 512, (4 + 32) * 512] {
+        put(fat, &[0xf8, 0xff, 0xff, 0xff]);
+    }
+    fs::write(drive.file(), image)?;
+    Ok(String::new())
+}
