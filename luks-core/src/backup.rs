@@ -5,11 +5,14 @@ use std::path::{Path, PathBuf};
 
 use libcryptsetup_rs::consts::vals::EncryptionFormat;
 
-use crate::container::{Container, LoadError, read_header};
+use crate::container::{Container, LoadError};
+use crate::header::Header;
 use crate::key_slot::KeySlot;
 use crate::luks_uuid::LuksUuid;
 use crate::new_file::Draft;
-use crate::session::CryptsetupError;
+use crate::secret::Secret;
+use crate::session::{CryptsetupError, Session};
+use crate::slots::TestKeyError;
 
 /// Why a header was not backed up.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +62,15 @@ pub enum BackupError {
         #[source]
         source: LoadError,
     },
+    /// No key opens what was written.
+    #[error("the header backup of {} isn't opened by the key, no backup was made", device.display())]
+    NotOpened {
+        /// The container.
+        device: PathBuf,
+        /// The reason.
+        #[source]
+        source: TestKeyError,
+    },
     /// What was written is another container's header.
     #[error("the header backup of {} holds container {found}, no backup was made", device.display())]
     WrongContainer {
@@ -91,27 +103,11 @@ impl Container {
     /// # Errors
     /// [`BackupError::OtherBackup`] when `dest` is the sound header of another container.
     pub fn renew_backup(&self, dest: &Path) -> Result<(), BackupError> {
-        if let Ok(there) = Self::load(dest)
-            && there.uuid != self.uuid
-        {
-            return Err(BackupError::OtherBackup { path: dest.to_owned(), found: there.uuid });
-        }
-        self.draft_backup(dest)?.replace().map_err(|source| save_error(dest, source))
+        self.header()?.draft_renewal(dest)?.replace().map_err(|source| save_error(dest, source))
     }
 
     fn draft_backup(&self, dest: &Path) -> Result<Draft, BackupError> {
-        let draft = Draft::beside(dest).map_err(|source| save_error(dest, source))?;
-        let (_, mut session) = self.reopen()?;
-        session
-            .call(|device| device.backup_handle().header_backup(None::<EncryptionFormat>, draft.path()))
-            .map_err(|source| BackupError::Failed { device: self.device.clone(), source })?;
-        drop(session);
-        let copy = Self::load(draft.path())
-            .map_err(|source| BackupError::NotConfirmed { device: self.device.clone(), source })?;
-        if copy.uuid != self.uuid {
-            return Err(BackupError::WrongContainer { device: self.device.clone(), found: copy.uuid });
-        }
-        Ok(draft)
+        self.header()?.draft_backup(dest)
     }
 
     /// Whether a backup says the same as the header on the device now.
@@ -122,9 +118,8 @@ impl Container {
     /// # Errors
     /// As [`Container::load`], for the device and for the backup.
     pub fn is_backed_up_by(&self, backup: &Path) -> Result<bool, LoadError> {
-        let copy = Self::load(backup)?;
-        let (now, _session) = self.reopen()?;
-        Ok(copy.uuid == self.uuid && read_header(backup)? == now)
+        let copy = Header::read(backup)?;
+        Ok(copy.uuid() == self.uuid && copy.says_the_same(&self.header()?))
     }
 
     /// The slots in use that a backup describes as the header on the device does, down to their random salts: the same
@@ -133,11 +128,55 @@ impl Container {
     /// # Errors
     /// As [`Container::load`], for the device and for the backup.
     pub fn slots_alike(&self, backup: &Path) -> Result<Vec<KeySlot>, LoadError> {
-        let copy = Self::load(backup)?;
-        let (now, _session) = self.reopen()?;
-        let then = read_header(backup)?;
+        let (then, now) = (Header::read(backup)?, self.header()?);
         let slots = KeySlot::first(self.version.slot_count());
-        Ok(slots.filter(|slot| copy.uuid == self.uuid && now.has_slot_of(&then, *slot)).collect())
+        let alike = |slot: &KeySlot| now.enrolment().has_slot_of(then.enrolment(), *slot);
+        Ok(slots.filter(|slot| then.uuid() == self.uuid && alike(slot)).collect())
+    }
+}
+
+impl Header {
+    /// Makes this header, the bytes that were judged, the backup at `dest`, where none or one of the same container is; at
+    /// every moment the old one or the new one is there. Key material is read now, and one of the keys has opened the new
+    /// backup before it takes the old one's place.
+    ///
+    /// # Errors
+    /// [`BackupError::OtherBackup`] when `dest` is the sound header of another container, [`BackupError::NotOpened`] when no
+    /// key opens the new backup.
+    pub fn renew_backup(&self, dest: &Path, keys: &[&Secret]) -> Result<(), BackupError> {
+        let draft = self.draft_renewal(dest)?;
+        let copy = Self::read(draft.path())?;
+        copy.test_keys(keys)
+            .map_err(|source| BackupError::NotOpened { device: self.device().to_owned(), source })?;
+        draft.replace().map_err(|source| save_error(dest, source))
+    }
+
+    fn draft_renewal(&self, dest: &Path) -> Result<Draft, BackupError> {
+        match Self::read(dest) {
+            Ok(there) if there.uuid() != self.uuid() => {
+                Err(BackupError::OtherBackup { path: dest.to_owned(), found: there.uuid() })
+            }
+            _ => self.draft_backup(dest),
+        }
+    }
+
+    fn draft_backup(&self, dest: &Path) -> Result<Draft, BackupError> {
+        let device = || self.device().to_owned();
+        let refused = |source| BackupError::Load(LoadError::Refused { device: device(), source });
+        let draft = Draft::beside(dest).map_err(|source| save_error(dest, source))?;
+        let copied = self.copied().map_err(|source| LoadError::Read { device: device(), source })?;
+        let mut session = Session::init(copied.path()).map_err(refused)?;
+        session.load().map_err(refused)?;
+        session
+            .call(|handle| handle.backup_handle().header_backup(None::<EncryptionFormat>, draft.path()))
+            .map_err(|source| BackupError::Failed { device: device(), source })?;
+        drop(session);
+        let copy = Container::load(draft.path())
+            .map_err(|source| BackupError::NotConfirmed { device: device(), source })?;
+        if copy.uuid() != self.uuid() {
+            return Err(BackupError::WrongContainer { device: device(), found: copy.uuid() });
+        }
+        Ok(draft)
     }
 }
 

@@ -3,19 +3,20 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use libcryptsetup_rs::consts::vals::EncryptionFormat;
 use serde_json::Value;
 
 use crate::cost;
 use crate::disk_header::{self, DiskHeader};
+use crate::header::Header;
 use crate::key_slot::KeySlot;
 use crate::luks_uuid::LuksUuid;
 use crate::luks2_copy::HeaderCopy;
 use crate::reencryption;
+use crate::repair::HeaderRepair;
 use crate::secret::Secret;
 use crate::session::{CryptsetupError, Session};
 use crate::slot_info::{self, SlotInfo};
-use crate::suspicion;
+use crate::suspicion::{self, Objection};
 use crate::version::LuksVersion;
 
 /// Bytes in the sectors that libcryptsetup counts offsets in.
@@ -107,13 +108,25 @@ pub enum LoadError {
         /// What is wrong with it.
         reason: String,
     },
-    /// Trying a key would take hours, and can't be interrupted.
-    #[error("opening {} would take hours: {reason}; restore its header from the backup", device.display())]
+    /// Trying a key would take too long, and can't be interrupted.
+    #[error("opening {} would take too long: {reason}; restore its header from the backup", device.display())]
     TooCostly {
         /// The path.
         device: PathBuf,
         /// What asks for how much.
         reason: String,
+    },
+    /// The header requires what this crate doesn't know.
+    #[error(
+        "the LUKS header of {} requires {names}, which is not known here; open it with the program that made it so, or \
+         restore its header",
+        device.display()
+    )]
+    Requirements {
+        /// The path.
+        device: PathBuf,
+        /// The names of the requirements.
+        names: String,
     },
     /// Another container is there than the one that was loaded before.
     #[error("{} now carries container {found} in place of {expected}; look for the drive anew", device.display())]
@@ -148,10 +161,14 @@ pub fn is_luks(device: &Path) -> Result<bool, LoadError> {
 }
 
 pub(crate) fn read_header(device: &Path) -> Result<DiskHeader, LoadError> {
-    disk_header::read(device).map_err(|source| match source.kind() {
+    disk_header::read(device).map_err(|source| load_error(device, source))
+}
+
+pub(crate) fn load_error(device: &Path, source: io::Error) -> LoadError {
+    match source.kind() {
         io::ErrorKind::NotFound => LoadError::Missing { device: device.to_owned() },
         _ => LoadError::Read { device: device.to_owned(), source },
-    })
+    }
 }
 
 impl Container {
@@ -161,7 +178,7 @@ impl Container {
     /// Among others [`LoadError::NotLuks`], and [`LoadError::HeaderDamaged`] when one header copy needs a repair, see
     /// [`Container::load_repairing`].
     pub fn load(device: &Path) -> Result<Self, LoadError> {
-        Self::load_with_session(device, false).map(|(container, _session)| container)
+        Self::load_as(device, false)
     }
 
     /// Loads a container from a header that was made to lie apart from its data (`cryptsetup luksFormat --header`); its
@@ -170,27 +187,29 @@ impl Container {
     /// # Errors
     /// As [`Container::load`].
     pub fn load_detached(header: &Path) -> Result<Self, LoadError> {
-        Self::load_with_session(header, true).map(|(container, _session)| container)
+        Self::load_as(header, true)
     }
 
-    /// As [`Container::load`], with the handle that it was loaded by.
-    pub(crate) fn load_with_session(device: &Path, detached: bool) -> Result<(Self, Session), LoadError> {
-        let owned = || device.to_owned();
-        let header = read_header(device)?;
-        let uncommon = suspicion::has_uncommon_digest(&header);
-        let known = Known::from_header(device, header, detached)?;
-        let mut session = session(device)?;
-        if uncommon {
-            refuse_blind_digest(device, &mut session)?;
+    fn load_as(device: &Path, detached: bool) -> Result<Self, LoadError> {
+        Self::of(&Header::read_as(device, detached)?)
+    }
+
+    /// The container that a header is of, unless a copy of the header is damaged.
+    fn of(header: &Header) -> Result<Self, LoadError> {
+        let device = || header.device().to_owned();
+        if let Some(HeaderRepair { copy, reason }) = header.damage() {
+            return Err(LoadError::HeaderDamaged { device: device(), damaged: copy, reason });
         }
+        let mut session = header.session_as_read()?;
         let (sector_size, data_offset) = {
             let handle = session.device();
             let offset = handle.status_handle().get_data_offset();
             (libcryptsetup_rs::get_sector_size(Some(handle)), offset)
         };
-        let nonsense = |reason: &str| LoadError::HeaderRuined { device: owned(), reason: reason.to_owned() };
-        let container = Self {
-            device: owned(),
+        let nonsense = |reason: &str| LoadError::HeaderRuined { device: device(), reason: reason.to_owned() };
+        let known = header.fields.clone();
+        Ok(Self {
+            device: device(),
             uuid: known.uuid,
             version: known.version,
             label: known.label,
@@ -201,9 +220,8 @@ impl Container {
             data_offset_bytes: data_offset
                 .checked_mul(OFFSET_UNIT)
                 .ok_or_else(|| nonsense("its data offset is beyond any device"))?,
-            detached,
-        };
-        Ok((container, session))
+            detached: header.detached,
+        })
     }
 
     /// The UUID in the header.
@@ -256,13 +274,14 @@ impl Container {
     /// # Errors
     /// As [`Container::load`].
     pub fn slots(&self) -> Result<Vec<SlotInfo>, LoadError> {
-        let (header, mut session) = self.reopen()?;
+        let header = self.header()?;
+        let mut session = header.session_as_read()?;
         KeySlot::first(self.version.slot_count())
             .map(|slot| {
                 let state = self.slot_state(&mut session, slot)?;
                 let mut info = SlotInfo { slot, state, pbkdf: None };
                 if info.is_active() {
-                    info.pbkdf = slot_info::pbkdf(&header, slot);
+                    info.pbkdf = header.pbkdf(slot);
                 }
                 Ok(info)
             })
@@ -280,30 +299,15 @@ impl Container {
             .map_err(|source| LoadError::Refused { device: self.device.clone(), source })
     }
 
-    /// Loads again from the disk and makes sure that it is still the same container.
-    pub(crate) fn reopen(&self) -> Result<(DiskHeader, Session), LoadError> {
-        let (header, mut session) = (self.reread()?, session(&self.device)?);
-        if suspicion::has_uncommon_digest(&header) {
-            refuse_blind_digest(&self.device, &mut session)?;
+    /// Reads the header again and makes sure that it is still the same container's; all further reading is from it.
+    pub(crate) fn header(&self) -> Result<Header, LoadError> {
+        let header = Header::read_as(&self.device, self.detached)?;
+        let device = || self.device.clone();
+        if let Some(HeaderRepair { copy, reason }) = header.damage() {
+            return Err(LoadError::HeaderDamaged { device: device(), damaged: copy, reason });
         }
-        Ok((header, session))
-    }
-
-    /// As [`Container::reopen`], for data that lie on another device than the header.
-    pub(crate) fn reopen_on(&self, data: &Path) -> Result<Session, LoadError> {
-        let header = self.reread()?;
-        let mut session = loaded(&self.device, data, || Session::init_detached(&self.device, data))?;
-        if suspicion::has_uncommon_digest(&header) {
-            refuse_blind_digest(&self.device, &mut session)?;
-        }
-        Ok(session)
-    }
-
-    fn reread(&self) -> Result<DiskHeader, LoadError> {
-        let header = read_header(&self.device)?;
-        let found = Known::from_header(&self.device, header.clone(), self.detached)?.uuid;
-        if found != self.uuid {
-            return Err(LoadError::Exchanged { device: self.device.clone(), expected: self.uuid, found });
+        if header.uuid() != self.uuid {
+            return Err(LoadError::Exchanged { device: device(), expected: self.uuid, found: header.uuid() });
         }
         Ok(header)
     }
@@ -311,7 +315,7 @@ impl Container {
 
 /// Lets libcryptsetup verify a random volume key, which must fail: a digest whose hash its crypto library can't compute
 /// lets every key pass.
-fn refuse_blind_digest(device: &Path, session: &mut Session) -> Result<(), LoadError> {
+pub(crate) fn refuse_blind_digest(device: &Path, session: &mut Session) -> Result<(), LoadError> {
     let size = session.device().status_handle().get_volume_key_size();
     let random = usize::try_from(size).ok().and_then(|size| Secret::random(size).ok());
     let passes = random
@@ -324,32 +328,21 @@ fn refuse_blind_digest(device: &Path, session: &mut Session) -> Result<(), LoadE
     Ok(())
 }
 
-/// A handle on a device whose header has been checked.
+/// A handle by which the header on a device is changed; it has been checked before.
 pub(crate) fn session(device: &Path) -> Result<Session, LoadError> {
-    loaded(device, device, || Session::init(device))
-}
-
-fn loaded(
-    device: &Path,
-    data: &Path,
-    init: impl FnOnce() -> Result<Session, CryptsetupError>,
-) -> Result<Session, LoadError> {
-    for path in [device, data] {
-        if path.to_str().is_none() {
-            return Err(LoadError::PathNotUtf8 { device: path.to_owned() });
-        }
+    if device.to_str().is_none() {
+        return Err(LoadError::PathNotUtf8 { device: device.to_owned() });
     }
     let refused = |source| LoadError::Refused { device: device.to_owned(), source };
-    let mut session = init().map_err(refused)?;
-    session
-        .call(|handle| handle.context_handle().load::<()>(None::<EncryptionFormat>, None))
-        .map_err(refused)?;
+    let mut session = Session::init(device).map_err(refused)?;
+    session.load().map_err(refused)?;
     Ok(session)
 }
 
 /// What the header says by itself.
+#[derive(Debug, Clone)]
 pub(crate) struct Known {
-    uuid: LuksUuid,
+    pub(crate) uuid: LuksUuid,
     version: LuksVersion,
     label: Option<String>,
     subsystem: Option<String>,
@@ -358,52 +351,52 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    pub(crate) fn from_header(device: &Path, header: DiskHeader, detached: bool) -> Result<Self, LoadError> {
+    /// Judges a header; of two copies one may be damaged.
+    pub(crate) fn of(device: &Path, header: &DiskHeader, detached: bool) -> Result<Self, LoadError> {
         let owned = || device.to_owned();
         let ruined = |reason: &str| LoadError::HeaderRuined { device: owned(), reason: reason.to_owned() };
         let uuid = |text: &str| text.parse().map_err(|_| ruined("its UUID is unreadable"));
-        let named = |text: String| (!text.is_empty()).then_some(text);
-        if reencryption::is_under_way(&header) {
+        let named = |text: &String| (!text.is_empty()).then(|| text.clone());
+        if reencryption::is_under_way(header) {
             return Err(LoadError::Reencryption { device: owned() });
         }
-        if let Some(reason) = cost::absurdity(&header) {
+        if let Some(reason) = cost::absurdity(header) {
             return Err(LoadError::TooCostly { device: owned(), reason });
         }
-        if let Some(reason) = suspicion::about(&header, detached) {
-            return Err(LoadError::Suspicious { device: owned(), reason });
+        match suspicion::about(header, detached) {
+            None => {}
+            Some(Objection::Suspicious(reason)) => {
+                return Err(LoadError::Suspicious { device: owned(), reason });
+            }
+            Some(Objection::Requirements(required)) => {
+                return Err(LoadError::Requirements { device: owned(), names: required });
+            }
         }
         match header {
             DiskHeader::NotLuks => Err(LoadError::NotLuks { device: owned() }),
             DiskHeader::Luks1Reencryption => Err(LoadError::Reencryption { device: owned() }),
-            DiskHeader::OneDamaged { damaged, reason, .. } => {
-                Err(LoadError::HeaderDamaged { device: owned(), damaged, reason })
-            }
-            DiskHeader::Ruined { reason } => Err(LoadError::HeaderRuined { device: owned(), reason }),
+            DiskHeader::Ruined { reason } => Err(ruined(reason)),
             DiskHeader::Luks1(header) => Ok(Self {
                 uuid: uuid(&header.uuid)?,
                 version: LuksVersion::Luks1,
                 label: None,
                 subsystem: None,
-                cipher: header.cipher,
+                cipher: header.cipher.clone(),
                 integrity: None,
             }),
-            DiskHeader::Sound(copy) => Ok(Self {
-                uuid: uuid(&copy.uuid)?,
-                version: LuksVersion::Luks2,
-                cipher: copy
-                    .metadata
-                    .pointer("/segments/0/encryption")
-                    .and_then(Value::as_str)
-                    .ok_or_else(|| ruined("it names no cipher"))?
-                    .to_owned(),
-                integrity: copy
-                    .metadata
-                    .pointer("/segments/0/integrity/type")
-                    .and_then(Value::as_str)
-                    .map(str::to_owned),
-                label: named(copy.label),
-                subsystem: named(copy.subsystem),
-            }),
+            DiskHeader::Sound(copy) | DiskHeader::OneDamaged { good: copy, .. } => {
+                let text = |place: &str| copy.metadata.pointer(place).and_then(Value::as_str);
+                Ok(Self {
+                    uuid: uuid(&copy.uuid)?,
+                    version: LuksVersion::Luks2,
+                    cipher: text("/segments/0/encryption")
+                        .ok_or_else(|| ruined("it names no cipher"))?
+                        .to_owned(),
+                    integrity: text("/segments/0/integrity/type").map(str::to_owned),
+                    label: named(&copy.label),
+                    subsystem: named(&copy.subsystem),
+                })
+            }
         }
     }
 }

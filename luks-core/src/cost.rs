@@ -1,10 +1,11 @@
 //! How long a header makes everybody wait who tries a key.
 //!
-//! A header may ask for four thousand million iterations; libcryptsetup would obey for hours and can't be interrupted.
+//! A header may ask for four thousand million iterations, or for a few million in each of 32 slots; libcryptsetup would
+//! obey for hours and can't be interrupted.
 
 use serde_json::Value;
 
-use crate::disk_header::DiskHeader;
+use crate::disk_header::{DiskHeader, SoundHeader};
 use crate::key_slot::KeySlot;
 use crate::luks1_header::Luks1Header;
 
@@ -12,6 +13,54 @@ use crate::luks1_header::Luks1Header;
 const MAX_ITERATIONS: u64 = 200_000_000;
 /// Passes times KiB: 64 passes over the 4 GiB that libcryptsetup allows at most; its default is some 4 over 1 GiB.
 const MAX_ARGON_WORK: u64 = 64 * 4 * 1024 * 1024;
+/// Maximum number of threads; libcryptsetup itself uses four. Argon2 takes 8 KiB for each, whatever the memory says.
+const MAX_THREADS: u64 = 64;
+
+/// What opening a container may cost in all, in iterations of a hash: half a minute on a slow machine. cryptsetup chooses
+/// some ten million for one slot.
+pub(crate) const BUDGET: u64 = 100_000_000;
+/// Maximum memory of one derivation in KiB, the default maximum of cryptsetup.
+const MAX_MEMORY: u64 = 1024 * 1024;
+/// Argon2's work on one KiB, in iterations of a hash.
+const ARGON_WEIGHT: u64 = 2;
+
+/// What it costs to try a key in a slot, in iterations of a hash; the maximum for what takes too much memory.
+pub(crate) fn of_slot(header: &SoundHeader, slot: KeySlot) -> u64 {
+    let iterated = |iterations: u64, hash: &str, key_len: u64| {
+        iterations.saturating_mul(key_len.div_ceil(hash_len(hash)))
+    };
+    match header {
+        SoundHeader::Luks1(header) => {
+            let iterations = header.active_iterations(slot).unwrap_or(u32::MAX);
+            iterated(iterations.into(), &header.hash, header.key_bytes.into())
+        }
+        SoundHeader::Luks2(copy) => {
+            let field = |place: &str| copy.metadata.pointer(&format!("/keyslots/{slot}/{place}"));
+            let number = |place: &str| field(place).and_then(Value::as_u64);
+            let hash = field("kdf/hash").and_then(Value::as_str).unwrap_or_default();
+            match (number("kdf/iterations"), number("kdf/time"), number("kdf/memory")) {
+                (Some(iterations), None, None) => {
+                    iterated(iterations, hash, number("area/key_size").unwrap_or(u64::MAX))
+                }
+                (None, Some(passes), Some(memory)) if memory <= MAX_MEMORY => {
+                    passes.saturating_mul(memory).saturating_mul(ARGON_WEIGHT)
+                }
+                _ => u64::MAX,
+            }
+        }
+    }
+}
+
+/// Bytes that one run of PBKDF2 gives; of an unknown hash the fewest.
+fn hash_len(hash: &str) -> u64 {
+    match hash {
+        "sha512" => 64,
+        "sha384" => 48,
+        "sha256" => 32,
+        "sha224" => 28,
+        _ => 20,
+    }
+}
 
 /// Says what is absurd about the cost of opening; `None` when nothing is.
 pub(crate) fn absurdity(header: &DiskHeader) -> Option<String> {
@@ -44,11 +93,16 @@ fn luks2(metadata: &Value) -> Option<String> {
 
 /// libcryptsetup casts whatever number is there to 32 bits, so a negative one is a huge one.
 fn absurd_derivation(kdf: &Value) -> Option<String> {
-    let number = |name: &str| kdf.get(name).map(|value| value.as_u64().ok_or_else(|| value.to_string()));
+    let number = |name: &str| kdf.get(name).map(|value| value.as_u64().ok_or_else(|| short(value)));
     match number("iterations") {
         Some(Err(text)) => return Some(format!("{text} iterations")),
         Some(Ok(count)) if iterations_are_absurd(count) => return Some(format!("{count} iterations")),
         _ => {}
+    }
+    if let Some(threads) = kdf.get("cpus")
+        && threads.as_u64().is_none_or(|threads| threads == 0 || threads > MAX_THREADS)
+    {
+        return Some(format!("{} threads", short(threads)));
     }
     let passes = number("time")?;
     let memory = number("memory")?;
@@ -60,6 +114,11 @@ fn absurd_derivation(kdf: &Value) -> Option<String> {
             Some(format!("{} passes over {} KiB", show(passes), show(memory)))
         }
     }
+}
+
+/// A foreign value, fit for a message.
+fn short(value: &Value) -> String {
+    value.to_string().chars().take(40).collect()
 }
 
 fn iterations_are_absurd(iterations: u64) -> bool {
@@ -101,6 +160,8 @@ mod tests {
             json!({"time": 65, "memory": 4_194_304}),
             json!({"time": -1, "memory": 32}),
             json!({"time": u64::MAX, "memory": u64::MAX}),
+            json!({"time": 4, "memory": 32, "cpus": 16_000_000}),
+            json!({"time": 4, "memory": 32, "cpus": 0}),
         ] {
             assert!(slot(&kdf).is_some_and(|text| text.starts_with("slot 3 asks for ")), "{kdf}");
         }

@@ -1,7 +1,8 @@
 //! Reads the headers of a device or file without libcryptsetup and without ever writing.
 //!
 //! libcryptsetup repairs a damaged copy as a side effect of loading; here the state is known before, and repairing is
-//! a decision of the caller.
+//! a decision of the caller. Every byte is read once, so what was judged is what the caller goes on with: a drive may
+//! answer the next read otherwise.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -9,7 +10,6 @@ use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::key_slot::KeySlot;
 use crate::luks1_header::{self, Luks1Header};
 use crate::luks2_copy::{self, BINARY_LEN, Copy, HeaderCopy, SIZES};
 
@@ -38,17 +38,23 @@ pub(crate) enum DiskHeader {
     },
 }
 
+/// A header that can be used: LUKS1's, or a right copy of LUKS2's.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum SoundHeader {
+    Luks1(Box<Luks1Header>),
+    Luks2(Copy),
+}
+
 impl DiskHeader {
-    /// Whether a slot is in use and described alike in both, with the random salt that each key in it gets.
-    pub(crate) fn has_slot_of(&self, other: &Self, slot: KeySlot) -> bool {
-        match (self, other) {
-            (Self::Luks1(one), Self::Luks1(other)) => one.has_slot_of(other, slot),
-            (Self::Sound(one), Self::Sound(other)) => {
-                let place = format!("/keyslots/{slot}");
-                let described = one.metadata.pointer(&place);
-                described.is_some() && described == other.metadata.pointer(&place)
+    /// What of it can be used, and what is wrong with the other copy.
+    pub(crate) fn into_sound(self) -> Option<(SoundHeader, Option<(HeaderCopy, String)>)> {
+        match self {
+            Self::Luks1(header) => Some((SoundHeader::Luks1(header), None)),
+            Self::Sound(copy) => Some((SoundHeader::Luks2(copy), None)),
+            Self::OneDamaged { damaged, reason, good } => {
+                Some((SoundHeader::Luks2(good), Some((damaged, reason))))
             }
-            _ => false,
+            Self::NotLuks | Self::Luks1Reencryption | Self::Ruined { .. } => None,
         }
     }
 }
@@ -66,36 +72,46 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
 
 /// Reads what is at `path`.
 pub(crate) fn read(path: &Path) -> io::Result<DiskHeader> {
-    let file = open(path)?;
-    let mut header = read_once(&file)?;
+    read_from(&open(path)?).map(|(header, _)| header)
+}
+
+/// Reads what an open device begins with, and gives the bytes that say so: LUKS1's header, or both copies of a sound LUKS2
+/// header.
+pub(crate) fn read_from(file: &File) -> io::Result<(DiskHeader, Vec<u8>)> {
+    let mut read = read_once(file)?;
     for _ in 0..RETRIES {
-        if !matches!(header, DiskHeader::OneDamaged { .. }) {
+        if !matches!(read.0, DiskHeader::OneDamaged { .. }) {
             break;
         }
         std::thread::sleep(RETRY_AFTER);
-        header = read_once(&file)?;
+        read = read_once(file)?;
     }
-    Ok(header)
+    Ok(read)
 }
 
-pub(crate) fn read_once(file: &File) -> io::Result<DiskHeader> {
+pub(crate) fn read_once(file: &File) -> io::Result<(DiskHeader, Vec<u8>)> {
     let start = read_at(file, 0, BINARY_LEN)?;
     if luks1_header::has_magic(&start) {
-        return Ok(match luks1_header::parse(&start) {
+        let header = match luks1_header::parse(&start) {
             Some(header) => DiskHeader::Luks1(Box::new(header)),
             None => DiskHeader::Ruined { reason: "the LUKS1 header is cut off".to_owned() },
-        });
+        };
+        return Ok((header, start));
     }
     if luks1_header::has_reencryption_magic(&start) {
-        return Ok(DiskHeader::Luks1Reencryption);
+        return Ok((DiskHeader::Luks1Reencryption, start));
     }
     let is_luks = start.starts_with(b"LUKS\xba\xbe");
-    let primary = read_copy(file, HeaderCopy::Primary, 0)?;
-    let secondary = match &primary {
-        Ok(copy) => read_copy(file, HeaderCopy::Secondary, copy.size)?,
-        Err(_) => find_secondary(file)?,
+    let (mut bytes, primary) = read_copy(file, HeaderCopy::Primary, 0, start)?;
+    let (second_bytes, secondary) = match &primary {
+        Ok(copy) => {
+            let binary = read_at(file, copy.size, BINARY_LEN)?;
+            read_copy(file, HeaderCopy::Secondary, copy.size, binary)?
+        }
+        Err(_) => (Vec::new(), find_secondary(file)?),
     };
-    Ok(judge(is_luks, primary, secondary))
+    bytes.extend(second_bytes);
+    Ok((judge(is_luks, primary, secondary), bytes))
 }
 
 fn judge(is_luks: bool, primary: Result<Copy, String>, secondary: Result<Copy, String>) -> DiskHeader {
@@ -131,7 +147,7 @@ fn find_secondary(file: &File) -> io::Result<Result<Copy, String>> {
         if !luks2_copy::has_magic(&binary, HeaderCopy::Secondary) {
             continue;
         }
-        match read_copy(file, HeaderCopy::Secondary, offset)? {
+        match read_copy(file, HeaderCopy::Secondary, offset, binary)?.1 {
             Ok(copy) if copy.size == offset => return Ok(Ok(copy)),
             Ok(_) => "is not at the place that its size asks for".clone_into(&mut reason),
             Err(why) => reason = why,
@@ -140,18 +156,24 @@ fn find_secondary(file: &File) -> io::Result<Result<Copy, String>> {
     Ok(Err(reason))
 }
 
-fn read_copy(file: &File, which: HeaderCopy, offset: u64) -> io::Result<Result<Copy, String>> {
-    let binary = read_at(file, offset, BINARY_LEN)?;
+/// Reads the rest of a copy that begins with `binary`, and parses the whole.
+fn read_copy(
+    file: &File,
+    which: HeaderCopy,
+    offset: u64,
+    binary: Vec<u8>,
+) -> io::Result<(Vec<u8>, Result<Copy, String>)> {
     let size = luks2_copy::claimed_size(&binary).filter(|_| luks2_copy::has_magic(&binary, which));
-    let bytes = match size.and_then(|size| usize::try_from(size).ok()) {
-        Some(size) => read_at(file, offset, size)?,
-        None => binary,
-    };
-    Ok(luks2_copy::parse(&bytes, which, offset))
+    let mut bytes = binary;
+    if let Some(rest) = size.and_then(|size| usize::try_from(size).ok()?.checked_sub(bytes.len())) {
+        bytes.extend(read_at(file, offset + bytes.len() as u64, rest)?);
+    }
+    let copy = luks2_copy::parse(&bytes, which, offset);
+    Ok((bytes, copy))
 }
 
 /// Up to `len` bytes from `offset`; fewer at the end of the device.
-fn read_at(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+pub(crate) fn read_at(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; len];
     let mut filled = 0;
     while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {

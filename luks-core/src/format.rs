@@ -17,7 +17,7 @@ use crate::luks_uuid::LuksUuid;
 use crate::pbkdf::{self, SecretKind};
 use crate::secret::Secret;
 use crate::session::{CryptsetupError, Session};
-use crate::slots::{flush, opens};
+use crate::slots::flush;
 use crate::target::Target;
 use crate::version::LuksVersion;
 
@@ -266,18 +266,17 @@ impl Container {
             .map_err(|source| FormatError::Failed { device: owned(), source })?;
         let not_confirmed = |reason| FormatError::NotConfirmed { device: owned(), reason };
         flush(device).map_err(|error| not_confirmed(format!("flushing failed: {error}")))?;
-        let (container, mut session) = Self::load_with_session(device, false)
-            .map_err(|source| FormatError::ReadBack { device: owned(), source })?;
+        let container =
+            Self::load(device).map_err(|source| FormatError::ReadBack { device: owned(), source })?;
         let needed = container.data_offset_bytes().saturating_add(u64::from(BIG_SECTOR));
         if target.size < needed {
             return Err(FormatError::TooSmall { device: owned(), size: target.size, needed });
         }
-        match opens(&mut session, Some(slot), key) {
-            Ok(Some(_slot)) => {}
-            Ok(None) => return Err(not_confirmed(format!("the key doesn't open slot {slot}"))),
-            Err(error) => return Err(not_confirmed(error.to_string())),
+        match container.test_key_in(key, slot) {
+            Ok(true) => Ok(container),
+            Ok(false) => Err(not_confirmed(format!("the key doesn't open slot {slot}"))),
+            Err(error) => Err(not_confirmed(error.to_string())),
         }
-        Ok(container)
     }
 }
 

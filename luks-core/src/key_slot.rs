@@ -39,11 +39,6 @@ impl KeySlot {
     pub(crate) fn first(count: u8) -> impl Iterator<Item = Self> {
         (0..count.min(32)).map(Self)
     }
-
-    /// The slot for a number that libcryptsetup gave.
-    pub(crate) fn from_library(number: u32) -> Option<Self> {
-        u8::try_from(number).ok().and_then(Self::new)
-    }
 }
 
 impl fmt::Display for KeySlot {

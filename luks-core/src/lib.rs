@@ -22,6 +22,26 @@
 //! # }
 //! ```
 //!
+//! # Drives that were in other hands
+//! Nothing authenticates a LUKS header: whoever had a drive may have written another one, whose key he knows, or one that
+//! encrypts nothing; and a drive may answer each read otherwise. So a [`Header`] is read once and judged by this crate's own
+//! parser, and these bytes, not the drive's, are what libcryptsetup opens the data by; then the kernel's mapping is compared
+//! with them. An [`Enrolment`] keeps what must stay the same for ever (the volume key's digest, place and cipher of the
+//! data, requirements), so that a drive is opened as it was enrolled or not at all.
+//!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! use luks_core::{Header, OpenOptions, load_key_file};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let enrolled = Header::read(Path::new("/var/lib/site/drive.header"))?.enrolment().clone();
+//! let header = enrolled.read(Path::new("/dev/sdx"))?;
+//! header.open("drive", &[&load_key_file(Path::new("/etc/site/key"))?], &OpenOptions::default())?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Failure model
 //! Every operation opens the device anew and refuses when another container is there by now ([`LoadError::Exchanged`]).
 //! Changes are flushed and then confirmed from the disk. [`Container::load`] never writes: damage to one of LUKS2's two
@@ -47,6 +67,7 @@ mod cost;
 mod device_mapper;
 mod disk_header;
 mod ends;
+mod enrolment;
 #[cfg(feature = "escrow")]
 mod escrow;
 mod fingerprint;
@@ -54,11 +75,15 @@ mod format;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzz;
+mod header;
+mod header_file;
 mod integrity;
 mod key_file;
 #[cfg(feature = "escrow")]
 mod key_share;
 mod key_slot;
+mod key_trial;
+mod live_mapping;
 mod location;
 mod locked_pages;
 mod log_capture;
@@ -89,6 +114,7 @@ mod version;
 
 pub use backup::BackupError;
 pub use container::{Container, LoadError, is_luks};
+pub use enrolment::{Difference, Enrolment, EnrolmentDigest, EnrolmentError, ParseEnrolmentDigestError};
 #[cfg(feature = "escrow")]
 pub use escrow::{
     EscrowError, is_sealed, is_sealed_to_passphrase, seal_to_passphrase, seal_to_recipients,
@@ -96,6 +122,7 @@ pub use escrow::{
 };
 pub use fingerprint::{Fingerprint, ParseFingerprintError};
 pub use format::{FormatError, FormatOptions};
+pub use header::Header;
 pub use integrity::{TagError, TagProgress};
 pub use key_file::{
     DEFAULT_KEY_FILE_LEN, KeyFileError, generate_key_file, load_key_copy, load_key_file, save_key_file,
@@ -103,10 +130,11 @@ pub use key_file::{
 #[cfg(feature = "escrow")]
 pub use key_share::{KeyShare, KeyShareError, join_key, split_key};
 pub use key_slot::{KeySlot, KeySlotError};
+pub use key_trial::OpenedBy;
 pub use location::{ListedPartition, Location, listed_partitions, locate};
 pub use luks_uuid::{LuksUuid, ParseLuksUuidError};
 pub use luks2_copy::HeaderCopy;
-pub use mapping::{CloseError, CloseMode, Closed, Mapping, OpenError, OpenOptions, close};
+pub use mapping::{CloseError, CloseMode, Closed, Mapping, OpenError, OpenOptions, Opened, close};
 pub use mapping_status::{
     DeviceNumber, MappingStatus, StatusError, has_device_mapper, mapping_status, mapping_status_in,
     mappings_of,

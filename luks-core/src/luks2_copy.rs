@@ -137,6 +137,32 @@ fn verify_checksum(whole: &[u8]) -> Result<(), String> {
     if right { Ok(()) } else { Err("has a wrong checksum".to_owned()) }
 }
 
+/// Both copies of a header with this JSON, one behind the other; `None` when the JSON doesn't fit.
+pub(crate) fn encode(size: u64, uuid: &str, json: &[u8]) -> Option<Vec<u8>> {
+    let mut copies = Vec::new();
+    for (magic, offset) in [(PRIMARY_MAGIC, 0), (SECONDARY_MAGIC, size)] {
+        let mut copy = vec![0; usize::try_from(size).ok()?];
+        // A NUL must remain behind each text.
+        put(&mut copy, 0..8, magic)?;
+        put(&mut copy, 6..8, &2_u16.to_be_bytes())?;
+        put(&mut copy, 8..16, &size.to_be_bytes())?;
+        put(&mut copy, 16..24, &1_u64.to_be_bytes())?;
+        put(&mut copy, 72..103, b"sha256")?;
+        put(&mut copy, 168..207, uuid.as_bytes())?;
+        put(&mut copy, 256..264, &offset.to_be_bytes())?;
+        put(&mut copy, BINARY_LEN..usize::try_from(size).ok()?.checked_sub(1)?, json)?;
+        let digest = Sha256::digest(&copy);
+        put(&mut copy, CHECKSUM_PLACE, &digest)?;
+        copies.extend(copy);
+    }
+    Some(copies)
+}
+
+fn put(bytes: &mut [u8], place: std::ops::Range<usize>, what: &[u8]) -> Option<()> {
+    bytes.get_mut(place)?.get_mut(..what.len())?.copy_from_slice(what);
+    Some(())
+}
+
 fn digest_matches<D: Digest>(parts: &[&[u8]], stored: &[u8]) -> bool {
     let mut digest = D::new();
     for part in parts {

@@ -1,7 +1,7 @@
 //! Opening and closing containers through device-mapper.
 
 use std::fs;
-use std::io;
+use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -9,8 +9,12 @@ use std::time::{Duration, Instant};
 use libcryptsetup_rs::consts::flags::{CryptActivate, CryptDeactivate};
 use nix::sys::stat::{major, minor};
 
-use crate::container::{Container, LoadError};
+use crate::container::{Container, LoadError, OFFSET_UNIT};
 use crate::device_mapper;
+use crate::disk_header;
+use crate::header::Header;
+use crate::key_trial::{OpenedBy, Tried};
+use crate::live_mapping::{self, Expected};
 use crate::mapping_status::{
     DeviceNumber, MappingStatus, StatusError, has_device_mapper, mapping_status, mapping_status_in, sectors,
     tags_name,
@@ -153,6 +157,16 @@ pub enum OpenError {
         /// The mapping.
         name: String,
     },
+    /// The kernel made another mapping of the header than it asks for; it was closed again.
+    #[error("mapping '{name}' of {} is not what its header asks for: {difference}; it was closed again", device.display())]
+    OtherMapping {
+        /// The container.
+        device: PathBuf,
+        /// The mapping.
+        name: String,
+        /// What of it is otherwise.
+        difference: String,
+    },
     /// libcryptsetup failed otherwise.
     #[error("cannot open {} as '{name}': {source}", device.display())]
     Failed {
@@ -224,19 +238,13 @@ pub enum CloseError {
 }
 
 impl Container {
-    /// Opens the container as `/dev/mapper/NAME`.
-    ///
-    /// A mapping of this name that exists already is never taken over. Afterwards the new one has been found to lead
-    /// to this container on this device.
+    /// Opens the container as `/dev/mapper/NAME`, by the header that is on the device now; see [`Header::open`].
     ///
     /// # Errors
     /// [`OpenError::AlreadyOpen`] when it is open under this name, [`OpenError::Stale`] when the name leads elsewhere,
     /// [`OpenError::Detached`] when its data lie on another device.
     pub fn open(&self, name: &str, key: &Secret, options: &OpenOptions) -> Result<Mapping, OpenError> {
-        if self.detached {
-            return Err(OpenError::Detached { header: self.device.clone() });
-        }
-        self.open_on(&self.device, name, key, options)
+        self.header()?.open(name, &[key], options).map(|opened| opened.mapping)
     }
 
     /// Opens what lies on the device `data` by this container's header, which may be a backup in a file.
@@ -253,7 +261,78 @@ impl Container {
         key: &Secret,
         options: &OpenOptions,
     ) -> Result<Mapping, OpenError> {
+        self.header()?.open_on(data, name, &[key], options).map(|opened| opened.mapping)
+    }
+}
+
+/// A container that was opened, and by which key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Opened {
+    /// The mapping.
+    pub mapping: Mapping,
+    /// The key and its slot.
+    pub by: OpenedBy,
+}
+
+impl Header {
+    /// Opens the container as `/dev/mapper/NAME` by the first key that opens a slot.
+    ///
+    /// What opens it is this header as it was read and judged; of the device only key material and data are read. A mapping
+    /// of this name that exists already is never taken over. Afterwards the new one has been found to lead to this container
+    /// on this device, and to be in the kernel what the header asks for: its cipher, place, length, sectors and tags.
+    ///
+    /// # Errors
+    /// As [`Container::open`], and [`OpenError::OtherMapping`] when the kernel has something else.
+    pub fn open(&self, name: &str, keys: &[&Secret], options: &OpenOptions) -> Result<Opened, OpenError> {
+        if self.detached {
+            return Err(OpenError::Detached { header: self.device.clone() });
+        }
+        let number = device_number(&self.file.metadata());
+        self.open_as(&self.device, number, name, keys, options)
+    }
+
+    /// As [`Header::open`], with the data on the device `data`; see [`Container::open_on`].
+    ///
+    /// # Errors
+    /// As [`Header::open`].
+    pub fn open_on(
+        &self,
+        data: &Path,
+        name: &str,
+        keys: &[&Secret],
+        options: &OpenOptions,
+    ) -> Result<Opened, OpenError> {
+        self.open_as(data, device_number(&fs::metadata(data)), name, keys, options)
+    }
+
+    /// Makes sure that a mapping which exists already leads to this container on this device, and is in the kernel what the
+    /// header asks for; without any switches, as [`OpenOptions::default`] makes it.
+    ///
+    /// # Errors
+    /// [`OpenError::NotConfirmed`] when it leads elsewhere, [`OpenError::OtherMapping`] when it is something else.
+    pub fn confirm_mapping(&self, name: &str) -> Result<(), OpenError> {
+        let failed = |source| LoadError::Read { device: self.device.clone(), source };
+        let options = OpenOptions::default();
+        let number = device_number(&self.file.metadata());
+        let sectors = sectors_of(&self.device).map_err(failed)?;
+        let key_bytes = self.slots().first().map_or(0, |slot| self.key_bytes(*slot));
+        let expected = self.expected(number, sectors, key_bytes, &options.flags());
+        self.confirm(&self.device, number, name, &expected, &options)
+    }
+
+    fn open_as(
+        &self,
+        data: &Path,
+        number: Option<DeviceNumber>,
+        name: &str,
+        keys: &[&Secret],
+        options: &OpenOptions,
+    ) -> Result<Opened, OpenError> {
         let device = || data.to_owned();
+        if data.to_str().is_none() {
+            return Err(LoadError::PathNotUtf8 { device: device() }.into());
+        }
         if !is_name(name) {
             return Err(OpenError::Name { name: name.to_owned() });
         }
@@ -262,39 +341,55 @@ impl Container {
         }
         if let status @ MappingStatus::Active { .. } = mapping_status_in(&options.root, name)? {
             let name = name.to_owned();
-            return Err(if self.is_behind(&status, data) {
+            return Err(if self.is_behind(&status, number) {
                 OpenError::AlreadyOpen { device: device(), name }
             } else {
                 OpenError::Stale { device: device(), name }
             });
         }
-        self.activate(data, name, key, options)?;
+        let (by, expected) = self.activate(data, number, name, keys, options)?;
         let path = options.root.join("dev/mapper").join(name);
-        if wait_for_node(&path) && self.is_behind(&mapping_status_in(&options.root, name)?, data) {
-            return Ok(Mapping { name: name.to_owned(), path });
-        }
-        let _reported_below = close(name, CloseMode::Deferred);
-        Err(OpenError::NotConfirmed { device: device(), name: name.to_owned() })
+        let confirmed = if wait_for_node(&path) {
+            self.confirm(data, number, name, &expected, options)
+        } else {
+            Err(OpenError::NotConfirmed { device: device(), name: name.to_owned() })
+        };
+        confirmed.inspect_err(|_| {
+            let _reported_below = close(name, CloseMode::Now).or_else(|_| close(name, CloseMode::Deferred));
+        })?;
+        Ok(Opened { mapping: Mapping { name: name.to_owned(), path }, by })
     }
 
     fn activate(
         &self,
         data: &Path,
+        number: Option<DeviceNumber>,
         name: &str,
-        key: &Secret,
+        keys: &[&Secret],
         options: &OpenOptions,
-    ) -> Result<(), OpenError> {
+    ) -> Result<(OpenedBy, Expected), OpenError> {
         let device = || data.to_owned();
-        let mut session = if data == self.device { self.reopen()?.1 } else { self.reopen_on(data)? };
+        let session = &mut self.session(Some(data))?;
         udev_sync::set(options.wait_for_udev);
-        let opened = session.call(|device| {
-            device.activate_handle().activate_by_passphrase(Some(name), None, key.expose(), options.flags())
+        let opened = self.try_keys(session, &self.slots(), keys, |session, slot, key| {
+            let number = Some(slot.get().into());
+            session.call(|device| {
+                device.activate_handle().activate_by_passphrase(
+                    Some(name),
+                    number,
+                    key.expose(),
+                    options.flags(),
+                )
+            })
         });
         match opened {
-            Ok(_slot) => Ok(()),
-            Err(error) if error.is(libc::EPERM) || error.is(libc::ENOENT) => {
-                Err(OpenError::WrongKey { device: device() })
+            Ok(Tried::Opened(by, _slot)) => {
+                let sectors =
+                    sectors_of(data).map_err(|source| LoadError::Read { device: device(), source })?;
+                Ok((by, self.expected(number, sectors, self.key_bytes(by.slot), &options.flags())))
             }
+            Ok(Tried::Wrong) => Err(OpenError::WrongKey { device: device() }),
+            Ok(Tried::TooCostly(slots)) => Err(self.too_costly(&slots).into()),
             Err(error) if error.is(libc::EBUSY) => Err(OpenError::Busy { device: device() }),
             Err(error) if error.is(libc::EEXIST) => {
                 Err(OpenError::Stale { device: device(), name: name.to_owned() })
@@ -304,16 +399,37 @@ impl Container {
         }
     }
 
+    /// Makes sure that the new mapping leads to the device and does what the header asks for.
+    fn confirm(
+        &self,
+        data: &Path,
+        number: Option<DeviceNumber>,
+        name: &str,
+        expected: &Expected,
+        options: &OpenOptions,
+    ) -> Result<(), OpenError> {
+        let (device, name) = (|| data.to_owned(), || name.to_owned());
+        if !self.is_behind(&mapping_status_in(&options.root, &name())?, number) {
+            return Err(OpenError::NotConfirmed { device: device(), name: name() });
+        }
+        match live_mapping::difference(&name(), expected) {
+            Ok(None) => Ok(()),
+            Ok(Some(difference)) => {
+                Err(OpenError::OtherMapping { device: device(), name: name(), difference })
+            }
+            Err(source) => {
+                let path = PathBuf::from("/dev/mapper/control");
+                Err(StatusError { name: name(), path, source }.into())
+            }
+        }
+    }
+
     /// Whether an active mapping was opened from this container and reads from that device.
-    fn is_behind(&self, status: &MappingStatus, data: &Path) -> bool {
+    fn is_behind(&self, status: &MappingStatus, number: Option<DeviceNumber>) -> bool {
         let MappingStatus::Active { luks_uuid, .. } = status else { return false };
-        let same_device = match device_number(data) {
-            Ok(Some(number)) => status.is_backed_by(number.major, number.minor),
-            // libcryptsetup puts a loop device of its own below a file's mapping.
-            Ok(None) => true,
-            Err(_) => false,
-        };
-        *luks_uuid == Some(self.uuid) && same_device
+        // libcryptsetup puts a loop device of its own below a file's mapping.
+        let same_device = number.is_none_or(|number| status.is_backed_by(number.major, number.minor));
+        *luks_uuid == Some(self.uuid()) && same_device
     }
 }
 
@@ -374,14 +490,16 @@ fn is_name(name: &str) -> bool {
         && !matches!(name, "." | ".." | "control")
 }
 
-/// The number of a block device; `None` for a file.
-fn device_number(device: &Path) -> io::Result<Option<DeviceNumber>> {
-    let metadata = fs::metadata(device)?;
-    if !metadata.file_type().is_block_device() {
-        return Ok(None);
-    }
-    let number = |number: u64| u32::try_from(number).map_err(io::Error::other);
-    Ok(Some(DeviceNumber { major: number(major(metadata.rdev()))?, minor: number(minor(metadata.rdev()))? }))
+/// The number of a block device; `None` for a file, or for what isn't there.
+fn device_number(metadata: &io::Result<fs::Metadata>) -> Option<DeviceNumber> {
+    let metadata = metadata.as_ref().ok().filter(|metadata| metadata.file_type().is_block_device())?;
+    let number = |number: u64| u32::try_from(number).ok();
+    Some(DeviceNumber { major: number(major(metadata.rdev()))?, minor: number(minor(metadata.rdev()))? })
+}
+
+/// The size of a device or file in sectors of 512 bytes.
+fn sectors_of(device: &Path) -> io::Result<u64> {
+    Ok(disk_header::open(device)?.seek(SeekFrom::End(0))? / OFFSET_UNIT)
 }
 
 /// Waits until a block device node is there; without udevd it is at once.

@@ -20,15 +20,20 @@ pub(crate) fn is_under_way(header: &DiskHeader) -> bool {
     }
 }
 
-/// By the requirement (`online-reencrypt`, `online-reencrypt-v2`, `offline-reencrypt` and whatever comes after them), or
-/// by the slot that keeps the account.
+/// By the requirement (`online-reencrypt`, `online-reencrypt-v2`, `offline-reencrypt` and whatever comes after them), by
+/// the slot that keeps the account, or by the flags of a segment.
 fn luks2(metadata: &Value) -> bool {
     let required = metadata.pointer("/config/requirements/mandatory").and_then(Value::as_array);
     let named = |word: &Value| word.as_str().is_some_and(|word| word.contains("reencrypt"));
     let slots = metadata.get("keyslots").and_then(Value::as_object);
     let keeps_account = |slot: &Value| slot.get("type").and_then(Value::as_str) == Some("reencrypt");
+    let segments = metadata.get("segments").and_then(Value::as_object);
+    let is_flagged = |segment: &Value| {
+        segment.get("flags").and_then(Value::as_array).is_some_and(|flags| !flags.is_empty())
+    };
     required.into_iter().flatten().any(named)
         || slots.into_iter().flatten().any(|(_, slot)| keeps_account(slot))
+        || segments.into_iter().flatten().any(|(_, segment)| is_flagged(segment))
 }
 
 #[cfg(test)]
@@ -43,6 +48,7 @@ mod tests {
             json!({"config": {"requirements": {"mandatory": ["online-reencrypt-v2"]}}}),
             json!({"config": {"requirements": {"mandatory": ["other", "offline-reencrypt"]}}}),
             json!({"keyslots": {"1": {"type": "luks2"}, "2": {"type": "reencrypt"}}}),
+            json!({"segments": {"0": {"type": "crypt", "flags": ["in-reencryption"]}}}),
         ] {
             assert!(luks2(&metadata), "{metadata}");
         }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use libcryptsetup_rs::consts::vals::EncryptionFormat;
 use libcryptsetup_rs::{CryptDevice, CryptInit, Either, LibcryptErr};
 
 use crate::log_capture;
@@ -27,6 +28,11 @@ impl Session {
     /// A handle for data whose header is in another place, such as a backup.
     pub(crate) fn init_detached(header: &Path, data: &Path) -> Result<Self, CryptsetupError> {
         Self::new(|| CryptInit::init_with_data_device(Either::Right((header, data))))
+    }
+
+    /// Has libcryptsetup read the header.
+    pub(crate) fn load(&mut self) -> Result<(), CryptsetupError> {
+        self.call(|handle| handle.context_handle().load::<()>(None::<EncryptionFormat>, None))
     }
 
     /// A handle for an active mapping, also when the device behind it has disappeared.
@@ -83,6 +89,11 @@ impl CryptsetupError {
             (true, None) => error.to_string(),
         };
         Self { errno, text }
+    }
+
+    /// What the system answered beside libcryptsetup.
+    pub(crate) fn io(error: &std::io::Error) -> Self {
+        Self { errno: error.raw_os_error(), text: error.to_string() }
     }
 
     /// The error number (positive, as in errno(3)), if there was one.

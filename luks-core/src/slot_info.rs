@@ -6,7 +6,7 @@ use libcryptsetup_rs::consts::vals::KeyslotInfo;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::disk_header::DiskHeader;
+use crate::disk_header::SoundHeader;
 use crate::key_slot::KeySlot;
 
 /// Whether a key slot is in use.
@@ -125,14 +125,13 @@ impl From<KeyslotInfo> for SlotState {
 }
 
 /// The key derivation that the header names for a slot.
-pub(crate) fn pbkdf(header: &DiskHeader, slot: KeySlot) -> Option<SlotPbkdf> {
+pub(crate) fn pbkdf(header: &SoundHeader, slot: KeySlot) -> Option<SlotPbkdf> {
     match header {
-        DiskHeader::Luks1(header) => {
+        SoundHeader::Luks1(header) => {
             let iterations = header.active_iterations(slot)?;
             Some(SlotPbkdf::Pbkdf2 { hash: header.hash.clone(), iterations: iterations.into() })
         }
-        DiskHeader::Sound(copy) => luks2_pbkdf(copy.metadata.pointer(&format!("/keyslots/{slot}/kdf"))?),
-        _ => None,
+        SoundHeader::Luks2(copy) => luks2_pbkdf(copy.metadata.pointer(&format!("/keyslots/{slot}/kdf"))?),
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use libcryptsetup_rs::consts::flags::{CryptActivate, CryptVolumeKey};
-use libcryptsetup_rs::{CryptDevice, Either, LibcryptErr};
+use libcryptsetup_rs::consts::flags::CryptVolumeKey;
+use libcryptsetup_rs::{CryptDevice, Either};
 
-use crate::container::{Container, LoadError};
+use crate::container::{Container, LoadError, session};
 use crate::disk_header;
 use crate::key_slot::KeySlot;
 use crate::pbkdf::{self, SecretKind};
@@ -161,9 +161,7 @@ impl Container {
     /// # Errors
     /// [`TestKeyError::WrongKey`] when it opens none.
     pub fn test_key(&self, key: &Secret) -> Result<KeySlot, TestKeyError> {
-        let (_, mut session) = self.reopen()?;
-        let opened = self.slot_opened_by(&mut session, key, None)?;
-        self.tested(opened)
+        self.header()?.test_keys(&[key]).map(|opened| opened.slot)
     }
 
     /// Whether a key opens one particular slot; `false` also when the slot is empty.
@@ -171,22 +169,7 @@ impl Container {
     /// # Errors
     /// Never [`TestKeyError::WrongKey`].
     pub fn test_key_in(&self, key: &Secret, slot: KeySlot) -> Result<bool, TestKeyError> {
-        let (_, mut session) = self.reopen()?;
-        if !self.version.has_slot(slot) || !is_active(self.slot_state(&mut session, slot)?) {
-            return Ok(false);
-        }
-        match self.tested(opens(&mut session, Some(slot), key)) {
-            Ok(_) => Ok(true),
-            Err(TestKeyError::WrongKey { .. }) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn tested(&self, opened: Result<Option<KeySlot>, CryptsetupError>) -> Result<KeySlot, TestKeyError> {
-        let device = || self.device.clone();
-        opened
-            .map_err(|source| TestKeyError::Failed { device: device(), source })?
-            .ok_or_else(|| TestKeyError::WrongKey { device: device() })
+        self.header()?.test_key_in(key, slot)
     }
 
     /// Adds a key, authorised by one that opens the container already; in the given slot or the first free one.
@@ -203,10 +186,16 @@ impl Container {
         kind: SecretKind,
         slot: Option<KeySlot>,
     ) -> Result<KeySlot, AddKeyError> {
-        let put = |device: &mut CryptDevice, slot| {
-            device.keyslot_handle().add_by_passphrase(Some(slot), auth.expose(), new.expose())
+        // The drive is asked for nothing but to take the new key: what opens it was found in the bytes that were judged.
+        let volume_key = match self.header()?.volume_key(auth) {
+            Ok((_slot, volume_key)) => volume_key,
+            Err(TestKeyError::Load(error)) => return Err(error.into()),
+            Err(TestKeyError::WrongKey { device }) => return Err(AddKeyError::WrongKey { device }),
+            Err(TestKeyError::Failed { device, source }) => {
+                return Err(AddKeyError::Failed { device, source });
+            }
         };
-        self.put_key(new, kind, slot, put, AddKeyError::WrongKey { device: self.device.clone() })
+        self.add_key_by_volume_key(&volume_key, new, kind, slot)
     }
 
     /// As [`Container::add_key`], authorised by the volume key itself: for who has kept it (`cryptsetup luksDump
@@ -221,37 +210,33 @@ impl Container {
         kind: SecretKind,
         slot: Option<KeySlot>,
     ) -> Result<KeySlot, AddKeyError> {
-        let put = |device: &mut CryptDevice, slot| {
+        let device = || self.device.clone();
+        let failed = |source| AddKeyError::Failed { device: device(), source };
+        let mut session = self.changing()?;
+        let slot = self.free_slot(&mut session, slot)?;
+        session.call(|device| pbkdf::choose(device, kind, self.version)).map_err(failed)?;
+        let put = |device: &mut CryptDevice| {
             device.keyslot_handle().add_by_key(
-                Some(slot),
+                Some(slot.get().into()),
                 Some(Either::Left(volume_key.expose())),
                 new.expose(),
                 CryptVolumeKey::empty(),
             )
         };
-        self.put_key(new, kind, slot, put, AddKeyError::WrongVolumeKey { device: self.device.clone() })
-    }
-
-    fn put_key(
-        &self,
-        new: &Secret,
-        kind: SecretKind,
-        slot: Option<KeySlot>,
-        put: impl FnOnce(&mut CryptDevice, u32) -> Result<u32, LibcryptErr>,
-        wrong: AddKeyError,
-    ) -> Result<KeySlot, AddKeyError> {
-        let device = || self.device.clone();
-        let failed = |source| AddKeyError::Failed { device: device(), source };
-        let (_, mut session) = self.reopen()?;
-        let slot = self.free_slot(&mut session, slot)?;
-        session.call(|device| pbkdf::choose(device, kind, self.version)).map_err(failed)?;
-        session
-            .call(|device| put(device, slot.get().into()))
-            .map_err(|source| if source.is(libc::EPERM) { wrong } else { failed(source) })?;
+        session.call(put).map_err(|source| match source {
+            wrong if wrong.is(libc::EPERM) => AddKeyError::WrongVolumeKey { device: device() },
+            source => failed(source),
+        })?;
         drop(session);
         self.confirm_key(new, slot)
             .map_err(|reason| AddKeyError::NotConfirmed { device: device(), reason })?;
         Ok(slot)
+    }
+
+    /// A handle by which the header on the device is changed.
+    fn changing(&self) -> Result<Session, LoadError> {
+        drop(self.header()?);
+        session(&self.device)
     }
 
     fn free_slot(&self, session: &mut Session, slot: Option<KeySlot>) -> Result<KeySlot, AddKeyError> {
@@ -283,18 +268,25 @@ impl Container {
     pub fn kill_slot(&self, slot: KeySlot, auth: &Secret) -> Result<(), KillSlotError> {
         let device = || self.device.clone();
         let failed = |source| KillSlotError::Failed { device: device(), slot, source };
-        let (_, mut session) = self.reopen()?;
-        let state =
-            if self.version.has_slot(slot) { self.slot_state(&mut session, slot)? } else { SlotState::Empty };
+        let header = self.header()?;
+        let state = if self.version.has_slot(slot) {
+            self.slot_state(&mut header.session_as_read()?, slot)?
+        } else {
+            SlotState::Empty
+        };
         match state {
             SlotState::Empty => return Err(KillSlotError::Empty { device: device(), slot }),
             SlotState::ActiveLast => return Err(KillSlotError::Last { device: device(), slot }),
             SlotState::Active | SlotState::Unbound | SlotState::Invalid => {}
         }
-        let remaining = self
-            .slot_opened_by(&mut session, auth, Some(slot))?
-            .map_err(failed)?
-            .ok_or_else(|| KillSlotError::NotAuthorised { device: device(), slot })?;
+        let mut others = header.slots();
+        others.retain(|other| *other != slot);
+        let remaining = header.test_in(&others, auth).map_err(|error| match error {
+            TestKeyError::Load(error) => error.into(),
+            TestKeyError::WrongKey { device } => KillSlotError::NotAuthorised { device, slot },
+            TestKeyError::Failed { source, .. } => failed(source),
+        })?;
+        let mut session = session(&self.device)?;
         session.call(|handle| handle.keyslot_handle().destroy(slot.get().into())).map_err(failed)?;
         drop(session);
         self.confirm_key(auth, remaining)
@@ -308,32 +300,6 @@ impl Container {
             .map_err(|reason| KillSlotError::NotConfirmed { device: device(), slot, reason })
     }
 
-    /// A slot that the key opens, other than `excluded`.
-    ///
-    /// libcryptsetup gives up at the first slot that is damaged; a damaged slot must not hide a good one.
-    fn slot_opened_by(
-        &self,
-        session: &mut Session,
-        key: &Secret,
-        excluded: Option<KeySlot>,
-    ) -> Result<Result<Option<KeySlot>, CryptsetupError>, LoadError> {
-        // One try over all slots answers the usual case; the same key may be in several.
-        let first = opens(session, None, key);
-        match &first {
-            Ok(None) => return Ok(first),
-            Ok(slot) if *slot != excluded => return Ok(first),
-            Ok(_) | Err(_) => {}
-        }
-        for slot in KeySlot::first(self.version.slot_count()).filter(|slot| Some(*slot) != excluded) {
-            if is_active(self.slot_state(session, slot)?)
-                && matches!(opens(session, Some(slot), key), Ok(Some(_)))
-            {
-                return Ok(Ok(Some(slot)));
-            }
-        }
-        Ok(first.map(|_excluded| None))
-    }
-
     /// Flushes the device and makes sure that a key opens a slot of the header that is on it.
     pub(crate) fn confirm_key(&self, key: &Secret, slot: KeySlot) -> Result<(), String> {
         flush(&self.device).map_err(|error| format!("flushing failed: {error}"))?;
@@ -343,28 +309,6 @@ impl Container {
             Err(error) => Err(error.to_string()),
         }
     }
-}
-
-/// The slot that a key opens, out of all or just one; `None` when it opens none.
-pub(crate) fn opens(
-    session: &mut Session,
-    slot: Option<KeySlot>,
-    key: &Secret,
-) -> Result<Option<KeySlot>, CryptsetupError> {
-    let number = slot.map(|slot| slot.get().into());
-    let opened = session.call(|device| {
-        device.activate_handle().activate_by_passphrase(None, number, key.expose(), CryptActivate::empty())
-    });
-    match opened {
-        Ok(number) => Ok(KeySlot::from_library(number)),
-        // No slot takes the key, or (ENOENT) there is no slot at all.
-        Err(error) if error.is(libc::EPERM) || error.is(libc::ENOENT) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-fn is_active(state: SlotState) -> bool {
-    matches!(state, SlotState::Active | SlotState::ActiveLast)
 }
 
 /// Brings everything that was written to a device or file to stable storage.

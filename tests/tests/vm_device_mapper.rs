@@ -9,7 +9,10 @@ use offsite_tests::vm::{Vm, run_trials, trial};
 use serde_json::Value;
 
 fn main() -> ExitCode {
-    run_trials(vec![trial("luks_core_on_real_devices", |vm| passes(vm, "luks-core/tests/root_devices.rs"))])
+    run_trials(vec![
+        trial("luks_core_on_real_devices", |vm| passes(vm, "luks-core/tests/root_devices.rs")),
+        trial("luks_core_opens_as_enrolled", |vm| passes(vm, "luks-core/tests/root_enrolment.rs")),
+    ])
 }
 
 /// Every test of a test program, named by its source, passes in the guest, and none is left out there.
