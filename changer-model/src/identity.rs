@@ -9,7 +9,7 @@ use std::path::Path;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::unistd::{
-    Gid, Group, Uid, User, getgroups, initgroups, setegid, seteuid, setgid, setgroups, setuid,
+    Gid, Group, Uid, User, getgrouplist, getgroups, setegid, seteuid, setgid, setgroups, setuid,
 };
 
 use crate::config::{Account, Config};
@@ -62,8 +62,7 @@ pub(crate) fn assume(
     let _ = prepare_work_dir(&env.path(config.work_dir()), user.uid, gid);
     let refused = |source| IdentityError::Refused { user: user.name.clone(), source };
     if !user.uid.is_root() {
-        let name = CString::new(user.name.as_str()).map_err(|_| refused(nix::Error::EINVAL))?;
-        initgroups(&name, gid).map_err(refused)?;
+        setgroups(&groups(&user, gid).map_err(refused)?).map_err(refused)?;
     }
     setgid(gid).map_err(refused)?;
     setuid(user.uid).map_err(refused)
@@ -76,14 +75,24 @@ pub(crate) fn acting<T>(config: &Config, work: impl FnOnce() -> T) -> Result<T, 
     }
     let (user, gid) = resolve(&config.user, &config.group)?;
     let refused = |source| IdentityError::Refused { user: user.name.clone(), source };
-    let name = CString::new(user.name.as_str()).map_err(|_| refused(nix::Error::EINVAL))?;
     let before = Own { groups: getgroups().map_err(refused)?, gid: Gid::effective() };
-    initgroups(&name, gid).map_err(refused)?;
+    setgroups(&groups(&user, gid).map_err(refused)?).map_err(refused)?;
     setegid(gid).map_err(refused)?;
     seteuid(user.uid).map_err(refused)?;
     let done = work();
     before.restore().map_err(refused)?;
     Ok(done)
+}
+
+/// The groups of a user who runs with the group `gid`. Its own group is among them: the files that it may read, such
+/// as its console's configuration, are often that group's.
+fn groups(user: &User, gid: Gid) -> nix::Result<Vec<Gid>> {
+    let name = CString::new(user.name.as_str()).map_err(|_| nix::Error::EINVAL)?;
+    let mut groups = getgrouplist(&name, user.gid)?;
+    if !groups.contains(&gid) {
+        groups.push(gid);
+    }
+    Ok(groups)
 }
 
 /// What root was before it acted as another user.
@@ -130,6 +139,14 @@ mod tests {
 
     fn account(name: &str, explicit: bool) -> Account {
         Account { name: name.to_owned(), explicit }
+    }
+
+    #[test]
+    fn a_user_keeps_its_own_group() {
+        let daemon = User::from_name("daemon").expect("looks up").expect("every system has it");
+        let other = Gid::from_raw(65_533);
+        let groups = groups(&daemon, other).expect("groups");
+        assert!(groups.contains(&daemon.gid) && groups.contains(&other), "{groups:?}");
     }
 
     #[test]

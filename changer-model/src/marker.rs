@@ -3,9 +3,9 @@
 //! `<root>/run/offsite/magazines/<fs-uuid>` holds one line: the directory the file system is, or on access will
 //! be, mounted at. Its absence says that the drive is away.
 
-use std::fs::{self, DirBuilder};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 const DIRECTORY: &str = "run/offsite/magazines";
@@ -26,8 +26,14 @@ pub fn write_marker(root: &Path, fs_uuid: &str, mount_directory: &Path) -> io::R
     let fresh = directory.join(format!(".{}.new", fs_uuid.to_ascii_lowercase()));
     let mut line = mount_directory.as_os_str().as_encoded_bytes().to_vec();
     line.push(b'\n');
-    fs::write(&fresh, line)?;
-    fs::set_permissions(&fresh, fs::Permissions::from_mode(0o644))?;
+    // What lies there was left by a writer that ended half-way, or planted: nothing is written through it.
+    match fs::remove_file(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
+    file.write_all(&line)?;
+    file.set_permissions(fs::Permissions::from_mode(0o644))?;
     fs::rename(&fresh, path)
 }
 
@@ -61,6 +67,19 @@ fn checked(root: &Path, fs_uuid: &str) -> io::Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_is_written_through_a_planted_link() {
+        let root = tempfile::tempdir().expect("temporary directory");
+        let victim = root.path().join("victim");
+        fs::write(&victim, "as before").expect("writes");
+        write_marker(root.path(), "ab-1", Path::new("/mnt/x/ab-1")).expect("writes");
+        let fresh = root.path().join(DIRECTORY).join(".ab-1.new");
+        std::os::unix::fs::symlink(&victim, fresh).expect("links");
+        write_marker(root.path(), "ab-1", Path::new("/mnt/y/ab-1")).expect("writes");
+        assert_eq!(fs::read_to_string(&victim).expect("reads"), "as before");
+        assert_eq!(read_marker(root.path(), "ab-1").as_deref(), Some(Path::new("/mnt/y/ab-1")));
+    }
 
     #[test]
     fn markers_come_and_go() {
