@@ -8,18 +8,17 @@ mod machine;
 mod plan;
 mod stock;
 
-use std::fs::Permissions;
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use bacula_conf::{Bacula, ChangerInput, GeneratedFile, Input, Layout, Name, Origin, Passwords};
 use serde::Serialize;
 
 use crate::cli::{Conf, Style};
-use crate::failure::{Exit, Failure, OrFail as _};
+use crate::failure::{Exit, Failure};
 use crate::paths::Root;
 use crate::site::Site;
-use crate::{passwords, report};
+use crate::{durable, passwords, report};
 
 use plan::{Action, Plan};
 
@@ -43,7 +42,7 @@ pub fn run(root: &Root, options: &Conf) -> Result<(), Failure> {
         None => files(root, &site)?,
         Some(style) => stock::files_beside(&site, style, &target.directory)?,
     };
-    let plan = Plan::make(&files, &target.directory)?;
+    let plan = Plan::make(&files, &target.directory, target.owners)?;
     if !options.replace && !plan.conflicts().is_empty() {
         print!("{}", plan.differences());
         let first = plan.conflicts().first().map(|f| f.path.display().to_string()).unwrap_or_default();
@@ -58,7 +57,7 @@ pub fn run(root: &Root, options: &Conf) -> Result<(), Failure> {
             print!("{}", line.difference());
         }
     } else {
-        plan.apply(target.owners)?;
+        plan.apply()?;
         if options.add_includes {
             lines.iter().try_for_each(include::Pending::add)?;
         }
@@ -114,27 +113,23 @@ pub fn refresh(root: &Root, site: &Site) -> Result<(), Failure> {
         }
     }
     let target = Target::new(root, None);
-    let plan = Plan::make(&files, &target.directory)?;
+    let plan = Plan::make(&files, &target.directory, target.owners)?;
     for kept in plan.conflicts() {
         eprintln!(
             "warning: {} was edited, so it doesn't know the new drive; `offsite conf` shows it",
             kept.path.display()
         );
     }
-    plan.apply(target.owners)
+    plan.apply()
 }
 
 /// Makes the directories in which the changer, run as Bacula's user, keeps its state and its log.
 pub(crate) fn working_directories(root: &Root, site: &Site) -> Result<(), Failure> {
     let accounts = &site.bacula.accounts;
-    let (user, group) = plan::ids("its state", accounts.user.as_str(), accounts.storage_group.as_str())?;
+    let owner = plan::owner("its state", accounts.user.as_str(), accounts.storage_group.as_str())?;
     let log = ChangerInput::new(Vec::new()).log_file;
     for directory in [Some(&*site.changer.work_dir()), log.parent()].into_iter().flatten() {
-        let directory = root.join(directory);
-        let made = std::fs::create_dir_all(&directory)
-            .and_then(|()| std::fs::set_permissions(&directory, Permissions::from_mode(0o750)))
-            .and_then(|()| chown(&directory, Some(user), Some(group)));
-        made.or_fail(format!("cannot make {}", directory.display()))?;
+        durable::directory_of(&root.join(directory), owner, 0o750)?;
     }
     Ok(())
 }
@@ -169,6 +164,14 @@ fn take_over(root: &Root, bacula: &mut Bacula, passwords: &mut Passwords) -> Res
         passwords.storage = storage;
     }
     Ok(())
+}
+
+/// The text of a generated file as it is installed, and whether it has its owner and its permission bits. They count
+/// where they are set: not below another root.
+pub(crate) fn installed_text(root: &Root, file: &GeneratedFile, path: &Path) -> io::Result<(String, bool)> {
+    let (bytes, stat) = plan::read(path)?.ok_or(io::ErrorKind::NotFound)?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    Ok((text, !Target::new(root, None).owners || plan::is_right(&stat, file)))
 }
 
 /// Where the files go, and whether they get their owners.

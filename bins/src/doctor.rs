@@ -128,9 +128,14 @@ fn generated(root: &Root, site: &Site, findings: &mut Findings) {
     for file in &files {
         let path = root.join(&file.path);
         let shown = path.display();
-        match std::fs::read_to_string(&path) {
-            Ok(text) if text == file.text => findings.ok(format!("{shown} is up to date")),
-            Ok(text) if bacula_conf::inspect(&text) == bacula_conf::Origin::Ours => {
+        match conf::installed_text(root, file, &path) {
+            Ok((text, true)) if text == file.text => findings.ok(format!("{shown} is up to date")),
+            Ok((_, false)) => findings.bad(
+                Grade::Error,
+                format!("{shown} is not {}:{} with mode {:04o}: others could make Bacula run commands, or read its passwords", file.owner, file.group, file.mode),
+                "offsite conf sets it right; look at what the file says before",
+            ),
+            Ok((text, true)) if bacula_conf::inspect(&text) == bacula_conf::Origin::Ours => {
                 findings.bad(Grade::Warning, format!("{shown} is older than site.toml"), "offsite conf");
             }
             Ok(_) => findings.bad(

@@ -1,52 +1,137 @@
-//! Files that survive a power cut: written beside, flushed, renamed, and the directory flushed.
+//! Files that survive a power cut, made where no planted link can lead elsewhere: written beside under a name that
+//! nobody has, flushed, renamed, and the directory flushed. Owners and modes are set, whatever the umask says.
 
-use std::fs::{DirBuilder, File, Permissions};
+use std::fs::{File, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{PermissionsExt as _, fchown};
 use std::path::Path;
 
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, renameat};
+use nix::sys::stat::{Mode, fstatat, mkdirat};
+use nix::unistd::{UnlinkatFlags, getegid, geteuid, unlinkat};
+
 use crate::failure::{Failure, OrFail as _};
+use crate::trusted_path::Entry;
+
+/// Whose a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// The user's number.
+    pub uid: u32,
+    /// The group's number.
+    pub gid: u32,
+}
+
+impl Owner {
+    /// The user and group that this process acts as.
+    pub fn own() -> Self {
+        Self { uid: geteuid().as_raw(), gid: getegid().as_raw() }
+    }
+}
 
 /// Replaces `path` by `bytes` with the given permission bits; a reader sees the old or the new, never a part.
 pub fn replace(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), Failure> {
-    write(path, mode, bytes).or_fail(format!("cannot write {}", path.display()))
+    replace_as(path, Owner::own(), mode, bytes)
 }
 
-fn write(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
-    let directory = directory_of(path);
-    let mut file = tempfile::Builder::new().prefix(".offsite-").tempfile_in(directory)?;
-    file.write_all(bytes)?;
-    file.as_file().set_permissions(Permissions::from_mode(mode))?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    File::open(directory)?.sync_all()
+/// Replaces it the same way, by a file that belongs to `owner`.
+pub fn replace_as(path: &Path, owner: Owner, mode: u32, bytes: &[u8]) -> Result<(), Failure> {
+    let done = Entry::of(path).and_then(|entry| write(entry, owner, mode, bytes));
+    done.or_fail(format!("cannot write {}", path.display()))
 }
 
-/// The directory of a file; that of a bare name is where the program runs.
-fn directory_of(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+/// Replaces the text of a file that is there; its owner and permission bits stay, and a symbolic link to it.
+pub fn rewrite(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let rewrite = || {
+        let entry = Entry::behind(path)?;
+        let stat = fstatat(&entry.directory, &*entry.name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        write(entry, Owner { uid: stat.st_uid, gid: stat.st_gid }, stat.st_mode & 0o7777, bytes)
+    };
+    rewrite().or_fail(format!("cannot write {}", path.display()))
 }
 
-/// Makes a directory, and those above it, with the given permission bits whatever the umask says.
+fn write(Entry { directory, name }: Entry, owner: Owner, mode: u32, bytes: &[u8]) -> io::Result<()> {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(io::Error::other)?;
+    let beside = Entry { directory, name: format!(".offsite-{:016x}", u64::from_ne_bytes(random)).into() };
+    let new = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY;
+    let mut file = File::from(beside.open(new, Mode::S_IRUSR | Mode::S_IWUSR)?);
+    let done = file
+        .write_all(bytes)
+        .and_then(|()| give(&file, owner, mode))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| Ok(renameat(&beside.directory, &*beside.name, &beside.directory, &*name)?));
+    if done.is_err() {
+        let _ = unlinkat(&beside.directory, &*beside.name, UnlinkatFlags::NoRemoveDir); // the error is told
+    }
+    done.and_then(|()| sync(beside))
+}
+
+/// Gives a file or directory its owner and its permission bits.
+fn give(file: &File, owner: Owner, mode: u32) -> io::Result<()> {
+    // The owner first: the kernel takes bits back at that change.
+    fchown(file, Some(owner.uid), Some(owner.gid))?;
+    file.set_permissions(Permissions::from_mode(mode))
+}
+
+/// Flushes the directory of an entry.
+fn sync(entry: Entry) -> io::Result<()> {
+    let directory = Entry { name: ".".into(), ..entry };
+    File::from(directory.open(OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())?).sync_all()
+}
+
+/// Makes a directory with the given permission bits, and those above it with 0755; one that is there stays as it is.
 pub fn directory(path: &Path, mode: u32) -> Result<(), Failure> {
-    let done = DirBuilder::new().recursive(true).mode(mode).create(path);
-    done.and_then(|()| std::fs::set_permissions(path, Permissions::from_mode(mode)))
-        .or_fail(format!("cannot make {}", path.display()))
+    make(path, Owner::own(), mode, false).or_fail(format!("cannot make {}", path.display()))
+}
+
+/// Makes a directory that belongs to `owner` alone, and those above it with 0755; one that is there gets this owner and
+/// these permission bits.
+pub fn directory_of(path: &Path, owner: Owner, mode: u32) -> Result<(), Failure> {
+    make(path, owner, mode, true).or_fail(format!("cannot make {}", path.display()))
+}
+
+fn make(path: &Path, owner: Owner, mode: u32, set: bool) -> io::Result<()> {
+    let path = &std::path::absolute(path)?;
+    let entry = match Entry::behind(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let above = path.parent().ok_or(error)?;
+            make(above, Owner::own(), 0o755, false)?;
+            Entry::behind(path)?
+        }
+        entry => entry?,
+    };
+    let is_new = match mkdirat(&entry.directory, &*entry.name, Mode::S_IRWXU) {
+        Ok(()) => true,
+        Err(Errno::EEXIST) => false,
+        Err(error) => return Err(error.into()),
+    };
+    let directory = File::from(entry.open(OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())?);
+    if is_new || set { give(&directory, owner, mode) } else { Ok(()) }
 }
 
 /// Removes a file, for good, if it is there.
 pub fn remove(path: &Path) -> Result<(), Failure> {
-    let gone = match std::fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => Err(error),
-        Ok(()) => File::open(directory_of(path)).and_then(|directory| directory.sync_all()),
-    };
-    gone.or_fail(format!("cannot remove {}", path.display()))
+    let gone = Entry::of(path).and_then(|entry| {
+        unlinkat(&entry.directory, &*entry.name, UnlinkatFlags::NoRemoveDir)?;
+        sync(entry)
+    });
+    match gone {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        gone => gone.or_fail(format!("cannot remove {}", path.display())),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{MetadataExt as _, symlink};
+
     use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        path.symlink_metadata().unwrap().permissions().mode() & 0o7777
+    }
 
     #[test]
     fn replaces_as_a_whole_with_its_mode() {
@@ -55,9 +140,65 @@ mod tests {
         std::fs::write(&path, "old and longer").unwrap();
         replace(&path, 0o600, b"new").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
-        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(mode(&path), 0o600);
         remove(&path).unwrap();
         remove(&path).unwrap();
         assert_eq!(directory.path().read_dir().unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_planted_link_is_replaced_and_never_written_through() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        std::fs::create_dir(at("open")).unwrap();
+        std::fs::set_permissions(at("open"), Permissions::from_mode(0o777)).unwrap();
+        std::fs::create_dir(at("closed")).unwrap();
+        std::fs::write(at("closed/file"), "as before").unwrap();
+        symlink("../closed/file", at("open/file")).unwrap();
+        replace(&at("open/file"), 0o644, b"new").unwrap();
+        assert!(at("open/file").symlink_metadata().unwrap().is_file());
+        symlink("../closed", at("open/way")).unwrap();
+        let failure = replace(&at("open/way/file"), 0o644, b"new").unwrap_err();
+        assert!(failure.message().contains("symbolic link"), "{failure}");
+        assert!(super::directory(&at("open/way/sub"), 0o755).is_err());
+        assert!(remove(&at("open/way/file")).is_err());
+        assert_eq!(std::fs::read(at("closed/file")).unwrap(), b"as before");
+        assert_eq!(at("closed").read_dir().unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_rewritten_file_keeps_owner_mode_and_link() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        replace(&at("file"), 0o640, b"old").unwrap();
+        symlink("file", at("link")).unwrap();
+        rewrite(&at("link"), b"new").unwrap();
+        assert!(at("link").symlink_metadata().unwrap().is_symlink());
+        assert_eq!((std::fs::read(at("file")).unwrap(), mode(&at("file"))), (b"new".to_vec(), 0o640));
+        assert!(rewrite(&at("missing"), b"").is_err());
+    }
+
+    #[test]
+    fn only_the_last_directory_is_closed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("var/lib/own");
+        super::directory(&path, 0o700).unwrap();
+        assert_eq!((mode(path.parent().unwrap()), mode(&path)), (0o755, 0o700));
+        // One that is there is set right only where that is asked for.
+        super::directory(&path, 0o755).unwrap();
+        assert_eq!(mode(&path), 0o700);
+        directory_of(&path, Owner::own(), 0o750).unwrap();
+        assert_eq!(mode(&path), 0o750);
+    }
+
+    #[test]
+    fn a_file_is_given_to_its_owner() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("f");
+        let root = geteuid().is_root();
+        let owner = if root { Owner { uid: 65_534, gid: 65_533 } } else { Owner::own() };
+        replace_as(&path, owner, 0o640, b"text").unwrap();
+        let metadata = path.metadata().unwrap();
+        assert_eq!((metadata.uid(), metadata.gid(), mode(&path)), (owner.uid, owner.gid, 0o640));
     }
 }

@@ -3,13 +3,13 @@
 //! A backup and any key that it had open the drive, so the directory is root's alone.
 
 use std::fs::File;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use luks_core::{Container, HeaderRepair, KeySlot, LuksUuid, Secret};
 
-use crate::durable;
+use crate::durable::{self, Owner};
 use crate::failure::{Exit, Failure, OrFail as _};
 use crate::paths::Root;
 use crate::place;
@@ -100,9 +100,7 @@ fn lock(root: &Root) -> Result<File, Failure> {
 }
 
 fn make_directory(root: &Root) -> Result<(), Failure> {
-    let directory = root.headers_dir();
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory);
-    made.or_fail(format!("cannot make {}", directory.display()))
+    durable::directory_of(&root.headers_dir(), Owner::own(), 0o700)
 }
 
 /// Looks at the register; `plugged` is the container itself when it can be read now.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use luks_core::{CloseError, CloseMode, Container, MappingStatus, OpenOptions, Secret};
 use mount_by_uuid::{MountOptions, MountTable, System, UnmountMode};
 
+use crate::durable::{self, Owner};
 use crate::failure::{Exit, Failure, OrFail as _};
 use crate::filesystems::mount_options;
 use crate::paths::Root;
@@ -68,7 +69,7 @@ impl Mounted {
     /// Mounts `device` with the safe options.
     pub fn mount(root: &Root, device: &Path, fs_type: &str, read_only: bool) -> Result<Self, Failure> {
         let base = root.join("/run/offsite");
-        std::fs::create_dir_all(&base).or_fail(format!("cannot make {}", base.display()))?;
+        durable::directory_of(&base, Owner::own(), 0o755)?;
         let at = base.join(format!("work-{}", std::process::id()));
         std::fs::DirBuilder::new()
             .mode(0o700)

@@ -15,14 +15,14 @@ use nix::unistd::{Gid, Uid, User};
 use serde::Serialize;
 
 use crate::cli::{BadSectors, Filesystem, Prepare};
+use crate::durable::{self, Owner};
 use crate::failure::{Exit, Failure, OrFail as _};
 use crate::mapped::{Mounted, Unlocked, put_to_rest, require_device_mapper};
 use crate::paths::Root;
 use crate::progress::Screen;
 use crate::site::{Magazine, Site, check_name, mapping_name};
 use crate::{
-    conf, confirm, control, durable, enrolled, headers, interrupt, key, luks, partition, register, report,
-    wipe,
+    conf, confirm, control, enrolled, headers, interrupt, key, luks, partition, register, report, wipe,
 };
 
 use journal::{Journal, Step};
@@ -101,7 +101,7 @@ pub fn run(root: &Root, options: &Prepare) -> Result<(), Failure> {
     let id = confirm::destroy(&identity, options.yes_destroy.as_deref())?;
     require_device_mapper(root)?;
 
-    std::fs::create_dir_all(root.journals_dir()).or_fail("cannot make the directory of journals")?;
+    durable::directory_of(&root.journals_dir(), Owner::own(), 0o700)?;
     journal.save(&journal_path)?;
     let mut wiped = None;
     if journal.fills() && !journal.done(Step::Fill) {

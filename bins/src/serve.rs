@@ -36,7 +36,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{Pid, setpgid};
 use signal_hook::consts::SIGHUP;
 
+use crate::durable::{self, Owner};
 use crate::failure::{Exit, Failure, OrFail as _};
+use crate::mount_root;
 use crate::paths::Root;
 use crate::site::Site;
 
@@ -64,9 +66,9 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     reload::check_key(&root, &site)?;
     let system = System::new(root.kernel());
     let mount_root = root.join(&site.mount_root);
-    for directory in [&mount_root, &root.join("/run/offsite"), &root.torn_dir()] {
-        std::fs::create_dir_all(directory).or_fail(format!("cannot make {}", directory.display()))?;
-    }
+    make_directories(&root)?;
+    mount_root::check(&system, &mount_root)?;
+    durable::directory(&mount_root, 0o755)?;
     // Signals and events are caught before the first look, so that nothing falls between the two.
     let signals = Signals::catch()?;
     let mut hotplug = Hotplug::listen(&system).or_fail("cannot follow hot-plug events")?;
@@ -109,6 +111,13 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     };
     fleet.end_work();
     ended.and(result)
+}
+
+/// Makes the daemon's directories, or takes them back from whoever could change them.
+fn make_directories(root: &Root) -> Result<(), Failure> {
+    let open = [root.state_dir(), root.join("/run/offsite"), root.join("/run/offsite/magazines")];
+    open.iter().try_for_each(|directory| durable::directory_of(directory, Owner::own(), 0o755))?;
+    durable::directory_of(&root.torn_dir(), Owner::own(), 0o700)
 }
 
 /// Makes the process the leader of a group of its own: the kernel knows who serves an automount point by the group,

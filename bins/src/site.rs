@@ -2,17 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bacula_conf::{Bacula, Name};
 use luks_core::{Fingerprint, LuksUuid};
 use mount_by_uuid::{FsUuid, Tag};
+use nix::sys::stat;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Exit, Failure};
+use crate::mount_root;
 use crate::paths::Root;
 use crate::rotation::Rotation;
+use crate::trusted_path::{self, Distrust};
 
 /// The site as `site.toml` describes it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -142,14 +146,15 @@ impl Site {
     /// Reads and checks the site's description.
     pub fn load(root: &Root) -> Result<Self, Failure> {
         let path = root.site_toml();
-        let text = std::fs::read_to_string(&path).map_err(|error| {
+        let text = read(&path).map_err(|error| {
             let failure = Failure::because(Exit::Usage, format!("cannot read {}", path.display()), &error);
-            if error.kind() == std::io::ErrorKind::NotFound {
+            if error.kind() == io::ErrorKind::NotFound {
                 failure.hint("`offsite init` writes a first one")
             } else {
                 failure
             }
         })?;
+        let text = text.map_err(|(path, distrust)| distrusted(&path, distrust))?;
         Self::parse(&text, &path)
     }
 
@@ -206,11 +211,13 @@ impl Site {
                 return Err((format!("{key} = {:?} is not an absolute path", path.display()), hint));
             }
         }
-        if self.mount_root == Path::new("/") {
-            return Err((
-                "mount_root = \"/\" would cover the whole system".into(),
-                "choose an empty directory".into(),
-            ));
+        for (key, path) in [("mount_root", &self.mount_root), ("changer.work_dir", &work_dir)] {
+            if mount_root::is_of_the_system(path) {
+                return Err((
+                    format!("{key} = {:?} is a directory of the system", path.display()),
+                    "choose an empty directory of its own, such as /srv/offsite".into(),
+                ));
+            }
         }
         if !(1..=86_400).contains(&self.idle_seconds) {
             return Err((
@@ -271,6 +278,38 @@ impl Site {
     }
 }
 
+/// Maximum size of site.toml, in bytes.
+const LONGEST: u64 = 4 << 20;
+
+/// Reads site.toml, unless others than root could have written it: it says what is mounted where, and by which key.
+fn read(path: &Path) -> io::Result<Result<String, (PathBuf, Distrust)>> {
+    let (file, stat) = trusted_path::open_regular(path, LONGEST)?;
+    if let Some(distrust) = trusted_path::distrust(&stat) {
+        return Ok(Err((path.to_owned(), distrust)));
+    }
+    // Whoever may write to its directory could put another file in its place.
+    let directory = path.parent().unwrap_or(path);
+    if let Some(distrust) = trusted_path::distrust(&stat::stat(directory)?) {
+        return Ok(Err((directory.to_owned(), distrust)));
+    }
+    let mut text = String::new();
+    file.take(LONGEST).read_to_string(&mut text)?;
+    Ok(Ok(text))
+}
+
+/// What to say of a file that others may change.
+pub fn distrusted(path: &Path, distrust: Distrust) -> Failure {
+    let shown = path.display();
+    let (what, remedy) = match distrust {
+        Distrust::Owner(uid) => (format!("belongs to user {uid}"), format!("chown root {shown}")),
+        Distrust::Mode(mode) => {
+            (format!("can be written by others (mode {mode:04o})"), format!("chmod go-w {shown}"))
+        }
+    };
+    Failure::new(Exit::Usage, format!("{shown} {what}, who could make root do anything"))
+        .hint(format!("look at what it says, then: {remedy}"))
+}
+
 /// Stickers become parts of volume labels, so they keep to the characters that Bacula allows there.
 pub fn check_name(what: &str, name: &str) -> Result<(), (String, String)> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
@@ -316,6 +355,43 @@ mod tests {
         let site = parse("").unwrap();
         assert_eq!(site.mount_root, Path::new("/srv/offsite"));
         assert_eq!(site.changer.work_dir(), Path::new("/var/lib/offsite/c0"));
+    }
+
+    #[test]
+    fn a_directory_of_the_system_is_not_covered() {
+        for text in ["mount_root = \"/etc\"", "mount_root = \"/\"", "[changer]\nwork_dir = \"/var/lib\""] {
+            let failure = parse(text).unwrap_err();
+            assert!(failure.message().contains("is a directory of the system"), "{failure}");
+        }
+    }
+
+    #[test]
+    fn a_site_that_others_may_write_is_refused_with_the_remedy() {
+        use std::os::unix::fs::{PermissionsExt as _, chown};
+        let directory = tempfile::tempdir().unwrap();
+        let root = Root::new(directory.path());
+        let path = root.site_toml();
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, "").unwrap();
+        for (mode, remedy) in
+            [(0o666, Some("chmod go-w")), (0o664, Some("chmod go-w")), (0o644, None), (0o600, None)]
+        {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            match (Site::load(&root), remedy) {
+                (Ok(_), None) => {}
+                (Err(failure), Some(remedy)) => {
+                    assert!(failure.remedy().unwrap().contains(remedy), "{failure}");
+                }
+                (other, _) => panic!("{mode:o}: {other:?}"),
+            }
+        }
+        std::fs::set_permissions(path.parent().unwrap(), std::fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(Site::load(&root).unwrap_err().remedy().unwrap().contains("chmod go-w"));
+        if nix::unistd::geteuid().is_root() {
+            chown(&path, Some(65_534), None).unwrap();
+            let failure = Site::load(&root).unwrap_err();
+            assert!(failure.remedy().unwrap().contains("chown root"), "{failure}");
+        }
     }
 
     #[test]

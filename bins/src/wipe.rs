@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use media_wipe::{BadRegions, Identity, Report, Target, Verify, WipeError};
 
 use crate::cli::{BadSectors, VerifyMode, Wipe};
+use crate::durable::{self, Owner};
 use crate::failure::{Exit, Failure, OrFail as _, chain};
 use crate::paths::Root;
 use crate::progress::{DriveProgress, Screen};
@@ -291,7 +292,7 @@ fn failure(device: &Path, error: &WipeError) -> Failure {
 
 fn journal(root: &Root, id: &str) -> Result<PathBuf, Failure> {
     let directory = root.state_dir().join("wipe");
-    std::fs::create_dir_all(&directory).or_fail(format!("cannot make {}", directory.display()))?;
+    durable::directory_of(&directory, Owner::own(), 0o700)?;
     Ok(directory.join(file_name(id)).with_extension("json"))
 }
 

@@ -26,7 +26,13 @@ fn main() {
         .or_else(|| (!Path::new("/usr/sbin/bconsole").is_file()).then(|| "no bconsole here".to_owned()))
         .or_else(|| programs::release("offsited").err().map(|error| format!("{error:#}")))
         .or_else(|| own_system::enter().err().map(|error| format!("{error:#}")));
-    let tests: [Test; 2] = [
+    let tests: [Test; 5] = [
+        ("who_reads_a_generated_file_may_not_write_it", who_reads_a_generated_file_may_not_write_it),
+        (
+            "a_mount_root_with_something_in_it_is_not_covered",
+            a_mount_root_with_something_in_it_is_not_covered,
+        ),
+        ("an_open_umask_opens_nothing_of_the_daemon", an_open_umask_opens_nothing_of_the_daemon),
         ("what_bacula_writes_is_never_run_by_root", what_bacula_writes_is_never_run_by_root),
         ("a_state_without_end_costs_root_nothing", a_state_without_end_costs_root_nothing),
     ];
@@ -78,6 +84,66 @@ impl Traces {
 fn as_bacula(script: &str) -> Result<String> {
     let user = ["--reuid", "bacula", "--regid", "tape", "--groups", "bacula,tape"];
     run(Command::new("/usr/bin/setpriv").args(user).args(["sh", "-c", script]))
+}
+
+fn who_reads_a_generated_file_may_not_write_it() -> Result<()> {
+    let _drive = site()?;
+    let writable = || {
+        as_bacula(
+            "find /etc /run /srv /var/lib/offsite /usr/lib/systemd -writable ! -type l 2>/dev/null; true",
+        )
+    };
+    let only_its_own = |found: &str| found.lines().all(|path| path.starts_with(WORK));
+    let found = writable()?;
+    ensure!(only_its_own(&found), "Bacula's user may write:\n{found}");
+    ensure!(as_bacula(&format!("cat {CONSOLE}"))?.contains("Console"), "Bacula's user must read it");
+
+    // An installation of before: found by doctor, mended by conf, whatever else is right.
+    let bacula = User::from_name("bacula")?.context("no user bacula")?;
+    chown(CONSOLE, Some(bacula.uid.as_raw()), Some(bacula.gid.as_raw()))?;
+    fs::set_permissions("/etc/bacula/bacula-sd.conf", Permissions::from_mode(0o664))?;
+    let doctor = try_offsite(&["doctor"])?;
+    let doctor = String::from_utf8_lossy(&doctor.stdout);
+    for file in ["bconsole-offsite.conf is not root:bacula", "bacula-sd.conf is not root:bacula"] {
+        ensure!(doctor.contains(file), "{file}: {doctor}");
+    }
+    let conf = offsite(&["conf"])?;
+    ensure!(conf.matches("protected").count() == 2, "{conf}");
+    let found = writable()?;
+    ensure!(only_its_own(&found), "Bacula's user may still write:\n{found}");
+    ensure!(!offsite(&["conf"])?.contains("protected"), "mended twice");
+    Ok(())
+}
+
+fn a_mount_root_with_something_in_it_is_not_covered() -> Result<()> {
+    let _drive = site()?;
+    fs::create_dir_all("/srv/offsite/mine")?;
+    fs::write("/srv/offsite/mine/file", "")?;
+    let refused = Command::new("/usr/bin/timeout").arg("60").arg(programs::release("offsited")?).output()?;
+    fs::remove_dir_all("/srv/offsite/mine")?;
+    let said = String::from_utf8_lossy(&refused.stderr);
+    ensure!(refused.status.code() == Some(3) && said.contains("would hide \"mine\""), "{refused:?}");
+    Ok(())
+}
+
+fn an_open_umask_opens_nothing_of_the_daemon() -> Result<()> {
+    let mut drive = site()?;
+    if Path::new("/run/offsite").exists() {
+        fs::remove_dir_all("/run/offsite")?;
+    }
+    let starter = tempfile::tempdir()?;
+    let script = starter.path().join("start");
+    let program = programs::release("offsited")?;
+    fs::write(&script, format!("#!/bin/sh\numask 000\nexec {}\n", program.display()))?;
+    fs::set_permissions(&script, Permissions::from_mode(0o755))?;
+    let daemon = Daemon::run(&script)?;
+    drive.plug()?;
+    wait("the drive to be known", || Ok(offsite(&["status"])?.contains("A  plugged")))?;
+    let open =
+        run(Command::new("find").args(["/run/offsite", "/var/lib/offsite", "/srv"]).args(["-perm", "/002"]))?;
+    ensure!(open.is_empty(), "others may write:\n{open}");
+    drop(daemon);
+    Ok(())
 }
 
 fn what_bacula_writes_is_never_run_by_root() -> Result<()> {

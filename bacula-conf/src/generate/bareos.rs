@@ -35,7 +35,7 @@ fn one(input: &Input<'_>, program: &str, resource: Resource) -> Result<Generated
         .join(program)
         .join(kind.to_ascii_lowercase())
         .join(format!("{name}.conf"));
-    // Its packages give these files to the daemons' user.
+    // Its packages give these files to the daemons' user; one that only reads them can't make them run commands.
     let accounts = &input.bacula.accounts;
-    Ok(file(input, path, (&accounts.user, &accounts.group), &document([resource])?, &[]))
+    Ok(file(input, path, ("root", &accounts.group), &document([resource])?, &[]))
 }

@@ -280,9 +280,9 @@ pub fn generate(input: &Input<'_>) -> Result<Vec<GeneratedFile>, GenerateError> 
             }
         }
     }
-    // The changer runs as this user, with a group that need not be Bacula's.
-    let owner = (accounts.user.as_str(), bacula);
-    files.push(file(input, console::restricted_path(input), owner, &console::restricted(input)?, &[]));
+    // The changer's user reads this, and must not write it: whoever runs a console on it runs its commands.
+    let restricted = &console::restricted(input)?;
+    files.push(file(input, console::restricted_path(input), ("root", bacula), restricted, &[]));
     // A changer without a magazine has no configuration that it could be called with.
     if !input.changer.magazines.is_empty() {
         let config = input.changer.config_path.clone();

@@ -1,6 +1,5 @@
 //! The `offsite` program: parses, calls a flow, maps its failure to an exit code.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -8,14 +7,11 @@ use offsite::cli::{Cli, Command};
 use offsite::paths::Root;
 use offsite::{
     adopt, as_bacula, conf, control, doctor, eject, failure, generate, identify, init, key, luks, plan,
-    prepare, status, wipe,
+    prepare, process, status, wipe,
 };
 
 fn main() -> ExitCode {
-    // Keys pass through this process; it leaves no core dump, piped to a program or not (core(5)).
-    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
-        let _ = writeln!(std::io::stderr(), "warning: core dumps stay possible: {error}"); // to nobody, maybe
-    }
+    process::protect();
     if let Some(code) = as_bacula::answer_if_asked() {
         return code;
     }

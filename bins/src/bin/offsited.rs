@@ -3,9 +3,10 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use offsite::{as_bacula, failure, serve};
+use offsite::{as_bacula, failure, process, serve};
 
 fn main() -> ExitCode {
+    process::protect();
     if let Some(code) = as_bacula::answer_if_asked() {
         return code;
     }

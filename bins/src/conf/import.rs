@@ -152,7 +152,7 @@ fn write(path: &Path, there: Option<&str>, after: &str) -> Result<(), Failure> {
         return Ok(());
     }
     if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory).or_fail(format!("cannot make {}", directory.display()))?;
+        durable::directory(directory, 0o755)?;
     }
     durable::replace(path, 0o644, after.as_bytes())
 }

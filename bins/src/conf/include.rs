@@ -1,17 +1,16 @@
 //! The layout `include`: one line in each of the administrator's files, shown before it is added, and nothing else.
 
-use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use bacula_conf::{Bacula, difference, hide_passwords, include_lines};
 
 use crate::conf::live;
-use crate::durable;
 use crate::failure::{Exit, Failure, OrFail as _};
+use crate::{durable, trusted_path};
 
 /// An installed file that lacks its line.
 pub(super) struct Pending {
-    /// The file, links followed.
+    /// The file, or a link to it.
     pub(super) path: PathBuf,
     /// The line.
     pub(super) line: String,
@@ -24,8 +23,10 @@ pub(super) fn pending(bacula: &Bacula, directory: &Path) -> Result<Vec<Pending>,
     let mut pending = Vec::new();
     for include in include_lines(bacula) {
         let path = directory.join(include.file.strip_prefix("/").unwrap_or(&include.file));
-        let Ok(path) = path.canonicalize() else { continue };
-        let before = live::text(&path).or_fail(format!("cannot read {}", path.display()))?;
+        let before = match live::text(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            before => before.or_fail(format!("cannot read {}", path.display()))?,
+        };
         let after = include.add(&before).map_err(|error| {
             let file = path.display().to_string();
             Failure::new(Exit::Usage, format!("{file} can't be added to: {}", error.render(&file, &before)))
@@ -49,16 +50,9 @@ impl Pending {
 
     /// Adds the line; owner and mode stay.
     pub(super) fn add(&self) -> Result<(), Failure> {
-        let failed = || format!("cannot look at {}", self.path.display());
-        let metadata = self.path.metadata().or_fail(failed())?;
-        let mut bytes = std::fs::read(&self.path).or_fail(format!("cannot read {}", self.path.display()))?;
+        let failed = || format!("cannot read {}", self.path.display());
+        let (mut bytes, _) = trusted_path::read(&self.path, live::MOST).or_fail(failed())?;
         bytes.extend_from_slice(self.added.as_bytes());
-        durable::replace(&self.path, metadata.mode() & 0o7777, &bytes)?;
-        let now = self.path.metadata().or_fail(failed())?;
-        if (now.uid(), now.gid()) != (metadata.uid(), metadata.gid()) {
-            chown(&self.path, Some(metadata.uid()), Some(metadata.gid()))
-                .or_fail(format!("cannot give {} back to its owner", self.path.display()))?;
-        }
-        Ok(())
+        durable::rewrite(&self.path, &bytes)
     }
 }

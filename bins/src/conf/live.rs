@@ -1,8 +1,6 @@
 //! Which files Bacula's programs read: their four main files, what these include, and the changer's.
 
-use std::fs::File;
-use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use bacula_conf::{Finding, Includes, Program as Reader};
@@ -10,12 +8,13 @@ use bacula_conf::{Finding, Includes, Program as Reader};
 use crate::failure::{Exit, Failure, OrFail as _};
 use crate::paths::Root;
 use crate::program::{Program, locate};
+use crate::trusted_path;
 
 /// The main files of the Director, the storage daemon, the file daemon and the console.
 const MAIN: [&str; 4] = ["bacula-dir.conf", "bacula-sd.conf", "bacula-fd.conf", "bconsole.conf"];
 
 /// Maximum size of a configuration file, in bytes.
-const MOST: u64 = 16 << 20;
+pub(crate) const MOST: u64 = 16 << 20;
 
 /// What the programs read.
 pub(crate) struct Live {
@@ -50,18 +49,10 @@ pub(crate) fn read(root: &Root, directory: &Path, run_includes: bool) -> Result<
     Ok(Live { files, findings, unread })
 }
 
-/// The text of a regular file. Comments may be in any encoding: what isn't UTF-8 is replaced.
+/// The text of a regular file, for which no link is followed that others could have made. Comments may be in any
+/// encoding: what isn't UTF-8 is replaced.
 pub(crate) fn text(path: &Path) -> io::Result<String> {
-    // O_NONBLOCK: a pipe in the file's place must not make anybody wait.
-    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
-    }
-    let mut bytes = Vec::new();
-    file.take(MOST + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MOST {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {MOST} bytes")));
-    }
+    let (bytes, _) = trusted_path::read(path, MOST)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 

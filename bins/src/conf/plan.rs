@@ -1,15 +1,17 @@
 //! What writing the generated files would do to those that are there.
 
-use std::os::unix::fs::{DirBuilderExt as _, chown};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use bacula_conf::{GeneratedFile, Origin, hide_passwords};
+use nix::sys::stat::FileStat;
 use nix::unistd::{Group, User};
 use serde::Serialize;
 
 use crate::conf::live;
-use crate::durable;
+use crate::durable::{self, Owner};
 use crate::failure::{Exit, Failure, OrFail as _};
+use crate::trusted_path;
 
 /// What happens to one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -17,6 +19,8 @@ use crate::failure::{Exit, Failure, OrFail as _};
 pub(super) enum Action {
     /// It is there, word for word.
     Keep,
+    /// Its text is there, but it belongs to another, or others may read or write it.
+    Protect,
     /// It isn't there yet.
     Create,
     /// It is an earlier one of ours, as we wrote it.
@@ -29,6 +33,8 @@ impl Action {
     pub(super) fn word(self, would: bool) -> &'static str {
         match (self, would) {
             (Self::Keep, _) => "unchanged",
+            (Self::Protect, false) => "protected",
+            (Self::Protect, true) => "protect",
             (Self::Create, false) => "created",
             (Self::Create, true) => "create",
             (Self::Update, false) => "updated",
@@ -44,39 +50,40 @@ pub(super) struct Planned<'a> {
     pub(super) path: PathBuf,
     pub(super) action: Action,
     generated: &'a GeneratedFile,
-    before: String,
+    before: Vec<u8>,
+    /// What the kernel says of the file that is there.
+    stat: Option<FileStat>,
 }
 
 /// All files of one run.
-pub(super) struct Plan<'a>(Vec<Planned<'a>>);
+pub(super) struct Plan<'a> {
+    files: Vec<Planned<'a>>,
+    owners: bool,
+}
 
 impl<'a> Plan<'a> {
-    /// Compares the generated files with what lies below `directory`.
-    pub(super) fn make(files: &'a [GeneratedFile], directory: &Path) -> Result<Self, Failure> {
+    /// Compares the generated files with what lies below `directory`; `owners` gives them to the users who read them.
+    pub(super) fn make(files: &'a [GeneratedFile], directory: &Path, owners: bool) -> Result<Self, Failure> {
         let plan = |generated: &'a GeneratedFile| {
             let path = directory.join(generated.path.strip_prefix("/").unwrap_or(&generated.path));
-            let (action, before) = match live::text(&path) {
-                Ok(text) if text == generated.text => (Action::Keep, text),
-                Ok(text) => match bacula_conf::inspect(&text) {
-                    Origin::Ours => (Action::Update, text),
-                    _ => (Action::Replace, text),
-                },
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => (Action::Create, String::new()),
-                Err(error) => {
-                    return Err(Failure::because(
-                        Exit::Failed,
-                        format!("cannot read {}", path.display()),
-                        &error,
-                    ));
+            let (before, stat) = read(&path).or_fail(format!("cannot read {}", path.display()))?.unzip();
+            let text = before.as_deref().map(String::from_utf8_lossy);
+            let action = match &text {
+                None => Action::Create,
+                Some(text) if *text == generated.text => {
+                    let right = || stat.is_some_and(|stat| is_right(&stat, generated));
+                    if !owners || right() { Action::Keep } else { Action::Protect }
                 }
+                Some(text) if bacula_conf::inspect(text) == Origin::Ours => Action::Update,
+                Some(_) => Action::Replace,
             };
-            Ok(Planned { path, action, generated, before })
+            Ok(Planned { path, action, generated, before: before.unwrap_or_default(), stat })
         };
-        files.iter().map(plan).collect::<Result<_, _>>().map(Self)
+        Ok(Self { files: files.iter().map(plan).collect::<Result<_, Failure>>()?, owners })
     }
 
     pub(super) fn files(&self) -> impl Iterator<Item = &Planned<'a>> {
-        self.0.iter()
+        self.files.iter()
     }
 
     /// Files that aren't ours as we wrote them.
@@ -91,7 +98,7 @@ impl<'a> Plan<'a> {
             .map(|f| {
                 let name = f.path.display().to_string();
                 bacula_conf::difference(
-                    &hide_passwords(&f.before),
+                    &hide_passwords(&String::from_utf8_lossy(&f.before)),
                     &hide_passwords(&f.generated.text),
                     &name,
                     "generated",
@@ -100,55 +107,59 @@ impl<'a> Plan<'a> {
             .collect()
     }
 
-    /// Writes what differs; `owners` gives the files to the users who read them.
-    pub(super) fn apply(&self, owners: bool) -> Result<(), Failure> {
-        let owned: Vec<_> = self
-            .files()
-            .map(|f| {
-                if owners {
-                    ids(&f.path.display().to_string(), &f.generated.owner, &f.generated.group).map(Some)
-                } else {
-                    Ok(None)
-                }
-            })
-            .collect();
-        let owned = owned.into_iter().collect::<Result<Vec<_>, _>>()?; // every name is known before the first write
-        for (file, ids) in self.files().zip(owned) {
-            if file.action == Action::Keep {
-                continue;
-            }
+    /// Writes what differs.
+    pub(super) fn apply(&self) -> Result<(), Failure> {
+        let owner = |file: &Planned<'_>| {
+            if self.owners { owner_of(file.generated) } else { Ok(Owner::own()) }
+        };
+        // Every name is known before the first write.
+        let owners = self.files().map(owner).collect::<Result<Vec<_>, _>>()?;
+        for (file, owner) in self.files().zip(owners).filter(|(file, _)| file.action != Action::Keep) {
             if let Some(directory) = file.path.parent() {
-                std::fs::DirBuilder::new()
-                    .recursive(true)
-                    .mode(0o755)
-                    .create(directory)
-                    .or_fail(format!("cannot make {}", directory.display()))?;
+                durable::directory(directory, 0o755)?;
             }
-            if file.action == Action::Replace {
-                let kept = kept_beside(&file.path);
-                std::fs::copy(&file.path, &kept).or_fail(format!("cannot keep {}", kept.display()))?;
+            if let (Action::Replace, Some(stat)) = (file.action, &file.stat) {
+                let owner = Owner { uid: stat.st_uid, gid: stat.st_gid };
+                let mode = stat.st_mode & 0o7777;
+                durable::replace_as(&kept_beside(&file.path), owner, mode, &file.before)?;
             }
-            durable::replace(&file.path, file.generated.mode, file.generated.text.as_bytes())?;
-            if let Some((user, group)) = ids {
-                chown(&file.path, Some(user), Some(group))
-                    .or_fail(format!("cannot give {} away", file.path.display()))?;
-            }
+            durable::replace_as(&file.path, owner, file.generated.mode, file.generated.text.as_bytes())?;
         }
         Ok(())
     }
 }
 
+/// A file and what the kernel says of it, if it is there.
+pub(super) fn read(path: &Path) -> io::Result<Option<(Vec<u8>, FileStat)>> {
+    match trusted_path::read(path, live::MOST) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
+    }
+}
+
+/// Whether a file has the owner and the permission bits that it was generated for: whoever only reads it could else
+/// have changed it.
+pub(super) fn is_right(stat: &FileStat, generated: &GeneratedFile) -> bool {
+    let owner = owner_of(generated);
+    owner.is_ok_and(|owner| (stat.st_uid, stat.st_gid) == (owner.uid, owner.gid))
+        && stat.st_mode & 0o7777 == generated.mode
+}
+
+fn owner_of(file: &GeneratedFile) -> Result<Owner, Failure> {
+    owner(&file.path.display().to_string(), &file.owner, &file.group)
+}
+
 /// The numbers of the user and the group that `what` belongs to.
-pub(super) fn ids(what: &str, user: &str, group: &str) -> Result<(u32, u32), Failure> {
+pub(super) fn owner(what: &str, user: &str, group: &str) -> Result<Owner, Failure> {
     let unknown = |kind: &str, name: &str| {
         Failure::new(Exit::Failed, format!("{what} belongs to the {kind} {name}, which doesn't exist here")).hint(
             "install Bacula first (apt-get install bacula-director-sqlite3 bacula-sd bacula-fd bacula-console), \
              or write elsewhere: --out DIR",
         )
     };
-    let uid = User::from_name(user).ok().flatten().ok_or_else(|| unknown("user", user))?.uid;
-    let gid = Group::from_name(group).ok().flatten().ok_or_else(|| unknown("group", group))?.gid;
-    Ok((uid.as_raw(), gid.as_raw()))
+    let user = User::from_name(user).ok().flatten().ok_or_else(|| unknown("user", user))?;
+    let group = Group::from_name(group).ok().flatten().ok_or_else(|| unknown("group", group))?;
+    Ok(Owner { uid: user.uid.as_raw(), gid: group.gid.as_raw() })
 }
 
 /// The first free name beside `path`.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::cli::{Prepare, VerifyMode};
-use crate::durable;
+use crate::durable::{self, Owner};
 use crate::failure::{Exit, Failure, OrFail as _};
 use crate::paths::Root;
 use crate::wipe::file_name;
@@ -118,7 +118,7 @@ pub(super) fn path(root: &Root, id: &str) -> PathBuf {
 /// whatever way.
 pub(super) fn lock(root: &Root, identity: &Identity) -> Result<File, Failure> {
     let directory = root.join("/run/offsite");
-    std::fs::create_dir_all(&directory).or_fail(format!("cannot make {}", directory.display()))?;
+    durable::directory_of(&directory, Owner::own(), 0o755)?;
     let path = directory.join(format!("prepare-{}.lock", file_name(&identity.id)));
     let file = File::create(&path).or_fail(format!("cannot make {}", path.display()))?;
     match file.try_lock() {

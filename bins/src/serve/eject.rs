@@ -11,6 +11,7 @@ use super::drive::{Drive, Plugged};
 use super::fleet::Fleet;
 use super::open;
 use super::users::Users;
+use crate::durable::{self, Owner};
 use crate::failure::{Exit, Failure, OrFail as _, chain};
 use crate::paths::Root;
 use crate::status::Problem;
@@ -299,9 +300,10 @@ pub(super) fn is_remembered(root: &Root, drive: &Drive, plugged: &Plugged) -> bo
 fn remember(root: &Root, drive: &Drive, plugged: &Plugged) {
     let Some(appearance) = appearance(plugged) else { return };
     let mark = root.ejected_mark(&drive.magazine().fs_uuid);
-    let made = mark.parent().map_or(Ok(()), std::fs::create_dir_all);
-    if let Err(error) = made.and_then(|()| std::fs::write(&mark, appearance)) {
-        drive.warn(&format!("{} stays ejected only until offsited is restarted: {error}", drive.magazine()));
+    let made = mark.parent().map_or(Ok(()), |marks| durable::directory_of(marks, Owner::own(), 0o755));
+    if let Err(failure) = made.and_then(|()| durable::replace(&mark, 0o644, appearance.as_bytes())) {
+        let why = failure.message();
+        drive.warn(&format!("{} stays ejected only until offsited is restarted: {why}", drive.magazine()));
     }
 }
 
