@@ -5,6 +5,7 @@
 //! one question as its argument and prints one JSON document. Time, memory and the length of the document are limited,
 //! and what it says is as foreign as if Bacula's user had written it. For any other user the child stays that user.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,8 +14,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use changer_model::{
-    Changer, ChangerStatus, Config, ConsoleError, DriveIndex, Environment, FinishedJob, RunningJob, Slot,
-    WaitingDrive, run_command_line,
+    AskError, BaculaAnswer, Changer, ChangerStatus, Config, ConsoleError, DriveIndex, Environment,
+    RunningJob, Slot, WaitingDrive, run_command_line,
 };
 use nix::unistd::geteuid;
 use serde::de::DeserializeOwned;
@@ -43,7 +44,7 @@ const LIMIT: Duration = Duration::from_secs(15);
 const CONSOLE_LIMIT: Duration = Duration::from_secs(15);
 
 /// Timeout for Bacula to say what it waits for; a person waits to see the drives.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Timeout for telling Bacula: a drive that is looked into may have its filesystem checked first, which takes hours.
 const REFRESH_LIMIT: Duration = Duration::from_hours(12);
@@ -60,8 +61,10 @@ enum Question {
     RunningJobs,
     /// That the storage daemon lets go of a drive's volume: nothing.
     Release { drive: u32, slot: u32 },
-    /// The backups that have ended since the one with this number: a list of [`FinishedJob`].
-    FinishedJobs { after: u32 },
+    /// What Bacula says of jobs and volumes: a [`BaculaAnswer`], or nothing where it isn't to be asked.
+    Bacula,
+    /// The volumes of these jobs, by their numbers.
+    JobVolumes { jobs: Vec<u32> },
     /// That the changer looks at its magazines and tells Bacula what has changed: nothing.
     Refresh,
 }
@@ -73,8 +76,8 @@ impl Question {
             Self::Refresh => REFRESH_LIMIT,
             Self::Changer => LIMIT,
             Self::Waiting => LIMIT + PATIENCE,
-            Self::RunningJobs | Self::Release { .. } => LIMIT + CONSOLE_LIMIT,
-            Self::FinishedJobs { .. } => LIMIT + CONSOLE_LIMIT * 2,
+            Self::RunningJobs | Self::Release { .. } | Self::JobVolumes { .. } => LIMIT + CONSOLE_LIMIT,
+            Self::Bacula => LIMIT + CONSOLE_LIMIT * 2,
         }
     }
 }
@@ -114,6 +117,15 @@ impl From<ConsoleError> for Unknown {
     }
 }
 
+impl From<AskError> for Unknown {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Console(error) => error.into(),
+            error => Self::because(chain(&error)),
+        }
+    }
+}
+
 /// Asks about the changer of a site, as Bacula's user.
 #[derive(Debug)]
 pub struct Asker<'a> {
@@ -147,9 +159,17 @@ impl<'a> Asker<'a> {
         self.ask(&Question::Release { drive, slot })
     }
 
-    /// The backups that have ended since the job numbered `after`.
-    pub fn finished_jobs(&self, after: u32) -> Result<Vec<FinishedJob>, Unknown> {
-        self.ask(&Question::FinishedJobs { after })
+    /// What Bacula says of jobs and volumes; none when the site has no console.
+    pub fn bacula(&self) -> Result<Option<BaculaAnswer>, Unknown> {
+        self.ask(&Question::Bacula)
+    }
+
+    /// The volumes on which these jobs lie, by the jobs' numbers.
+    pub fn job_volumes(&self, jobs: Vec<u32>) -> Result<BTreeMap<u32, Vec<String>>, Unknown> {
+        if jobs.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        self.ask(&Question::JobVolumes { jobs })
     }
 
     /// Has the changer look at its magazines and tell Bacula what has changed, until `stop` is true.
@@ -222,7 +242,7 @@ fn look(root: &Path, question: &Question) -> Result<Value, Unknown> {
     let failed = "cannot look at the changer";
     match question {
         Question::Changer => value(&changer.status().or_fail(failed)?),
-        Question::Waiting => value(&changer.waiting().or_fail(failed)?),
+        Question::Waiting => value(&changer.waiting()?),
         Question::RunningJobs => value(&changer.running_jobs()?.unwrap_or_default()),
         Question::Release { drive, slot } => {
             let known = DriveIndex::new(*drive).zip(Slot::new(*slot));
@@ -230,7 +250,8 @@ fn look(root: &Path, question: &Question) -> Result<Value, Unknown> {
             value(&changer.release_drive(drive, slot)?)
         }
         Question::Refresh => refresh(root, &path),
-        Question::FinishedJobs { after } => value(&changer.finished_jobs(*after)?.unwrap_or_default()),
+        Question::Bacula => value(&changer.ask_bacula()?),
+        Question::JobVolumes { jobs } => value(&changer.job_volumes(jobs)?),
     }
 }
 
@@ -259,7 +280,8 @@ mod tests {
             Question::Waiting,
             Question::RunningJobs,
             Question::Release { drive: 1, slot: 7 },
-            Question::FinishedJobs { after: 12 },
+            Question::Bacula,
+            Question::JobVolumes { jobs: vec![12, 13] },
             Question::Refresh,
         ] {
             let text = serde_json::to_string(&question).unwrap();

@@ -221,6 +221,8 @@ mod tests {
         let magazines: Vec<MagazineStatus> = states.iter().map(magazine).collect();
         SiteStatus {
             waiting: None,
+            bacula: crate::status::BaculaStatus::default(),
+            backups: Vec::new(),
             version: 1,
             daemon_pid: Some(1),
             mount_root: "/srv".into(),

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
+use jiff::{Timestamp, Zoned};
 use luks_core::{Container, HeaderRepair, KeySlot, LuksUuid, Secret};
 
 use crate::durable::{self, Owner};
@@ -253,7 +253,7 @@ pub fn note_mended(root: &Root, luks: LuksUuid, repair: &HeaderRepair) -> Result
         "the {} copy of its LUKS header {}; it was written anew from the other one on {}",
         repair.copy,
         repair.reason,
-        Timestamp::now().strftime("%F %T UTC")
+        Zoned::now().strftime("%F %H:%M")
     );
     make_directory(root)?;
     durable::replace(&mended_mark(root, luks), 0o600, format!("{said}\n").as_bytes())?;

@@ -11,6 +11,7 @@ mod output;
 pub mod accounts;
 pub mod adopt;
 pub mod as_bacula;
+pub mod bacula_view;
 pub mod cli;
 pub mod conf;
 pub mod confirm;

@@ -11,6 +11,7 @@ mod check;
 mod checker;
 mod control;
 mod custody;
+mod director;
 mod drive;
 mod eject;
 mod fleet;
@@ -88,7 +89,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         .serve(Arc::new(fleet::Keeper::new(Arc::clone(&fleet))))
         .or_fail("cannot serve the automount point")?;
     let teller = catalog::start(Arc::clone(&fleet));
-    catalog::start_asking(Arc::clone(&fleet));
+    director::start(Arc::clone(&fleet));
     control::start(socket, Arc::clone(&fleet));
     let lost = stop_when_lost(&automount, &signals)?;
     notify(&[sd_notify::NotifyState::Ready]);

@@ -1,21 +1,25 @@
 //! `offsite status`: every drive, where it is, what to do; the words of the daemon, or what can be seen without it.
 
+mod text;
+
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use changer_model::{ChangerStatus, FinishedJob};
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use mount_by_uuid::{MountTable, System};
 use serde::{Deserialize, Serialize};
 
 use crate::as_bacula::Asker;
+use crate::bacula_view::{self, Known};
 use crate::cli::Status;
-use crate::confirm::size;
 use crate::control::{self, Verb};
 use crate::failure::{Failure, OrFail as _};
 use crate::headers;
-use crate::history::History;
+use crate::history::{Backup, History};
 use crate::paths::Root;
 use crate::report;
 use crate::site::{Magazine, Site};
@@ -40,6 +44,42 @@ pub struct SiteStatus {
     /// What Bacula waits for; absent when it could not be asked.
     #[serde(default)]
     pub waiting: Option<Vec<Wanted>>,
+    /// When Bacula answered; absent when it was not asked.
+    #[serde(default)]
+    pub bacula: BaculaStatus,
+    /// How the backups of data ended, by job.
+    #[serde(default)]
+    pub backups: Vec<JobStatus>,
+}
+
+/// Whether Bacula answers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BaculaStatus {
+    /// When it answered last, as far as the daemon remembers.
+    pub answered: Option<Timestamp>,
+    /// Why it gave no answer, or not all of it, when it was asked last.
+    pub error: Option<String>,
+}
+
+/// How the runs of one job ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobStatus {
+    /// The job's name.
+    pub job: String,
+    /// The last run that saved everything.
+    pub last_good: Option<BackupStatus>,
+    /// The last run that didn't; it may be older than the last good one.
+    pub last_failed: Option<BackupStatus>,
+}
+
+/// A backup that has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupStatus {
+    /// What the catalog says of it.
+    #[serde(flatten)]
+    pub job: FinishedJob,
+    /// The stickers of the enrolled drives that it lies on.
+    pub magazines: Vec<String>,
 }
 
 /// A volume that a job waits for.
@@ -51,6 +91,9 @@ pub struct Wanted {
     pub magazine: Option<String>,
     /// That drive is plugged.
     pub here: bool,
+    /// The job that waits.
+    #[serde(default)]
+    pub job: Option<String>,
 }
 
 /// Where a drive is in its life.
@@ -84,7 +127,7 @@ pub struct MagazineStatus {
     pub serial: Option<String>,
     /// Where it is in its life.
     pub state: DriveState,
-    /// Since when, as far as the daemon saw it.
+    /// Since when it is plugged or away, as far as the daemon saw it.
     pub since: Option<Timestamp>,
     /// The block device now.
     pub device: Option<PathBuf>,
@@ -94,7 +137,10 @@ pub struct MagazineStatus {
     pub free_bytes: Option<u64>,
     /// Volumes that the changer knows on it.
     pub volumes: Option<usize>,
-    /// The last backup on it, as far as Bacula was asked.
+    /// How many of them a job may write to now, by the catalog; only while it is plugged and the catalog knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writable_volumes: Option<usize>,
+    /// The last backup of data on it, as far as Bacula was asked.
     pub last_job: Option<FinishedJob>,
     /// Bacula has still to be told that it came or went.
     #[serde(default)]
@@ -104,38 +150,6 @@ pub struct MagazineStatus {
     /// What a person should know although the drive works.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
-}
-
-impl MagazineStatus {
-    /// What can be told of a magazine in `state`, whose filesystem appears at `at`, without having watched it.
-    pub fn of(
-        root: &Root,
-        magazine: &Magazine,
-        at: &Path,
-        state: DriveState,
-        changer: Option<&ChangerStatus>,
-    ) -> Self {
-        let torn = Torn::of(root, &magazine.fs_uuid);
-        Self {
-            name: magazine.name.clone(),
-            fs_uuid: magazine.fs_uuid.to_string(),
-            luks_uuid: magazine.luks_uuid.map(|u| u.to_string()),
-            serial: magazine.serial.clone(),
-            state,
-            since: None,
-            device: None,
-            torn: torn == Some(Torn::Pulled),
-            free_bytes: (state == DriveState::Mounted).then(|| free_bytes(at)).flatten(),
-            volumes: volumes(changer, at),
-            last_job: History::load(root).last(magazine.fs_uuid.as_str()).cloned(),
-            catalog_pending: is_pending(changer, at),
-            problem: torn.as_ref().and_then(Torn::problem),
-            warning: match magazine.luks_uuid {
-                Some(luks) => headers::mended(root, luks),
-                None => Some("not encrypted: whoever has the drive reads every backup on it".into()),
-            },
-        }
-    }
 }
 
 /// Something that a person should mend.
@@ -158,21 +172,22 @@ pub struct CatalogStatus {
 
 /// Runs `offsite status`.
 pub fn run(root: &Root, options: &Status) -> Result<(), Failure> {
+    let shown = |status: &SiteStatus| text::page(status, &TimeZone::system());
     if !options.watch {
-        let status = SiteStatus { waiting: waiting(root), ..look(root)? };
-        return if options.json { report::json(&status) } else { report::text(&text(&status)) };
+        let status = look(root)?;
+        return if options.json { report::json(&status) } else { report::text(&shown(&status)) };
     }
-    let mut shown = None;
+    let mut last = None;
     loop {
-        let status = SiteStatus { waiting: waiting(root), ..look(root)? };
+        let status = look(root)?;
         let page = if options.json {
             serde_json::to_string(&status).or_fail("cannot write JSON")? + "\n"
         } else {
-            format!("\x1b[H\x1b[2J{}", text(&status)) // cursor home, clear screen
+            format!("\x1b[H\x1b[2J{}", shown(&status)) // cursor home, clear screen
         };
-        if shown.as_ref() != Some(&page) {
+        if last.as_ref() != Some(&page) {
             report::text(&page)?; // whoever reads this may have gone, as at the end of a pipe; then it is over
-            shown = Some(page);
+            last = Some(page);
         }
         std::thread::sleep(Duration::from_secs(1));
     }
@@ -187,7 +202,9 @@ pub fn look(root: &Root) -> Result<SiteStatus, Failure> {
     let system = System::new(root.kernel());
     let devices = system.scan().or_fail("cannot look for drives")?;
     let mounts = MountTable::read(&system).or_fail("cannot read the mount table")?;
-    let changer = changer(root, &site);
+    let mut bacula = Known::default();
+    bacula.update(bacula_view::ask_quickly(root, &site), Timestamp::now());
+    let view = View::new(root, &site, bacula);
     let magazines = site
         .magazines
         .iter()
@@ -201,33 +218,108 @@ pub fn look(root: &Root) -> Result<SiteStatus, Failure> {
                 (None, false) => DriveState::Away,
             };
             let device = device.map(|d| d.path.clone());
-            MagazineStatus { device, ..MagazineStatus::of(root, magazine, &at, state, changer.as_ref()) }
+            MagazineStatus { device, ..view.magazine(magazine, &at, state) }
         })
         .collect();
-    Ok(SiteStatus {
-        version: VERSION,
-        daemon_pid: None,
-        mount_root: site.mount_root.clone(),
-        magazines,
-        catalog: catalog(changer.as_ref(), None),
-        waiting: None,
-    })
+    Ok(view.site(&site, None, magazines, None))
 }
 
-/// Asks Bacula what it waits for, and finds the stickers.
-pub fn waiting(root: &Root) -> Option<Vec<Wanted>> {
-    let site = Site::load(root).ok()?;
-    let waiting = Asker::new(root, &site)?.waiting().ok()?;
-    let sticker = |id: &str| {
-        let magazine = site.magazines.iter().find(|m| id.ends_with(&m.fs_uuid.to_string()));
-        magazine.map(|m| m.name.clone())
-    };
-    let wanted = waiting.into_iter().map(|drive| Wanted {
-        magazine: drive.magazine.as_deref().and_then(sticker),
-        volume: drive.volume,
-        here: drive.here,
-    });
-    Some(wanted.collect())
+/// What is known of drives beside where they are: by the changer, by Bacula, by what was noted.
+pub struct View<'a> {
+    root: &'a Root,
+    changer: Option<ChangerStatus>,
+    history: History,
+    bacula: Known,
+    writable: BTreeSet<String>,
+}
+
+impl<'a> View<'a> {
+    /// Reads what the changer and earlier answers of Bacula left; touches no drive.
+    pub fn new(root: &'a Root, site: &Site, bacula: Known) -> Self {
+        let volumes = bacula.volumes.iter().flatten().filter(|volume| volume.writable);
+        let writable = volumes.map(|volume| volume.name.clone()).collect();
+        Self { root, changer: changer(root, site), history: History::load(root), bacula, writable }
+    }
+
+    /// What can be told of a magazine in `state`, whose filesystem appears at `at`, without having watched it.
+    pub fn magazine(&self, magazine: &Magazine, at: &Path, state: DriveState) -> MagazineStatus {
+        let torn = Torn::of(self.root, &magazine.fs_uuid);
+        let of_changer = self.of_changer(at);
+        let catalog_pending = self.is_pending(at);
+        let known = self.bacula.volumes.is_some() && state != DriveState::Away && !catalog_pending;
+        let writable = |m: &changer_model::MagazineStatus| {
+            m.volumes.iter().filter(|volume| self.writable.contains(&volume.label)).count()
+        };
+        MagazineStatus {
+            name: magazine.name.clone(),
+            fs_uuid: magazine.fs_uuid.to_string(),
+            luks_uuid: magazine.luks_uuid.map(|u| u.to_string()),
+            serial: magazine.serial.clone(),
+            state,
+            since: None,
+            device: None,
+            torn: torn == Some(Torn::Pulled),
+            free_bytes: (state == DriveState::Mounted).then(|| free_bytes(at)).flatten(),
+            volumes: of_changer.map(|m| m.volumes.len()),
+            writable_volumes: of_changer.filter(|_| known).map(writable),
+            last_job: self.history.on_drive(magazine.fs_uuid.as_str()).cloned(),
+            catalog_pending,
+            problem: torn.as_ref().and_then(Torn::problem),
+            warning: match magazine.luks_uuid {
+                Some(luks) => headers::mended(self.root, luks),
+                None => Some("not encrypted: whoever has the drive reads every backup on it".into()),
+            },
+        }
+    }
+
+    /// The state of the whole site, with these magazines.
+    pub fn site(
+        self,
+        site: &Site,
+        daemon_pid: Option<u32>,
+        magazines: Vec<MagazineStatus>,
+        catalog_error: Option<String>,
+    ) -> SiteStatus {
+        let sticker = |fs_uuid: &String| {
+            let magazine = site.magazines.iter().find(|m| m.fs_uuid.as_str() == fs_uuid.as_str());
+            magazine.map(|m| m.name.clone())
+        };
+        let backup = |backup: &Backup| BackupStatus {
+            job: backup.job.clone(),
+            magazines: backup.drives.iter().filter_map(sticker).collect(),
+        };
+        let backups = self.history.jobs().iter().map(|(name, outcomes)| JobStatus {
+            job: name.clone(),
+            last_good: outcomes.good.as_ref().map(backup),
+            last_failed: outcomes.failed.as_ref().map(backup),
+        });
+        SiteStatus {
+            version: VERSION,
+            daemon_pid,
+            mount_root: site.mount_root.clone(),
+            magazines,
+            catalog: CatalogStatus {
+                pending: self.changer.as_ref().is_some_and(|changer| changer.pending.is_some()),
+                last_error: catalog_error,
+            },
+            backups: backups.collect(),
+            waiting: self.bacula.waiting,
+            bacula: self.bacula.bacula,
+        }
+    }
+
+    /// The magazine mounted at `at`, as the changer has it.
+    fn of_changer(&self, at: &Path) -> Option<&changer_model::MagazineStatus> {
+        let name = at.file_name()?.to_str()?;
+        self.changer.as_ref()?.magazines.iter().find(|m| m.id.ends_with(name))
+    }
+
+    /// Whether Bacula has still to be told of the magazine mounted at `at`.
+    fn is_pending(&self, at: &Path) -> bool {
+        let name = at.file_name().and_then(|name| name.to_str());
+        let pending = self.changer.as_ref().and_then(|changer| changer.pending.as_ref());
+        name.zip(pending).is_some_and(|(name, pending)| pending.changed.iter().any(|id| id.ends_with(name)))
+    }
 }
 
 /// The changer's own view, where it is configured, as Bacula's user sees it.
@@ -235,100 +327,10 @@ pub fn changer(root: &Root, site: &Site) -> Option<ChangerStatus> {
     Asker::new(root, site)?.changer().ok()
 }
 
-/// Whether Bacula has still to be told of the magazine mounted at `at`.
-fn is_pending(changer: Option<&ChangerStatus>, at: &Path) -> bool {
-    let name = at.file_name().and_then(|name| name.to_str());
-    let pending = changer.and_then(|changer| changer.pending.as_ref());
-    name.zip(pending).is_some_and(|(name, pending)| pending.changed.iter().any(|id| id.ends_with(name)))
-}
-
-/// `Backup (full), 2026-11-24 02:14:19`
-fn last_backup(job: &FinishedJob) -> String {
-    let level = match &*job.level {
-        "F" => "full",
-        "D" => "differential",
-        "I" => "incremental",
-        other => other,
-    };
-    let ended = if job.well { "" } else { ", FAILED" };
-    format!("{} ({level}) {}{ended}", job.name, job.started)
-}
-
-/// How many volumes the changer knows on the magazine mounted at `at`.
-fn volumes(changer: Option<&ChangerStatus>, at: &Path) -> Option<usize> {
-    let name = at.file_name()?.to_str()?;
-    let magazine = changer?.magazines.iter().find(|m| m.id.ends_with(name))?;
-    Some(magazine.volumes.len())
-}
-
-/// What Bacula has still to be told, by the changer's own journal.
-pub fn catalog(changer: Option<&ChangerStatus>, last_error: Option<String>) -> CatalogStatus {
-    CatalogStatus { pending: changer.is_some_and(|c| c.pending.is_some()), last_error }
-}
-
 /// Free bytes for Bacula on a mounted filesystem.
 fn free_bytes(at: &Path) -> Option<u64> {
     let room = nix::sys::statvfs::statvfs(at).ok()?;
     Some(room.blocks_available() * room.fragment_size())
-}
-
-/// The page for a person.
-fn text(status: &SiteStatus) -> String {
-    let mut lines = Vec::new();
-    if status.magazines.is_empty() {
-        lines.push("No drive is enrolled yet: offsite prepare, offsite adopt.".to_owned());
-    }
-    let width = status.magazines.iter().map(|m| m.name.len()).max().unwrap_or(0);
-    for magazine in &status.magazines {
-        let state = match magazine.state {
-            DriveState::Away => "away",
-            DriveState::Locked => "plugged, locked: safe to pull",
-            DriveState::Opening => "being unlocked",
-            DriveState::Mounted => "in use: `offsite eject` before you pull it",
-            DriveState::Ejected => "ejected: safe to pull",
-            DriveState::Refused => "plugged, NOT USABLE",
-        };
-        let mut line = format!("{:width$}  {state}", magazine.name);
-        if let Some(since) = magazine.since {
-            line.push_str(&format!(" (since {})", since.strftime("%F %T UTC")));
-        }
-        if let Some(volumes) = magazine.volumes {
-            line.push_str(&format!(", {volumes} volumes"));
-        }
-        if let Some(free) = magazine.free_bytes {
-            line.push_str(&format!(", {} free", size(free)));
-        }
-        if let Some(job) = &magazine.last_job {
-            line.push_str(&format!(", last backup {}", last_backup(job)));
-        }
-        if magazine.torn {
-            line.push_str(", was pulled while in use: it will be checked");
-        }
-        lines.push(line);
-        if let Some(warning) = &magazine.warning {
-            lines.push(format!("{:width$}    warning: {warning}", ""));
-        }
-        if magazine.catalog_pending {
-            lines.push(format!("{:width$}    Bacula has still to be told of it", ""));
-        }
-        if let Some(problem) = &magazine.problem {
-            lines.push(format!("{:width$}    problem: {}", "", problem.message));
-            lines.push(format!("{:width$}    do:      {}", "", problem.remedy));
-        }
-    }
-    match (&status.catalog.last_error, status.catalog.pending) {
-        (Some(error), _) => {
-            lines.push(format!("Bacula couldn't be told of the drives: {error}; trying again"));
-        }
-        (None, true) => lines.push("Bacula is being told of the drives".to_owned()),
-        (None, false) => {}
-    }
-    lines.extend(status.waiting.iter().flatten().map(ToString::to_string));
-    if status.daemon_pid.is_none() {
-        lines.push("offsited isn't running: drives are not unlocked (systemctl start offsited)".to_owned());
-    }
-    lines.push(String::new());
-    lines.join("\n")
 }
 
 /// What the person who changes drives should do for a job that waits.
@@ -343,7 +345,8 @@ impl fmt::Display for Wanted {
             }
             (Some(volume), None) => write!(f, "Bacula waits for {volume}: plug in its drive"),
             (None, _) => f.write_str("Bacula waits for a volume that can be written: plug in the next drive"),
-        }
+        }?;
+        self.job.as_ref().map_or(Ok(()), |job| write!(f, " (job {job})"))
     }
 }
 
@@ -355,7 +358,7 @@ mod tests {
     fn a_wait_names_the_sticker() {
         let wanted = |volume: Option<&str>, magazine: Option<&str>, here| {
             let owned = |text: Option<&str>| text.map(str::to_owned);
-            Wanted { volume: owned(volume), magazine: owned(magazine), here }.to_string()
+            Wanted { volume: owned(volume), magazine: owned(magazine), here, job: None }.to_string()
         };
         let named = wanted(Some("c0_A_0003"), Some("A"), false);
         assert_eq!(named, "Bacula waits for c0_A_0003: plug in drive A");

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::identifiers::VolumeName;
 use crate::volumes_file::{VolumesFile, row};
-use crate::{dialogue, finished_jobs, label, letting_go, running, shelf, state, store};
+use crate::{catalog_volumes, dialogue, finished_jobs, label, letting_go, running, shelf, state, store};
 
 /// The bytes are the beginning of a volume's file.
 pub fn volume_label(bytes: &[u8]) {
@@ -49,5 +49,6 @@ pub fn console(text: &str) {
     let _updated = dialogue::slots_were_updated(text, "c0", &names);
     let _jobs = letting_go::jobs(text);
     let _jobs = finished_jobs::finished(text);
+    let _volumes = catalog_volumes::in_catalog(text);
     let _volumes = finished_jobs::volumes_by_job(text);
 }

@@ -58,6 +58,8 @@
 
 mod answers;
 mod arguments;
+mod asking;
+mod catalog_volumes;
 mod changer;
 mod command_line;
 mod config;
@@ -90,6 +92,7 @@ mod standin;
 mod state;
 mod store;
 mod survey;
+mod table;
 mod takeover;
 mod telling;
 mod volumes_file;
@@ -97,6 +100,8 @@ mod waiting;
 
 pub use answers::CommandError;
 pub use arguments::ArgumentError;
+pub use asking::{AskError, BaculaAnswer};
+pub use catalog_volumes::CatalogVolume;
 pub use changer::{
     Changer, ChangerError, ChangerStatus, DriveStatus, MagazineStatus, PendingCatalog, VolumeState,
     VolumeStatus,

@@ -97,6 +97,11 @@ impl Shelf {
         self.magazines.get(magazine) == Some(&revision)
     }
 
+    /// Whether a volume was closed by us, and is to be reopened.
+    pub(crate) fn has_closed(&self, volume: &VolumeName) -> bool {
+        self.volumes.contains_key(volume)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.volumes.is_empty() && self.magazines.is_empty()
     }

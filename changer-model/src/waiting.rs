@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::asking::AskError;
 use crate::changer::{Changer, ChangerError, View, consistently};
 use crate::console::{Console, ConsoleError};
 use crate::dialogue;
@@ -55,12 +56,18 @@ impl Changer {
     /// by the storage daemon neither.
     ///
     /// # Errors
-    /// [`RefreshError::Console`] when Bacula cannot be asked within
-    /// [`Environment::console_limit`](crate::Environment::console_limit); [`RefreshError::Changer`] when the state
+    /// [`AskError::Console`] when Bacula cannot be asked within
+    /// [`Environment::console_limit`](crate::Environment::console_limit); [`AskError::Changer`] when the state
     /// cannot be read.
-    pub fn waiting(&self) -> Result<Vec<WaitingDrive>, RefreshError> {
+    pub fn waiting(&self) -> Result<Vec<WaitingDrive>, AskError> {
         let Some(console) = self.console() else { return Ok(Vec::new()) };
-        let waiting = self.ask_for_waits(&console)?;
+        let output = console.run(running::DIRECTOR, self.console_limit(0))?;
+        self.waits_by(&console, &output)
+    }
+
+    /// The drives that wait, by the Director's list of running jobs.
+    pub(crate) fn waits_by(&self, console: &Console, director: &str) -> Result<Vec<WaitingDrive>, AskError> {
+        let waiting = self.waits(console, director)?;
         if waiting.is_empty() {
             return Ok(Vec::new());
         }
@@ -85,7 +92,8 @@ impl Changer {
     /// anew.
     pub(crate) fn wake_waiting(&self, console: &Console, came: bool) -> Result<(), RefreshError> {
         let storage = self.config.storage();
-        let waiting = self.ask_for_waits(console)?;
+        let director = console.run(running::DIRECTOR, self.console_limit(0))?;
+        let waiting = self.waits(console, &director)?;
         if waiting.is_empty() {
             return Ok(());
         }
@@ -99,22 +107,27 @@ impl Changer {
         Ok(())
     }
 
-    /// Asks the Director which jobs wait, and only if one does the storage daemon which volumes and drives are meant: one
-    /// that is down takes 15 s to say so.
-    fn ask_for_waits(&self, console: &Console) -> Result<Vec<Wait>, ConsoleError> {
-        let ask = |command: &str| {
-            let output = console.run(command, self.console_limit(0))?;
-            let list = running::lists(&output).first().map(|list| (*list).to_owned());
-            list.ok_or_else(|| ConsoleError::Unconfirmed { command: command.trim_end().to_owned(), output })
+    /// Which jobs wait, by the Director's list; only if one does the storage daemon is asked which volumes and drives are
+    /// meant, for one that is down takes 15 s to say so.
+    fn waits(&self, console: &Console, director: &str) -> Result<Vec<Wait>, ConsoleError> {
+        let unconfirmed = |command: &str, output: &str| ConsoleError::Unconfirmed {
+            command: command.trim_end().to_owned(),
+            output: output.to_owned(),
         };
-        let director = ask(running::DIRECTOR)?;
-        let jobs = running::director_jobs(&director);
-        let waits: BTreeSet<u32> =
-            jobs.iter().filter(|job| job.state == DirectorState::WaitsForVolume).map(|job| job.id).collect();
+        let lists = running::lists(director);
+        let list = lists.first().ok_or_else(|| unconfirmed(running::DIRECTOR, director))?;
+        let waits: BTreeSet<u32> = running::director_jobs(list)
+            .iter()
+            .filter(|job| job.state == DirectorState::WaitsForVolume)
+            .map(|job| job.id)
+            .collect();
         if waits.is_empty() {
             return Ok(Vec::new());
         }
-        let storage = ask(&running::storage(self.config.storage()))?;
+        let command = running::storage(self.config.storage());
+        let output = console.run(&command, self.console_limit(0))?;
+        let lists = running::lists(&output);
+        let storage = lists.first().ok_or_else(|| unconfirmed(&command, &output))?;
         let work_dir = self.config.work_dir();
         let real = self.env.path(work_dir).canonicalize().unwrap_or_default();
         let wait = |job: running::StorageJob<'_>| {
@@ -126,7 +139,7 @@ impl Changer {
                 reading: job.reading,
             })
         };
-        Ok(running::storage_jobs(&storage)
+        Ok(running::storage_jobs(storage)
             .into_iter()
             .filter(|job| waits.contains(&job.id))
             .filter_map(wait)

@@ -289,3 +289,33 @@ fn what_waits_is_told_with_its_magazine() {
     site.answer("refresh");
     assert!(site.said().ends_with("mount storage=\"c0\" slot=1 drive=1\n"), "{}", site.said());
 }
+
+#[test]
+fn bacula_is_asked_for_everything_at_once() {
+    let site = shelving_site();
+    pull(&site, "m0");
+    site.answer("refresh");
+    set(&site, "c", "Read-Only");
+    set(&site, "stranger", "Append");
+    fs::copy("tests/transcripts/llist_jobs.txt", site.path("jobs")).expect("copies");
+    waits(&site, true, Some("a"));
+    fs::remove_file(site.path("said")).expect("removes");
+    let answer = site.changer().ask_bacula().expect("answers").expect("is asked");
+    let volumes: Vec<_> =
+        answer.volumes.iter().map(|volume| (&*volume.name, &*volume.status, volume.stuck)).collect();
+    let closed = "Read-Only";
+    assert_eq!(
+        volumes,
+        [("a", closed, false), ("b", closed, false), ("c", closed, true)],
+        "c was closed by somebody else, and the stranger is on no magazine"
+    );
+    assert_eq!(answer.jobs.iter().filter(|job| job.well).count(), 2);
+    assert_eq!(answer.waiting.first().and_then(|drive| drive.volume.as_deref()), Some("a"));
+    assert_eq!(
+        site.said(),
+        ".status dir running\nllist jobs limit=100 order=desc\nlist volumes\nversion\n\
+         .status storage=\"c0\" running\n"
+    );
+    fs::write(site.path("no-database"), "").expect("writes");
+    assert!(site.changer().ask_bacula().is_err(), "nothing is known, which is not an empty list");
+}

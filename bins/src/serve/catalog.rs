@@ -12,7 +12,6 @@ use std::time::Duration;
 use super::fleet::Fleet;
 use super::say;
 use crate::as_bacula::Asker;
-use crate::{history, status};
 
 /// Events come in bursts; the first update waits this long for the rest of them.
 const SETTLE: Duration = Duration::from_millis(300);
@@ -21,7 +20,7 @@ const SETTLE: Duration = Duration::from_millis(300);
 const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(1));
 
 /// While nothing happens the catalog is looked at this often: a job that was under way when its drive was pulled may
-/// have opened a volume that is away, and a job may wait for a drive.
+/// have opened a volume that is away.
 const LOOK: Duration = Duration::from_mins(10);
 
 /// Rings when there may be something to tell.
@@ -57,21 +56,10 @@ impl Bell {
     }
 }
 
-/// Starts the thread that asks Bacula, whenever a drive has come to rest, which backup was its last.
-pub(super) fn start_asking(fleet: Arc<Fleet>) {
-    std::thread::spawn(move || {
-        while fleet.rested.wait(LOOK) {
-            if let Err(failure) = history::look(fleet.root()) {
-                say(failure.message());
-            }
-        }
-    });
-}
-
 /// Starts the thread that tells Bacula.
 pub(super) fn start(fleet: Arc<Fleet>) -> JoinHandle<()> {
     std::thread::spawn(move || {
-        let (mut pause, mut said, mut wanted) = (LOOK, None, Vec::new());
+        let (mut pause, mut said) = (LOOK, None);
         while fleet.bell.wait(pause) {
             std::thread::sleep(SETTLE);
             if fleet.bell.stopped() {
@@ -92,11 +80,7 @@ pub(super) fn start(fleet: Arc<Fleet>) -> JoinHandle<()> {
             }
             said = news;
             fleet.told(result);
-            let now = status::waiting(fleet.root()).unwrap_or_default();
-            for wish in now.iter().filter(|wish| !wish.here && !wanted.contains(*wish)) {
-                say(&wish.to_string());
-            }
-            wanted = now;
+            fleet.director.ask();
         }
     })
 }

@@ -161,7 +161,7 @@ impl Fleet {
             self.bell.ring();
         }
         drive.say(&format!("{} is locked", drive.magazine()));
-        self.rested.ring();
+        self.director.ask();
         self.forget_if_left(drive);
     }
 

@@ -12,6 +12,7 @@ use mount_by_uuid::{Asker, Automount, FindError, Refusal, System, Tag};
 
 use super::askers::{Askers, Refusals};
 use super::catalog::Bell;
+use super::director::Director;
 use super::drive::{Doing, Drive, Open, Plugged, Seen};
 use super::flush::Flusher;
 use super::open::Rest;
@@ -20,7 +21,7 @@ use super::{custody, eject, open, warn};
 use crate::failure::Exit;
 use crate::paths::Root;
 use crate::site::Site;
-use crate::status::{self, CatalogStatus, DriveState, MagazineStatus, Problem, SiteStatus};
+use crate::status::{DriveState, MagazineStatus, Problem, SiteStatus, View};
 
 /// The drives and everything that works on them.
 pub(super) struct Fleet {
@@ -32,8 +33,8 @@ pub(super) struct Fleet {
     drives: RwLock<Vec<Arc<Drive>>>,
     pub(super) automount: Arc<Automount>,
     pub(super) bell: Bell,
-    /// Rung when a drive has come to rest.
-    pub(super) rested: Bell,
+    /// Asked whenever a drive has come to rest.
+    pub(super) director: Director,
     flusher: Flusher,
     catalog_error: Mutex<Option<String>>,
 }
@@ -57,7 +58,7 @@ impl Fleet {
             drives: RwLock::new(drives),
             automount,
             bell: Bell::default(),
-            rested: Bell::default(),
+            director: Director::default(),
             flusher,
             catalog_error: Mutex::new(None),
         }
@@ -294,7 +295,8 @@ impl Fleet {
     /// How everything is.
     pub(super) fn status(&self) -> SiteStatus {
         let site = self.site();
-        let changer = status::changer(&self.root, &site);
+        let bacula = self.director.known();
+        let view = View::new(&self.root, &site, bacula);
         let magazines = self
             .drives()
             .iter()
@@ -306,7 +308,7 @@ impl Fleet {
                     state = DriveState::Mounted;
                     seen.problem.get_or_insert(used);
                 }
-                let known = MagazineStatus::of(&self.root, &magazine, &at, state, changer.as_ref());
+                let known = view.magazine(&magazine, &at, state);
                 MagazineStatus {
                     since: Some(seen.since),
                     device: seen.plugged.clone().map(|p| p.path),
@@ -315,14 +317,8 @@ impl Fleet {
                 }
             })
             .collect();
-        SiteStatus {
-            version: status::VERSION,
-            daemon_pid: Some(std::process::id()),
-            mount_root: site.mount_root.clone(),
-            magazines,
-            catalog: self.catalog_status(changer.as_ref()),
-            waiting: None,
-        }
+        let error = self.catalog_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        view.site(&site, Some(std::process::id()), magazines, error)
     }
 
     /// What uses a plugged drive that nobody opened here: it must not be called safe to pull.
@@ -338,10 +334,6 @@ impl Fleet {
         })
     }
 
-    fn catalog_status(&self, changer: Option<&changer_model::ChangerStatus>) -> CatalogStatus {
-        status::catalog(changer, self.catalog_error.lock().unwrap_or_else(PoisonError::into_inner).clone())
-    }
-
     /// Notes how telling Bacula went.
     pub(super) fn told(&self, result: Result<(), String>) {
         *self.catalog_error.lock().unwrap_or_else(PoisonError::into_inner) = result.err();
@@ -350,7 +342,7 @@ impl Fleet {
     /// Ends the thread that tells Bacula.
     pub(super) fn stop_telling(&self) {
         self.bell.stop();
-        self.rested.stop();
+        self.director.stop();
     }
 
     /// Waits until nobody works on any drive, and lets nobody begin: at the end of a process its cryptographic library is

@@ -22,8 +22,11 @@ while read -r line; do
   case "$line" in
   'list volumes')
     echo 'Pool: P'
-    echo '| MediaId | VolumeName | VolStatus | Enabled |'
-    for file in $root/catalog/*; do test -f $file && echo "| 1 | ${file##*/} | $(cat $file) | 1 |"; done;;
+    rule='+---------+------------+-----------+---------+'
+    echo "$rule"; echo '| MediaId | VolumeName | VolStatus | Enabled |'; echo "$rule"
+    for file in $root/catalog/*; do test -f $file && echo "| 1 | ${file##*/} | $(cat $file) | 1 |"; done
+    echo "$rule";;
+  'llist jobs '*) cat $root/jobs 2>/dev/null;;
   version) echo 'd Version: 9.6.7 (10 December 2020) x86_64-pc-linux-gnu debian bookworm/sid';;
   'update volume='*volstatus=*)
     test -e $root/deaf && continue

@@ -1,0 +1,238 @@
+//! The status as a page for a person. All times are local, in one style.
+
+use changer_model::FinishedJob;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::{BackupStatus, DriveState, JobStatus, MagazineStatus, SiteStatus};
+use crate::confirm::size;
+
+/// Maximum number of jobs that are shown; those that failed come first.
+const MOST_JOBS: usize = 20;
+
+/// The whole page.
+pub(super) fn page(status: &SiteStatus, zone: &TimeZone) -> String {
+    let mut lines = Vec::new();
+    if status.magazines.is_empty() {
+        lines.push("No drive is enrolled yet: offsite prepare, offsite adopt.".to_owned());
+    }
+    let width = status.magazines.iter().map(|m| m.name.len()).max().unwrap_or(0);
+    for magazine in &status.magazines {
+        lines.push(drive(magazine, width, zone));
+        let mut below = |text: String| lines.push(format!("{:width$}    {text}", ""));
+        if let Some(warning) = &magazine.warning {
+            below(format!("warning: {warning}"));
+        }
+        if magazine.catalog_pending {
+            below("Bacula has still to be told of it".to_owned());
+        }
+        if let Some(problem) = &magazine.problem {
+            below(format!("problem: {}", problem.message));
+            below(format!("do:      {}", problem.remedy));
+        }
+    }
+    lines.extend(jobs(&status.backups));
+    match (&status.catalog.last_error, status.catalog.pending) {
+        (Some(error), _) => {
+            lines.push(format!("Bacula couldn't be told of the drives: {error}; trying again"));
+        }
+        (None, true) => lines.push("Bacula is being told of the drives".to_owned()),
+        (None, false) => {}
+    }
+    if let Some(error) = &status.bacula.error {
+        let answered = status.bacula.answered.map(|at| format!("; it last answered {}", local(at, zone)));
+        lines.push(format!("{error}{}", answered.unwrap_or_default()));
+    }
+    lines.extend(status.waiting.iter().flatten().map(ToString::to_string));
+    if status.daemon_pid.is_none() {
+        lines.push("offsited isn't running: drives are not unlocked (systemctl start offsited)".to_owned());
+    }
+    lines.push(String::new());
+    lines.join("\n")
+}
+
+fn drive(magazine: &MagazineStatus, width: usize, zone: &TimeZone) -> String {
+    let state = match magazine.state {
+        DriveState::Away => "away",
+        DriveState::Locked => "plugged, locked: safe to pull",
+        DriveState::Opening => "being unlocked",
+        DriveState::Mounted => "in use: `offsite eject` before you pull it",
+        DriveState::Ejected => "ejected: safe to pull",
+        DriveState::Refused => "plugged, NOT USABLE",
+    };
+    let mut line = format!("{:width$}  {state}", magazine.name);
+    if let Some(since) = magazine.since {
+        line.push_str(&format!(" (since {})", local(since, zone)));
+    }
+    if let Some(volumes) = magazine.volumes {
+        line.push_str(&format!(", {volumes} volumes"));
+    }
+    match (magazine.writable_volumes, magazine.free_bytes) {
+        (Some(0), _) => line.push_str(", none can be written"),
+        (Some(writable), _) => line.push_str(&format!(", {writable} can be written")),
+        (None, Some(free)) => line.push_str(&format!(", {} free", size(free))),
+        (None, None) => {}
+    }
+    if let Some(job) = &magazine.last_job {
+        let ended = if job.well { String::new() } else { format!(", {}", ended(job)) };
+        line.push_str(&format!(", last backup {} ({}) {}{ended}", job.name, level(job), minute(job)));
+    }
+    if magazine.torn {
+        line.push_str(", was pulled while in use: it will be checked");
+    }
+    line
+}
+
+/// How the jobs ended, those that failed first.
+fn jobs(jobs: &[JobStatus]) -> Vec<String> {
+    let is_mended = |job: &&JobStatus| failed(job).is_none();
+    let mut sorted: Vec<&JobStatus> = jobs.iter().collect();
+    sorted.sort_by_key(is_mended);
+    let mut lines: Vec<String> = sorted.iter().take(MOST_JOBS).map(|job| self::job(job)).collect();
+    if jobs.len() > MOST_JOBS {
+        lines.push(format!("... and {} more jobs: offsite status --json", jobs.len() - MOST_JOBS));
+    }
+    lines
+}
+
+fn job(job: &JobStatus) -> String {
+    let good = |backup: &BackupStatus| {
+        let on = match backup.magazines.as_slice() {
+            [] => String::new(),
+            magazines => format!(", on {}", magazines.join(" and ")),
+        };
+        format!("last good backup {} ({}{on})", minute(&backup.job), level(&backup.job))
+    };
+    let good = job.last_good.as_ref().map(good);
+    match (failed(job), good) {
+        (Some(failed), good) => {
+            let good = good.unwrap_or_else(|| "no good backup is known".to_owned());
+            format!("{}: {} {} (JobId {}); {good}", job.job, ended(failed), minute(failed), failed.id)
+        }
+        (None, good) => format!("{}: {}", job.job, good.unwrap_or_default()),
+    }
+}
+
+/// The run that failed, unless a later one went well.
+fn failed(job: &JobStatus) -> Option<&FinishedJob> {
+    let failed = &job.last_failed.as_ref()?.job;
+    let good = job.last_good.as_ref().map(|good| (good.job.ended, good.job.id));
+    (good < Some((failed.ended, failed.id))).then_some(failed)
+}
+
+fn ended(job: &FinishedJob) -> &'static str {
+    match &*job.status {
+        "A" => "CANCELLED",
+        _ => "FAILED",
+    }
+}
+
+fn level(job: &FinishedJob) -> &str {
+    match &*job.level {
+        "F" => "full",
+        "D" => "differential",
+        "I" => "incremental",
+        other => other,
+    }
+}
+
+/// When a job started, to the minute: the Director's clock is as good as ours.
+fn minute(job: &FinishedJob) -> &str {
+    let seconds = job.started.rmatch_indices(':').next().map(|(at, _)| at);
+    let minute = seconds.filter(|_| job.started.matches(':').count() == 2);
+    minute.and_then(|at| job.started.get(..at)).unwrap_or(&job.started)
+}
+
+/// `2026-11-24 02:14`
+fn local(time: Timestamp, zone: &TimeZone) -> String {
+    time.to_zoned(zone.clone()).strftime("%F %H:%M").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn site(changes: &Value) -> SiteStatus {
+        let mut site = json!({
+            "version": 1, "daemon_pid": 7, "mount_root": "/srv", "magazines": [],
+            "catalog": { "pending": false, "last_error": null },
+        });
+        site.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        serde_json::from_value(site).unwrap()
+    }
+
+    fn shown(changes: &Value) -> String {
+        // Three hours ahead of UTC.
+        page(&site(changes), &TimeZone::fixed(jiff::tz::offset(3)))
+    }
+
+    fn backup(id: u32, level: &str, started: &str, ended: i64, status: &str, magazines: &[&str]) -> Value {
+        json!({
+            "id": id, "name": "Data", "level": level, "started": started, "ended": ended, "status": status,
+            "well": status == "T", "volumes": [], "magazines": magazines,
+        })
+    }
+
+    #[test]
+    fn a_drive_is_one_line_in_local_time() {
+        let magazine = json!({
+            "name": "A", "fs_uuid": "u", "state": "mounted", "torn": false, "since": "2026-11-28T22:05:07Z",
+            "volumes": 25, "free_bytes": 262_000_000, "writable_volumes": 3,
+            "last_job": backup(1, "I", "2026-11-28 23:05:09", 5, "T", &[]),
+        });
+        assert_eq!(
+            shown(&json!({ "magazines": [magazine] })),
+            "A  in use: `offsite eject` before you pull it (since 2026-11-29 01:05), 25 volumes, 3 can be written, \
+             last backup Data (incremental) 2026-11-28 23:05\n"
+        );
+    }
+
+    #[test]
+    fn room_counts_only_where_volumes_can_be_written() {
+        let line = |more: Value| {
+            let mut magazine =
+                json!({ "name": "A", "fs_uuid": "u", "state": "mounted", "torn": false, "volumes": 2 });
+            magazine.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            shown(&json!({ "magazines": [magazine] }))
+        };
+        let none = line(json!({ "free_bytes": 262_000_000, "writable_volumes": 0 }));
+        assert!(none.contains("2 volumes, none can be written") && !none.contains("free"), "{none}");
+        assert!(line(json!({ "free_bytes": 262_000_000 })).contains("262.0 MB free"));
+    }
+
+    #[test]
+    fn each_job_tells_its_last_good_backup_and_a_later_failure() {
+        let good = backup(3, "F", "2026-11-27 23:05:09", 30, "T", &["A", "B"]);
+        let failed = |ended, status| backup(4, "I", "2026-11-28 23:05:02", ended, status, &[]);
+        let job = |name: &str, good: &Value, failed: &Value| json!({ "job": name, "last_good": good, "last_failed": failed });
+        let page = shown(&json!({ "magazines": [], "backups": [
+            job("Data", &good, &failed(20, "E")),
+            job("Home", &good, &failed(40, "E")),
+            job("New", &Value::Null, &failed(40, "A")),
+        ]}));
+        let lines: Vec<&str> = page.lines().skip(1).collect();
+        let good = "last good backup 2026-11-27 23:05 (full, on A and B)";
+        assert_eq!(
+            lines,
+            [
+                &format!("Home: FAILED 2026-11-28 23:05 (JobId 4); {good}"),
+                "New: CANCELLED 2026-11-28 23:05 (JobId 4); no good backup is known",
+                &format!("Data: {good}"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_silent_bacula_is_told() {
+        let bacula = json!({ "answered": "2026-11-28T22:05:07Z", "error": "Bacula can't be asked: no" });
+        let page = shown(&json!({ "bacula": bacula }));
+        assert!(page.contains("\nBacula can't be asked: no; it last answered 2026-11-29 01:05\n"), "{page}");
+    }
+
+    #[test]
+    fn an_older_daemon_is_understood() {
+        assert!(site(&json!({})).backups.is_empty());
+    }
+}

@@ -1,0 +1,60 @@
+//! Asking Bacula how everything is, at one go and without waking a drive.
+
+use serde::{Deserialize, Serialize};
+
+use crate::catalog_volumes::CatalogVolume;
+use crate::changer::{Changer, ChangerError};
+use crate::console::ConsoleError;
+use crate::finished_jobs::{self, FinishedJob};
+use crate::running;
+use crate::table;
+use crate::waiting::WaitingDrive;
+
+/// Why Bacula's answer is not known.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AskError {
+    /// The changer's own state cannot be read.
+    #[error(transparent)]
+    Changer(#[from] ChangerError),
+    /// The Director gave no answer, or not the one that was asked for.
+    #[error(transparent)]
+    Console(#[from] ConsoleError),
+}
+
+/// What Bacula says of jobs and volumes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct BaculaAnswer {
+    /// The drives that wait for a volume.
+    pub waiting: Vec<WaitingDrive>,
+    /// Of the last hundred jobs the backups that have ended, the oldest first, without their volumes. One that was
+    /// cancelled because another run of the same job was waiting or running is left out.
+    pub jobs: Vec<FinishedJob>,
+    /// The volumes that the changer knows, as the catalog has them.
+    pub volumes: Vec<CatalogVolume>,
+}
+
+impl Changer {
+    /// Asks the Director which drives wait, how the last backups ended and what the catalog says of the volumes. None
+    /// when the console is switched off or not installed. No magazine is touched, by the storage daemon neither.
+    ///
+    /// # Errors
+    /// [`AskError::Console`] when the Director doesn't answer within
+    /// [`Environment::console_limit`](crate::Environment::console_limit) or may not be asked all of this;
+    /// [`AskError::Changer`] when the changer's state cannot be read.
+    pub fn ask_bacula(&self) -> Result<Option<BaculaAnswer>, AskError> {
+        let Some(console) = self.console() else { return Ok(None) };
+        let script = format!("{}{}list volumes\nversion\n", running::DIRECTOR, finished_jobs::LIST);
+        let output = console.run(&script, self.console_limit(0))?;
+        if !table::is_whole(&output) {
+            let command = "llist jobs, list volumes".to_owned();
+            return Err(ConsoleError::Unconfirmed { command, output }.into());
+        }
+        Ok(Some(BaculaAnswer {
+            waiting: self.waits_by(&console, &output)?,
+            jobs: finished_jobs::finished(&output),
+            volumes: self.own_volumes(&output)?,
+        }))
+    }
+}
