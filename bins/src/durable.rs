@@ -37,8 +37,28 @@ pub fn replace(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), Failure> {
 
 /// Replaces it the same way, by a file that belongs to `owner`.
 pub fn replace_as(path: &Path, owner: Owner, mode: u32, bytes: &[u8]) -> Result<(), Failure> {
-    let done = Entry::of(path).and_then(|entry| write(entry, owner, mode, bytes));
+    let done = Entry::of(path).and_then(|entry| write(entry, bytes, |file| give(file, owner, mode)));
     done.or_fail(format!("cannot write {}", path.display()))
+}
+
+/// Replaces it on a filesystem that may keep no permission bits, as that of a memory stick; says whether it keeps them.
+pub fn replace_on_stick(path: &Path, mode: u32, bytes: &[u8]) -> Result<bool, Failure> {
+    let mut kept = true;
+    let give = |file: &File| unless_refused(give(file, Owner::own(), mode), &mut kept);
+    let done = Entry::of(path).and_then(|entry| write(entry, bytes, give));
+    done.or_fail(format!("cannot write {}", path.display()))?;
+    Ok(kept)
+}
+
+/// FAT has one owner and one mode for all its files, and the kernel refuses other ones.
+fn unless_refused(done: io::Result<()>, kept: &mut bool) -> io::Result<()> {
+    match done {
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+            *kept = false;
+            Ok(())
+        }
+        done => done,
+    }
 }
 
 /// Replaces the text of a file that is there; its owner and permission bits stay, and a symbolic link to it.
@@ -46,12 +66,17 @@ pub fn rewrite(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let rewrite = || {
         let entry = Entry::behind(path)?;
         let stat = fstatat(&entry.directory, &*entry.name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
-        write(entry, Owner { uid: stat.st_uid, gid: stat.st_gid }, stat.st_mode & 0o7777, bytes)
+        let owner = Owner { uid: stat.st_uid, gid: stat.st_gid };
+        write(entry, bytes, |file| give(file, owner, stat.st_mode & 0o7777))
     };
     rewrite().or_fail(format!("cannot write {}", path.display()))
 }
 
-fn write(Entry { directory, name }: Entry, owner: Owner, mode: u32, bytes: &[u8]) -> io::Result<()> {
+fn write(
+    Entry { directory, name }: Entry,
+    bytes: &[u8],
+    give: impl FnOnce(&File) -> io::Result<()>,
+) -> io::Result<()> {
     let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(io::Error::other)?;
     let beside = Entry { directory, name: format!(".offsite-{:016x}", u64::from_ne_bytes(random)).into() };
@@ -59,7 +84,7 @@ fn write(Entry { directory, name }: Entry, owner: Owner, mode: u32, bytes: &[u8]
     let mut file = File::from(beside.open(new, Mode::S_IRUSR | Mode::S_IWUSR)?);
     let done = file
         .write_all(bytes)
-        .and_then(|()| give(&file, owner, mode))
+        .and_then(|()| give(&file))
         .and_then(|()| file.sync_all())
         .and_then(|()| Ok(renameat(&beside.directory, &*beside.name, &beside.directory, &*name)?));
     if done.is_err() {
@@ -200,5 +225,20 @@ mod tests {
         replace_as(&path, owner, 0o640, b"text").unwrap();
         let metadata = path.metadata().unwrap();
         assert_eq!((metadata.uid(), metadata.gid(), mode(&path)), (owner.uid, owner.gid, 0o640));
+    }
+
+    #[test]
+    fn a_filesystem_without_permissions_takes_a_copy() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("f");
+        // What chmod(2) says on FAT.
+        let refuses = |_: &File| Err(io::Error::from_raw_os_error(libc::EPERM));
+        assert!(write(Entry::of(&path).unwrap(), b"new", refuses).is_err() && !path.exists());
+        let mut kept = true;
+        let given = |file: &File| unless_refused(refuses(file), &mut kept);
+        write(Entry::of(&path).unwrap(), b"new", given).unwrap();
+        assert!(!kept && std::fs::read(&path).unwrap() == b"new");
+        assert!(replace_on_stick(&path, 0o400, b"again").unwrap());
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o400);
     }
 }

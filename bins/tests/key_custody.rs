@@ -461,3 +461,100 @@ fn no_fingerprint_makes_a_foreign_key_the_sites() {
     let elsewhere = fleet.world.path("elsewhere");
     fleet.says(&[&import[..], &["--to", shown(&elsewhere)]].concat());
 }
+
+/// A key's copy as editors, mail and old transfer programs leave it.
+#[test]
+fn a_copy_that_was_changed_on_its_way_is_never_installed_as_it_is() {
+    use base64::Engine as _;
+    let fleet = Fleet::new(&["A"]);
+    let path = fleet.world.path("etc/offsite/key");
+    let key = fs::read(&path).unwrap();
+    let base64 = base64::prelude::BASE64_STANDARD.encode(&key);
+    let copy = fleet.world.path("copy");
+    let mangled = [
+        base64.clone().into_bytes(),
+        format!("-----BEGIN KEY-----\r\n{base64}\r\n-----END KEY-----\r\n").into_bytes(),
+        [b"\xef\xbb\xbf".as_slice(), &key].concat(),
+        [&key[..], b"\n"].concat(),
+        format!("> {base64}\n").into_bytes(),
+    ];
+    for bytes in &mangled {
+        fs::remove_file(&path).unwrap();
+        fs::write(&copy, bytes).unwrap();
+        let said = fleet.says(&["key", "import", shown(&copy)]);
+        assert!(said.contains("this is undone"), "{said}");
+        assert_eq!(fs::read(&path).unwrap(), key);
+    }
+    // Nothing on a blank machine proves that a text is a key.
+    let blank = World::new();
+    let back = blank.path("etc/offsite/key");
+    fs::write(&copy, &mangled[0]).unwrap();
+    let refused = blank.offsite(&["key", "import", shown(&copy)]);
+    assert_eq!(refused.status.code(), Some(3), "{}", text(&refused));
+    assert!(text(&refused).contains("--fingerprint") && !back.exists(), "{}", text(&refused));
+    let print = load_key_file(&path).unwrap().fingerprint().to_string();
+    let output = blank.offsite(&["key", "import", shown(&copy), "--fingerprint", &print]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(fs::read(&back).unwrap(), key);
+
+    // An armored, sealed key that mail quoted.
+    let (public, identity) = identity(&fleet);
+    let sealed = fleet.world.path("sealed");
+    fleet.says(&["key", "export", shown(&sealed), "--recipient", &public]);
+    let armor = base64::prelude::BASE64_STANDARD.encode(fs::read(&sealed).unwrap());
+    let lines: Vec<_> = armor.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    let mail = format!(
+        "\u{feff}> -----BEGIN AGE ENCRYPTED FILE-----\r\n> {}\r\n> -----END AGE ENCRYPTED FILE-----\r\n",
+        lines.join("\r\n> ")
+    );
+    fs::write(&copy, mail).unwrap();
+    fs::remove_file(&path).unwrap();
+    fleet.says(&["key", "import", shown(&copy), "--identity", shown(&identity)]);
+    assert_eq!(fs::read(&path).unwrap(), key);
+}
+
+#[test]
+fn a_copy_of_another_length_and_a_short_key_are_told() {
+    let fleet = Fleet::new(&["A"]);
+    let key = fs::read(fleet.world.path("etc/offsite/key")).unwrap();
+    let copy = fleet.world.path("copy");
+    fs::write(&copy, [&key[..], b"\n"].concat()).unwrap();
+    fleet.world.fails(
+        &["key", "test", shown(&copy)],
+        1,
+        "would not open",
+        "the copy has 4097 bytes and the site's key 4096",
+    );
+    let short = fleet.world.path("short");
+    fs::write(&short, "sixteen bytes ok").unwrap();
+    fs::set_permissions(&short, Permissions::from_mode(0o400)).unwrap();
+    fleet.world.fails(&["key", "fingerprint", shown(&short)], 2, "has 16 bytes", "luksAddKey");
+}
+
+#[test]
+fn a_wrong_import_gives_way_to_the_key_that_opens_the_drives() {
+    let fleet = Fleet::new(&["A"]);
+    let (path, right) = (fleet.world.path("etc/offsite/key"), fleet.world.path("right"));
+    let key = fs::read(&path).unwrap();
+    fs::write(&right, &key).unwrap();
+    // As an earlier version left it: a text in the key's place, and its fingerprint in site.toml.
+    let site = fleet.world.path("etc/offsite/site.toml");
+    let before = fs::read_to_string(&site).unwrap();
+    let good = load_key_file(&path).unwrap().fingerprint().to_string();
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "bm90IHRoZSBrZXkgYnV0IGEgY29weSBvZiBpdCBpbiBiYXNlNjQK").unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o400)).unwrap();
+    let wrong = load_key_file(&path).unwrap().fingerprint().to_string();
+    fs::write(&site, before.replace(&good, &wrong)).unwrap();
+
+    let said = fleet.says(&["key", "import", shown(&right)]);
+    assert!(said.contains("key.wrong-1"), "{said}");
+    assert_eq!(fs::read(&path).unwrap(), key);
+    assert_eq!(fs::read_to_string(&site).unwrap(), before);
+    assert!(fleet.world.path("etc/offsite/key.wrong-1").exists());
+    // Another key that opens nothing doesn't take its place.
+    fs::write(&right, [7; 4096]).unwrap();
+    let refused = fleet.world.offsite(&["key", "import", shown(&right)]);
+    assert_eq!(refused.status.code(), Some(3), "{}", text(&refused));
+    assert_eq!(fs::read(&path).unwrap(), key);
+}

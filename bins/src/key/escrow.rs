@@ -12,11 +12,12 @@ use luks_core::{
 };
 use zeroize::Zeroizing;
 
+use super::mangled;
 use crate::failure::{Exit, Failure, OrFail as _};
 use crate::keyring::{check_fingerprint, opens};
 use crate::paths::Root;
 use crate::site::{Site, default_key_file};
-use crate::{durable, headers, key, secret_input};
+use crate::{durable, headers, key, register, secret_input};
 
 /// No sealed key or share is longer than this many bytes.
 const LONGEST: u64 = 16 << 20;
@@ -80,20 +81,149 @@ pub(super) fn import(
     let own = root.join(site.as_ref().map_or_else(default_key_file, |site| site.key_file.clone()));
     let to = to.map_or_else(|| own.clone(), Path::to_owned);
     let key = bring_back(from, identity)?;
+    let proved = prove(root, site.as_ref(), &to, &key, fingerprint);
+    let other = match proved {
+        Ok(known) if known.is_proof() => None,
+        _ => other_reading(root, site.as_ref(), &to, &key, fingerprint, from)?,
+    };
+    let (key, known) = match (other, proved) {
+        (Some(other), _) => other,
+        (None, Ok(known)) if known.is_proof() || !mangled::is_text(key.expose()) => (key, known),
+        (None, Ok(_)) => return Err(looks_like_text(from)),
+        (None, Err(failure)) => match wrong_import(root, site.as_ref(), &to, &key, fingerprint)? {
+            Some(site) => return replace_wrong(root, site, &to, &key),
+            None => return Err(failure),
+        },
+    };
     let found = key.fingerprint();
-    let known = prove(root, site.as_ref(), &to, &key, fingerprint)?;
-    if let Ok(there) = key::load(&to)
-        && there.fingerprint() == found
-    {
-        println!("{}: the key {found} is there already, and the same", to.display());
-        return Ok(());
+    if let Ok(there) = key::load(&to) {
+        if there.fingerprint() == found {
+            println!("{}: the key {found} is there already, and the same", to.display());
+            return Ok(());
+        }
+        if known.is_proof()
+            && let Some(site) = wrong_import(root, site.as_ref(), &to, &key, fingerprint)?
+        {
+            return replace_wrong(root, site, &to, &key);
+        }
     }
     if let Some(directory) = to.parent().filter(|directory| same_place(&to, &own) && !directory.exists()) {
         durable::directory(directory, 0o755)?;
     }
     save(&to, &key)?;
-    println!("{}: the key {found}, {known}", to.display());
+    println!("{}: the key {found}, {}", to.display(), known.words());
     Ok(())
+}
+
+/// By what a key was recognised.
+#[derive(Clone, Copy)]
+enum Proof {
+    Named,
+    Fingerprint,
+    Backup,
+    /// There is no site.toml.
+    NoSite,
+    /// site.toml names no key, and there is no header backup.
+    NoBackup,
+}
+
+impl Proof {
+    fn is_proof(self) -> bool {
+        !matches!(self, Self::NoSite | Self::NoBackup)
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::Named => "as site.toml names it",
+            Self::Fingerprint => "as its fingerprint says",
+            Self::Backup => "and it opens a drive's header backup",
+            Self::NoSite => "not compared with anything: there is no site.toml",
+            Self::NoBackup => {
+                "not compared with anything: site.toml has no key_fingerprint and there is no header backup"
+            }
+        }
+    }
+}
+
+/// What a plain copy was before it was changed on its way, if that proves to be the right key.
+fn other_reading(
+    root: &Root,
+    site: Option<&Site>,
+    to: &Path,
+    copy: &Secret,
+    fingerprint: Option<&str>,
+    from: &[PathBuf],
+) -> Result<Option<(Secret, Proof)>, Failure> {
+    if from.len() != 1 {
+        return Ok(None);
+    }
+    for mut reading in mangled::readings(copy.expose()) {
+        let key = Secret::from_bytes(std::mem::take(&mut *reading.bytes));
+        let proved = match prove(root, site, to, &key, fingerprint) {
+            Ok(proof) => proof.is_proof().then_some(proof),
+            Err(failure) if failure.exit() == Exit::Refused => None,
+            Err(failure) => return Err(failure),
+        };
+        if let Some(proof) = proved {
+            println!("the copy was changed on its way ({}); this is undone", reading.how);
+            return Ok(Some((key, proof)));
+        }
+    }
+    Ok(None)
+}
+
+fn looks_like_text(from: &[PathBuf]) -> Failure {
+    let shown = from.first().map(|path| path.display().to_string()).unwrap_or_default();
+    Failure::new(Exit::Refused, format!("{shown} is a text, and nothing here proves that it is a key")).hint(
+        "look for the copy itself, or name the fingerprint that it must have: --fingerprint FINGERPRINT",
+    )
+}
+
+/// The site whose key file holds what opens no drive, while `key` opens one: a wrong import, to be replaced.
+fn wrong_import(
+    root: &Root,
+    site: Option<&Site>,
+    to: &Path,
+    key: &Secret,
+    fingerprint: Option<&str>,
+) -> Result<Option<Site>, Failure> {
+    let Some(site) = site.filter(|site| same_place(to, &root.join(&site.key_file))) else { return Ok(None) };
+    // While keys are exchanged, one that opens a drive may be an old one.
+    if site.next_key_file.is_some() || !site.old_key_files.is_empty() || fingerprint.is_some() {
+        return Ok(None);
+    }
+    let Ok(there) = key::load(to) else { return Ok(None) };
+    let mut opened = false;
+    for backup in &backups(root, site) {
+        if opens(backup, &there)? {
+            return Ok(None);
+        }
+        opened |= opens(backup, key)?;
+    }
+    Ok(opened.then(|| site.clone()))
+}
+
+/// Puts the right key in the place of a wrong one, which is kept beside it.
+fn replace_wrong(root: &Root, site: Site, to: &Path, key: &Secret) -> Result<(), Failure> {
+    let kept = |number: u32| {
+        let mut name = to.as_os_str().to_owned();
+        name.push(format!(".wrong-{number}"));
+        PathBuf::from(name)
+    };
+    let kept =
+        (1..=u32::MAX).map(kept).find(|path| path.symlink_metadata().is_err()).unwrap_or_else(|| kept(0));
+    std::fs::hard_link(to, &kept).or_fail(format!("cannot keep the wrong key as {}", kept.display()))?;
+    durable::replace(to, 0o400, key.expose())?;
+    let print = key.fingerprint();
+    register::set_keys(root, &Site { key_fingerprint: Some(print), ..site })?;
+    println!("{}: the key {print}, which opens a drive's header backup", to.display());
+    println!("What was there opens none; it is kept as {}", kept.display());
+    Ok(())
+}
+
+fn backups(root: &Root, site: &Site) -> Vec<luks_core::Container> {
+    let magazines = site.magazines.iter();
+    magazines.filter_map(|magazine| headers::load(root, magazine.luks_uuid?, &magazine.name).ok()).collect()
 }
 
 /// Writes a key that was brought back; never over another one.
@@ -118,7 +248,7 @@ fn prove(
     to: &Path,
     key: &Secret,
     fingerprint: Option<&str>,
-) -> Result<&'static str, Failure> {
+) -> Result<Proof, Failure> {
     let found = key.fingerprint();
     if let Some(text) = fingerprint {
         let expected: Fingerprint = text.parse().or_exit(Exit::Usage, "that is no fingerprint")?;
@@ -126,10 +256,8 @@ fn prove(
             return Err(Failure::new(Exit::Refused, format!("it is the key {found}, not {expected}")));
         }
     }
-    let by_fingerprint = fingerprint.map(|_| "as its fingerprint says");
-    let Some(site) = site else {
-        return Ok(by_fingerprint.unwrap_or("not compared with anything: there is no site.toml"));
-    };
+    let by_fingerprint = fingerprint.map(|_| Proof::Fingerprint);
+    let Some(site) = site else { return Ok(by_fingerprint.unwrap_or(Proof::NoSite)) };
     let goes_to = |path: &Path| same_place(to, &root.join(path));
     let expected = match &site.next_key_file {
         Some(next) if goes_to(next) => site.next_key_fingerprint,
@@ -138,25 +266,19 @@ fn prove(
     };
     check_fingerprint(expected, found)?;
     if expected.is_some() {
-        return Ok("as site.toml names it");
+        return Ok(Proof::Named);
     }
     if let Some(known) = by_fingerprint {
         return Ok(known);
     }
     // A site.toml of an earlier version names no key; a header backup that it opens says as much.
-    let backups: Vec<_> = site
-        .magazines
-        .iter()
-        .filter_map(|magazine| headers::load(root, magazine.luks_uuid?, &magazine.name).ok())
-        .collect();
+    let backups = backups(root, site);
     if backups.is_empty() {
-        return Ok(
-            "not compared with anything: site.toml has no key_fingerprint and there is no header backup",
-        );
+        return Ok(Proof::NoBackup);
     }
     for backup in &backups {
         if opens(backup, key)? {
-            return Ok("and it opens a drive's header backup");
+            return Ok(Proof::Backup);
         }
     }
     Err(Failure::new(Exit::Refused, format!("it is the key {found}, which opens no drive's header backup"))
@@ -175,12 +297,13 @@ pub(super) fn bring_back(from: &[PathBuf], identity: Option<&Path>) -> Result<Se
     let mut shares = Vec::with_capacity(from.len());
     for path in from {
         let shown = path.display();
-        match (form(path)?, from.len()) {
+        let (form, unwrapped) = form(path)?;
+        match (form, from.len()) {
             (Form::Plain, 1) => {
                 return load_key_copy(path)
                     .map_err(|error| Failure::because(Exit::Usage, "the copy can't be used", &error));
             }
-            (Form::Sealed, 1) => return unseal(&read(path)?, identity),
+            (Form::Sealed, 1) => return unseal(&unwrapped, identity),
             (Form::Plain, _) => {
                 return Err(Failure::new(Exit::Usage, format!("{shown} is no share of a key")));
             }
@@ -188,8 +311,8 @@ pub(super) fn bring_back(from: &[PathBuf], identity: Option<&Path>) -> Result<Se
                 return Err(Failure::new(Exit::Usage, format!("{shown} is a sealed key; name it alone")));
             }
             (Form::Share, _) => {
-                let bytes = read(path)?;
-                let text = std::str::from_utf8(&bytes).or_exit(Exit::Usage, format!("{shown} is no text"))?;
+                let text =
+                    std::str::from_utf8(&unwrapped).or_exit(Exit::Usage, format!("{shown} is no text"))?;
                 shares.push(KeyShare::parse(text).or_exit(Exit::Usage, shown)?);
             }
         }
@@ -199,16 +322,19 @@ pub(super) fn bring_back(from: &[PathBuf], identity: Option<&Path>) -> Result<Se
         .map_err(|failure| failure.hint("name enough of them, one behind the other"))
 }
 
-/// Looks at the beginning of a copy only: a plain one is the key itself.
-fn form(path: &Path) -> Result<Form, Failure> {
+/// What a copy is, and where it is no plain key its bytes, without what armor, mail and editors put around them.
+fn form(path: &Path) -> Result<(Form, Zeroizing<Vec<u8>>), Failure> {
     let mut start = Zeroizing::new([0; 64]);
     let len = open(path)?.read(&mut *start).unwrap_or_default();
     let start = start.get(..len).unwrap_or_default();
-    Ok(match () {
-        () if is_sealed(start) => Form::Sealed,
-        () if KeyShare::is_share(start) => Form::Share,
-        () => Form::Plain,
-    })
+    if is_sealed(start) {
+        return Ok((Form::Sealed, read(path)?));
+    }
+    // What is no file, or longer than any text, is told by those who load it.
+    let Some(bytes) = read(path).ok().and_then(|bytes| mangled::unwrapped(&bytes)) else {
+        return Ok((Form::Plain, Zeroizing::default()));
+    };
+    Ok((if is_sealed(&bytes) { Form::Sealed } else { Form::Share }, bytes))
 }
 
 fn open(path: &Path) -> Result<File, Failure> {
@@ -262,5 +388,8 @@ fn refuse_taken(path: &Path) -> Result<(), Failure> {
 fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     refuse_taken(path)?;
     let path = if path.parent() == Some(Path::new("")) { Path::new(".").join(path) } else { path.to_owned() };
-    durable::replace(&path, 0o400, bytes)
+    if !durable::replace_on_stick(&path, 0o400, bytes)? {
+        println!("{}: this filesystem keeps no permissions; keep others away from it", path.display());
+    }
+    Ok(())
 }

@@ -9,7 +9,7 @@ use super::escrow;
 use crate::failure::{Exit, Failure, chain};
 use crate::paths::Root;
 use crate::site::{Magazine, Site};
-use crate::{headers, report, secret_input};
+use crate::{headers, key, report, secret_input};
 
 /// What a copy of the key is good for on one drive.
 #[derive(Debug, Serialize)]
@@ -60,6 +60,7 @@ pub(super) fn run(
     json: bool,
 ) -> Result<(), Failure> {
     let site = Site::load(root)?;
+    let mut other_length = None;
     let rows = if copies.is_empty() {
         rows(root, &site, secret_input::recovery_key()?.secret())
     } else {
@@ -68,6 +69,11 @@ pub(super) fn run(
             let shown: Vec<_> = copies.iter().map(|path| path.display().to_string()).collect();
             println!("{}: the key {}", shown.join(", "), key.fingerprint());
         }
+        other_length = key::load(&root.join(&site.key_file))
+            .ok()
+            .map(|site| site.len())
+            .filter(|length| *length != key.len())
+            .map(|length| (key.len(), length));
         rows(root, &site, &key)
     };
     if json {
@@ -93,7 +99,13 @@ pub(super) fn run(
             Exit::Failed,
             format!("this key would not open {wrong} of {} drives", rows.len()),
         )
-        .hint("`offsite key status` tells which drive takes which key")),
+        .hint(match other_length {
+            Some((copy, site)) => format!(
+                "the copy has {copy} bytes and the site's key {site}: it was changed on its way, as an editor does that \
+                 adds a line end; make a new one, or have `offsite key import` undo it"
+            ),
+            None => "`offsite key status` tells which drive takes which key".to_owned(),
+        })),
     }
 }
 
