@@ -171,6 +171,9 @@ pub struct Prepare {
     /// Leaves the random fill out: what was on the drive before can be recovered between the backups.
     #[arg(long)]
     pub skip_wipe: bool,
+    /// Forgets an unfinished preparation of a drive with this serial number, and begins with the first step.
+    #[arg(long)]
+    pub restart: bool,
     /// Shows the steps, and writes nothing.
     #[arg(long)]
     pub dry_run: bool,

@@ -10,7 +10,7 @@ mod journal;
 use std::path::{Path, PathBuf};
 
 use luks_core::{Container, FormatOptions, KeySlot, LuksVersion, Secret};
-use media_wipe::Identity;
+use media_wipe::{FillMark, Identity};
 use nix::unistd::{Gid, Uid, User};
 use serde::Serialize;
 
@@ -61,7 +61,7 @@ pub fn run(root: &Root, options: &Prepare) -> Result<(), Failure> {
     let identity = enrolled::identify_to_overwrite(root, &options.device)?;
     let journal_path = journal::path(root, &identity.id);
     let plan = Journal::plan(options, &identity)?;
-    let earlier = Journal::load(&journal_path)?;
+    let earlier = if options.restart { None } else { Journal::load(&journal_path)? };
     let resumed = earlier.is_some();
     let mut journal = match earlier {
         Some(earlier) => earlier.continues(&plan, &journal_path)?,
@@ -99,29 +99,24 @@ pub fn run(root: &Root, options: &Prepare) -> Result<(), Failure> {
         identity
     };
     let id = confirm::destroy(&identity, options.yes_destroy.as_deref())?;
+    if resumed {
+        recognise(&mut journal, &identity)?;
+    }
+    if options.volumes.is_none() && !journal.done(Step::Filesystem) {
+        filesystem::refuse_too_small(
+            identity.size_bytes,
+            journal.header_bytes(),
+            site.bacula.pool.maximum_volume_bytes.as_bytes(),
+        )?;
+    }
     require_device_mapper(root)?;
 
+    if options.restart {
+        wipe::forget(root, &id);
+    }
     durable::directory_of(&root.journals_dir(), Owner::own(), 0o700)?;
     journal.save(&journal_path)?;
-    let mut wiped = None;
-    if journal.fills() && !journal.done(Step::Fill) {
-        let progress = Screen::new()?.drive(&options.device.display().to_string());
-        let resume = journal.begun(Step::Fill);
-        journal.begin(Step::Fill, &journal_path)?;
-        let manner = wipe::Manner { verify: options.verify, bad_sectors: BadSectors::Stop, resume };
-        let filled = wipe::fill(root, &identity, &id, manner, progress, interrupt::flag()?);
-        wiped = Some(filled.map_err(|unfilled| {
-            // What is over, though not well, begins anew.
-            if unfilled.report.is_some_and(|report| !report.resumable) {
-                wipe::forget(root, &id);
-            }
-            again(&unfilled.failure)
-        })?);
-        journal.finish(Step::Fill, &journal_path)?;
-        wipe::forget(root, &id);
-        say(options, "filled with random data");
-    }
-
+    let wiped = fill(root, options, &identity, &id, &mut journal, &journal_path)?;
     let container = container(root, options, &identity, &mut journal, &journal_path, &key)?;
     let unlocked = Unlocked::open(&container, &mapping_name(container.uuid()), &key, false)?;
     if !journal.done(Step::Filesystem) {
@@ -149,6 +144,66 @@ pub fn run(root: &Root, options: &Prepare) -> Result<(), Failure> {
     let site = register::add(root, &magazine)?;
     let report = Report { wipe: wiped, ..Report::of(&magazine, options, &identity, &journal) };
     finish(root, options, &site, &report, &journal_path)
+}
+
+/// Fills the drive, unless that is done or left out.
+fn fill(
+    root: &Root,
+    options: &Prepare,
+    identity: &Identity,
+    id: &str,
+    journal: &mut Journal,
+    journal_path: &Path,
+) -> Result<Option<media_wipe::Report>, Failure> {
+    if !journal.fills() || journal.done(Step::Fill) {
+        return Ok(None);
+    }
+    let progress = Screen::new()?.drive(&options.device.display().to_string());
+    let resume = journal.begun(Step::Fill);
+    journal.begin(Step::Fill, journal_path)?;
+    let manner = wipe::Manner { verify: options.verify, bad_sectors: BadSectors::Stop, resume };
+    let filled = wipe::fill(root, identity, id, manner, progress, interrupt::flag()?);
+    let wiped = filled.map_err(|unfilled| {
+        // What is over, though not well, begins anew.
+        if unfilled.report.is_some_and(|report| !report.resumable) {
+            wipe::forget(root, id);
+        }
+        again(&unfilled.failure)
+    })?;
+    let mark = FillMark::take(&identity.device);
+    journal.mark = Some(mark.or_fail(format!("cannot read {} again", identity.device.display()))?);
+    journal.finish(Step::Fill, journal_path)?;
+    wipe::forget(root, id);
+    say(options, "filled with random data");
+    Ok(Some(wiped))
+}
+
+/// Makes sure that a drive is the one that the journal says was filled: in a dock that shows one serial number for all
+/// drives a blank one would pass for it, and would stay blank.
+fn recognise(journal: &mut Journal, identity: &Identity) -> Result<(), Failure> {
+    if !journal.rests_on_fill() {
+        return Ok(());
+    }
+    let device = &identity.device;
+    let Some(mark) = &journal.mark else {
+        journal.fill_again(); // an earlier version took no mark
+        return Ok(());
+    };
+    let is_filled = mark.is_on(device).or_fail(format!("cannot read {}", device.display()))?;
+    // The container that an interrupted run was making may already lie over what was filled.
+    let containers = luks_core::locate(device, &[]).or_fail(format!("cannot read {}", device.display()))?;
+    if is_filled || containers.iter().any(|found| found.uuid == journal.luks_uuid) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Exit::Refused,
+        format!(
+            "{} doesn't hold what drive {} was filled with: it is another one with this serial number, or was written to since",
+            device.display(),
+            identity.id
+        ),
+    )
+    .hint("plug the one that was begun with; to begin with the first step on this one: --restart"))
 }
 
 /// Tells the rest of the system of an enrolled drive, and forgets the journal.

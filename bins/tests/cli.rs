@@ -154,7 +154,7 @@ fn prepare_without_device_mapper_touches_nothing() {
     }
     let file = world.file("drive", 20 << 20);
     std::fs::write(world.path("etc/offsite/site.toml"), "[bacula.accounts]\nuser = \"root\"\n").unwrap();
-    let prepare = ["prepare", shown(&file), "--name", "A", "--yes-destroy", shown(&file)];
+    let prepare = ["prepare", shown(&file), "--name", "A", "--yes-destroy", shown(&file), "--volumes", "1"];
     world.fails(&prepare, 1, "no device-mapper", "modprobe dm-crypt");
     assert!(std::fs::read(&file).unwrap().iter().all(|b| *b == 0));
 }

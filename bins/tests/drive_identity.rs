@@ -7,12 +7,13 @@ mod fleet;
 mod world;
 
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use fleet::Fleet;
-use luks_core::{Container, FormatOptions, LuksVersion};
+use luks_core::{Container, FormatOptions, LuksUuid, LuksVersion};
+use media_wipe::FillMark;
 use world::{World, shown, text};
 
 fn overwrite(path: &Path, offset: u64, bytes: &[u8]) {
@@ -84,8 +85,20 @@ fn edit_site(fleet: &Fleet, edit: impl FnOnce(&str) -> String) {
     fs::write(path, edit(&text)).unwrap();
 }
 
+/// On a kernel like this one, but without device-mapper: what is decided before a mapping is needed, is decided by files.
 fn fleet(names: &[&str]) -> Fleet {
     let fleet = Fleet::new(&[]);
+    symlink("/proc", fleet.world.path("proc")).unwrap();
+    for (directory, without) in [("sys", "class"), ("sys/class", "misc")] {
+        fs::create_dir(fleet.world.path(directory)).unwrap();
+        for entry in fs::read_dir(Path::new("/").join(directory)).unwrap() {
+            let name = entry.unwrap().file_name();
+            if name != without {
+                let at = Path::new(directory).join(name);
+                symlink(Path::new("/").join(&at), fleet.world.root.path().join(at)).unwrap();
+            }
+        }
+    }
     edit_site(&fleet, |text| format!("{text}\n[bacula.accounts]\nuser = \"root\"\n"));
     for name in names {
         fleet.enrol(name);
@@ -402,4 +415,51 @@ fn a_bare_file_name_is_as_good_as_a_path() {
     let left: Vec<_> =
         fs::read_dir(fleet.world.root.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(left.iter().all(|name| !name.to_string_lossy().contains("before")), "{left:?}");
+}
+
+/// The journal of a drive that was filled, as an interrupted `prepare` leaves it.
+fn filled_journal(fleet: &Fleet, drive: &Path, mark: Option<&FillMark>, size: u64) {
+    let journal = serde_json::json!({
+        "version": 1, "id": shown(drive), "size_bytes": size, "name": "New", "fs_type": "ext4", "luks1": false,
+        "authenticated": false, "gpt": false, "fill": "verified", "mark": mark, "luks_uuid": LuksUuid::random(),
+        "fs_uuid": LuksUuid::random(), "volumes": 0, "begun": ["fill"], "done": ["fill"],
+    });
+    fs::create_dir_all(fleet.root.journals_dir()).unwrap();
+    let name = offsite::wipe::file_name(shown(drive));
+    fs::write(fleet.root.journals_dir().join(name).with_extension("json"), journal.to_string()).unwrap();
+}
+
+#[test]
+fn a_blank_drive_is_not_taken_for_the_one_that_was_filled() {
+    let fleet = fleet(&[]);
+    let (drive, other) = (fleet.drive("new"), fleet.drive("other"));
+    fs::write(&drive, vec![0; 40 << 20]).unwrap();
+    fs::write(
+        &other,
+        (0..40 << 20).map(|n: u32| n.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect::<Vec<_>>(),
+    )
+    .unwrap();
+    let prepare =
+        ["prepare", shown(&drive), "--name", "New", "--yes-destroy", shown(&drive), "--volumes", "1"];
+    let mark = FillMark::take(&other).unwrap();
+    filled_journal(&fleet, &drive, Some(&mark), 40 << 20);
+    fleet.world.fails(&prepare, 3, "doesn't hold what drive", "--restart");
+    // It goes on with the right one, and with any one from the first step; here as far as it can without mappings.
+    let restart = [&prepare[..], &["--restart"]].concat();
+    fleet.world.fails(&restart, 1, "no device-mapper", "");
+    fs::copy(&other, &drive).unwrap();
+    fleet.world.fails(&prepare, 1, "no device-mapper", "");
+    filled_journal(&fleet, &drive, Some(&mark), 41 << 20);
+    fleet.world.fails(&prepare, 3, "had 42991616 bytes", "--restart");
+    fleet.world.fails(&restart, 1, "no device-mapper", "");
+}
+
+#[test]
+fn a_drive_on_which_no_volume_fits_is_not_filled_first() {
+    let fleet = fleet(&[]);
+    let drive = fleet.drive("new");
+    fs::write(&drive, vec![0; 40 << 20]).unwrap();
+    let prepare = ["prepare", shown(&drive), "--name", "New", "--yes-destroy", shown(&drive)];
+    fleet.world.fails(&prepare, 1, "not even one volume", "--volumes");
+    fleet.world.fails(&[&prepare[..], &["--volumes", "1"]].concat(), 1, "no device-mapper", "");
 }

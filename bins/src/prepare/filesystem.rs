@@ -61,17 +61,36 @@ impl Maker {
     }
 }
 
+/// Refuses a drive on which not one volume of `volume_bytes` can find room, before hours are spent on filling it.
+///
+/// What the filesystem takes for itself isn't known yet, so a drive that is just too small is only found out later.
+pub(super) fn refuse_too_small(
+    drive_bytes: u64,
+    header_bytes: u64,
+    volume_bytes: u64,
+) -> Result<(), Failure> {
+    let room = drive_bytes.saturating_sub(header_bytes);
+    if room - room / 100 >= volume_bytes {
+        return Ok(());
+    }
+    Err(no_volume_fits(volume_bytes, room))
+}
+
+fn no_volume_fits(volume_bytes: u64, bytes: u64) -> Failure {
+    Failure::new(
+        Exit::Failed,
+        format!("not even one volume of {volume_bytes} bytes fits in the {bytes} bytes of the drive"),
+    )
+    .hint("make bacula.pool.maximum_volume_bytes in site.toml smaller, or give --volumes")
+}
+
 /// How many volumes of `volume_bytes` find room, leaving 1 % for the filesystem's own growth.
 pub(super) fn volumes_that_fit(at: &Path, volume_bytes: u64) -> Result<u32, Failure> {
     let room = nix::sys::statvfs::statvfs(at).or_fail(format!("cannot measure {}", at.display()))?;
     let bytes = room.blocks_available() * room.fragment_size();
     let fit = (bytes - bytes / 100).checked_div(volume_bytes).unwrap_or(0);
     if fit == 0 {
-        return Err(Failure::new(
-            Exit::Failed,
-            format!("not even one volume of {volume_bytes} bytes fits in the {bytes} bytes of the drive"),
-        )
-        .hint("make bacula.pool.maximum_volume_bytes in site.toml smaller, or give --volumes"));
+        return Err(no_volume_fits(volume_bytes, bytes));
     }
     Ok(u32::try_from(fit.min(MOST_VOLUMES)).unwrap_or(u32::MAX))
 }

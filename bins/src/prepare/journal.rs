@@ -5,7 +5,7 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use luks_core::LuksUuid;
-use media_wipe::Identity;
+use media_wipe::{FillMark, Identity};
 use mount_by_uuid::FsUuid;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -99,6 +99,9 @@ pub(super) struct Journal {
     gpt: bool,
     #[serde(default)]
     fill: Fill,
+    /// What a drive that was filled is recognised by: its serial number may be every drive's in a dock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) mark: Option<FillMark>,
     pub(super) luks_uuid: LuksUuid,
     pub(super) fs_uuid: FsUuid,
     pub(super) volumes: u32,
@@ -147,6 +150,7 @@ impl Journal {
             authenticated: options.authenticated,
             gpt: options.gpt,
             fill: Fill::asked(options),
+            mark: None,
             luks_uuid: LuksUuid::random(),
             fs_uuid: Uuid::new_v4().to_string().parse().or_fail("no UUID could be drawn")?,
             volumes: 0,
@@ -165,14 +169,14 @@ impl Journal {
         };
         let journal: Self = serde_json::from_str(&text).map_err(|error| {
             Failure::because(Exit::Failed, format!("cannot understand the journal {shown}"), &error)
-                .hint("remove it to prepare the drive from the beginning")
+                .hint("to begin with the first step: --restart")
         })?;
         if journal.version != VERSION {
             return Err(Failure::new(
                 Exit::Failed,
                 format!("{shown} has the form {}, not {VERSION}", journal.version),
             )
-            .hint("remove it to prepare the drive from the beginning"));
+            .hint("to begin with the first step: --restart"));
         }
         Ok(Some(journal))
     }
@@ -181,19 +185,32 @@ impl Journal {
     ///
     /// A fill that promises less than is asked for now is made again, as long as nothing lies on it.
     pub(super) fn continues(mut self, plan: &Self, path: &Path) -> Result<Self, Failure> {
+        if self.size_bytes != plan.size_bytes {
+            return Err(Failure::new(
+                Exit::Refused,
+                format!(
+                    "drive {} had {} bytes when its preparation was begun, and has {} now: it is another one with this \
+                     serial number, or in another enclosure",
+                    self.id, self.size_bytes, plan.size_bytes
+                ),
+            )
+            .hint("use the enclosure in which it was begun; to begin with the first step: --restart"));
+        }
         let same = self.id == plan.id
-            && self.size_bytes == plan.size_bytes
             && self.name == plan.name
             && self.fs_type == plan.fs_type
             && self.luks1 == plan.luks1
             && self.authenticated == plan.authenticated
             && self.gpt == plan.gpt;
-        let begin_anew =
-            || format!("run the earlier command again, or remove {} to begin anew", path.display());
+        let begin_anew = || {
+            format!(
+                "run the earlier command again (its journal is {}); to begin with the first step: --restart",
+                path.display()
+            )
+        };
         if same && (plan.fill <= self.fill || !self.done(Step::Container)) {
             if plan.fill > self.fill && self.done(Step::Fill) {
-                self.begun.retain(|step| *step != Step::Fill);
-                self.done.retain(|step| *step != Step::Fill);
+                self.fill_again();
             }
             if !self.done(Step::Fill) && !self.done(Step::Container) {
                 self.fill = plan.fill;
@@ -225,6 +242,12 @@ impl Journal {
         self.fill != Fill::LeftOut
     }
 
+    /// At least so many bytes of the drive are no room for files, with the container's header and the partition table.
+    pub(super) fn header_bytes(&self) -> u64 {
+        let header: u64 = if self.luks1 { 2 << 20 } else { 16 << 20 };
+        header + if self.gpt { 2 << 20 } else { 0 }
+    }
+
     /// Whether the container belongs on the drive itself, whatever partitions the kernel shows.
     ///
     /// A drive that is filled has none but one that was made since: what is shown of an older table is gone at the next
@@ -243,6 +266,17 @@ impl Journal {
             }
         };
         Step::ALL.map(line).into()
+    }
+
+    /// Whether the drive must be recognised by its contents before the fill is taken for done.
+    pub(super) fn rests_on_fill(&self) -> bool {
+        self.fills() && self.done(Step::Fill) && !self.done(Step::Container)
+    }
+
+    /// Makes the fill a step to be done again.
+    pub(super) fn fill_again(&mut self) {
+        self.begun.retain(|step| *step != Step::Fill);
+        self.done.retain(|step| *step != Step::Fill);
     }
 
     pub(super) fn done(&self, step: Step) -> bool {
@@ -325,6 +359,18 @@ mod tests {
         }
         let left_out = after(SKIP, &[Step::Container]).continues(&plan(SKIP), at).unwrap();
         assert!(!left_out.fills() && left_out.done(Step::Container));
+    }
+
+    #[test]
+    fn a_drive_of_another_size_is_another_one() {
+        let mut other = plan(FULL);
+        other.size_bytes = 5;
+        let failure = after(FULL, &[Step::Fill]).continues(&other, Path::new("/j")).unwrap_err();
+        assert!(
+            failure.message().contains("had 0 bytes") && failure.message().contains("has 5 now"),
+            "{failure}"
+        );
+        assert!(failure.remedy().unwrap().contains("--restart"), "{failure}");
     }
 
     #[test]
