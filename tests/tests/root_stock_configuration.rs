@@ -49,8 +49,11 @@ fn checked(root: &Path) -> Result<(Output, Value)> {
 fn no_mistake() -> Result<()> {
     let (output, report) = checked(Path::new("/"))?;
     ensure!(output.status.success(), "{report:#}");
-    let programs = report["programs"].as_array().context("programs")?;
-    ensure!(programs.len() == 4 && programs.iter().all(|test| test["accepted"] == true), "{report:#}");
+    let programs = report.get("programs").and_then(Value::as_array).context("programs")?;
+    ensure!(
+        programs.len() == 4 && programs.iter().all(|test| test.get("accepted") == Some(&Value::Bool(true))),
+        "{report:#}"
+    );
     Ok(())
 }
 
@@ -83,7 +86,7 @@ fn unreadable() -> Result<()> {
     let (output, after) = checked(root.path())?;
     ensure!(!output.status.success() && findings(&after) == [director.display().to_string()], "{after:#}");
     // The Director's own test, run as root, would have read it.
-    let verdict = &after["programs"][0];
+    let verdict = after.pointer("/programs/0").context("no verdict")?;
     ensure!(verdict["program"] == "bacula-dir" && verdict["accepted"] == false, "{after:#}");
     Ok(())
 }
