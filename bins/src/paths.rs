@@ -82,7 +82,12 @@ impl Root {
         self.join("/run/offsite/ejected").join(fs_uuid.as_str())
     }
 
-    /// The last backup on each drive.
+    /// Since when each drive is plugged or away.
+    pub fn seen_dir(&self) -> PathBuf {
+        self.state_dir().join("seen")
+    }
+
+    /// How the last backups ended.
     pub fn last_jobs(&self) -> PathBuf {
         self.state_dir().join("last-jobs.json")
     }

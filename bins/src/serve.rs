@@ -20,6 +20,7 @@ mod journal;
 mod open;
 mod reload;
 mod signals;
+mod since;
 mod take_over;
 mod users;
 

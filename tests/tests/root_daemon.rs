@@ -25,7 +25,8 @@ fn main() {
     let lacking = own_system::lacking()
         .or_else(|| programs::release("offsited").err().map(|error| format!("{error:#}")))
         .or_else(|| own_system::enter().err().map(|error| format!("{error:#}")));
-    let tests: [Test; 11] = [
+    let tests: [Test; 12] = [
+        ("a_restart_begins_no_drive_s_time_again", a_restart_begins_no_time_again),
         ("a_drive_that_is_renamed_while_in_use_is_still_known", a_renamed_drive_is_still_known),
         ("a_drive_that_is_taken_out_of_the_site_is_put_to_rest", a_dropped_drive_is_put_to_rest),
         ("a_flush_that_failed_is_not_forgotten", a_failed_flush_is_not_forgotten),
@@ -320,4 +321,27 @@ fn marks_at_the_end() -> Result<()> {
     let _daemon = Daemon::again()?;
     a.unplug(LIMIT)?;
     b.unplug(LIMIT)
+}
+
+fn a_restart_begins_no_time_again() -> Result<()> {
+    let (mut a, b) = (LoopDrive::ext4(16)?, LoopDrive::ext4(16)?);
+    let since = || -> Result<String> {
+        let status: serde_json::Value = serde_json::from_str(&offsite(&["status", "--json"])?)?;
+        let of = |drive: usize| status.pointer(&format!("/magazines/{drive}/since")).cloned();
+        Ok(format!("{:?}", [of(0), of(1)]))
+    };
+    let daemon = Daemon::start(&[("A", &a), ("B", &b)])?;
+    let away = since()?;
+    a.plug()?;
+    wait("the drive is there", || Ok(list(&at(&a)).is_ok()))?;
+    wait("its event", || Ok(since()? != away))?;
+    let before = since()?;
+    ensure!(daemon.stop()?.success(), "it did not end well");
+    let daemon = Daemon::again()?;
+    ensure!(since()? == before, "a stop: {before} became {}", since()?);
+    daemon.kill()?;
+    let _daemon = Daemon::again()?;
+    ensure!(since()? == before, "a kill: {before} became {}", since()?);
+    a.unplug(LIMIT)?;
+    wait("the drive to be away", || Ok(since()? != before))
 }

@@ -17,7 +17,7 @@ use super::drive::{Doing, Drive, Open, Plugged, Seen};
 use super::flush::Flusher;
 use super::open::Rest;
 use super::users::Users;
-use super::{custody, eject, open, warn};
+use super::{custody, eject, open, since, warn};
 use crate::failure::Exit;
 use crate::paths::Root;
 use crate::site::Site;
@@ -144,12 +144,13 @@ impl Fleet {
             return;
         }
         let ejected = eject::is_remembered(&self.root, &drive, plugged);
+        let since = self.since(&drive, Some(plugged));
         let (before, open) = drive.note(|seen| {
             let before = seen.plugged.replace(plugged.clone());
+            seen.since = since;
             if before.as_ref() == Some(plugged) {
                 return (before, None);
             }
-            seen.since = Timestamp::now();
             seen.ejected = ejected;
             seen.problem = None;
             // Open under another device: the drive that went before its going was seen.
@@ -242,16 +243,18 @@ impl Fleet {
         }
     }
 
+    fn since(&self, drive: &Drive, plugged: Option<&Plugged>) -> Timestamp {
+        since::or_now(since::of(&self.root, &drive.magazine().fs_uuid, plugged), |why| drive.warn(why))
+    }
+
     fn gone(self: &Arc<Self>, drive: &Arc<Drive>) {
+        let since = self.since(drive, None);
         let (was, open) = drive.note(|seen| {
             seen.ejected = false;
             seen.problem = None;
             seen.doubled = None;
-            let was = seen.plugged.take();
-            if was.is_some() {
-                seen.since = Timestamp::now();
-            }
-            (was, seen.left_open())
+            seen.since = since;
+            (seen.plugged.take(), seen.left_open())
         });
         self.publish(drive, false);
         self.clear_away(drive, open);
