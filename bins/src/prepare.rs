@@ -175,6 +175,9 @@ fn fill(
     journal.finish(Step::Fill, journal_path)?;
     wipe::forget(root, id);
     say(options, "filled with random data");
+    for (when, account) in wiped.health.lines() {
+        say(options, &format!("SMART {when}: {account}"));
+    }
     Ok(Some(wiped))
 }
 

@@ -31,8 +31,8 @@ const OTHER_COUNTS: [(&str, &str); 6] = [
 ];
 
 impl Health {
-    /// One line for each account that there is: when, and what it says.
-    pub(crate) fn lines(&self) -> Vec<(&'static str, String)> {
+    /// One line for each account that there is: when it was given (`before`, `after`), and what it says.
+    pub fn lines(&self) -> Vec<(&'static str, String)> {
         let mut lines = Vec::new();
         if let Some(before) = &self.before {
             lines.push(("before", words(before, None)));
