@@ -67,7 +67,7 @@ const TRAPS: &[Trap] = &[
     ("Maximum Concurrent Jobs = 1 with two drives", DIR, "Media Type = Offsite-File\n  Maximum Concurrent Jobs = 2", "Media Type = Offsite-File\n  Maximum Concurrent Jobs = 1", "concurrent-jobs"),
     ("the default, one job at a time, with two drives", DIR, "Media Type = Offsite-File\n  Maximum Concurrent Jobs = 2", "Media Type = Offsite-File", "concurrent-jobs"),
     ("jobs wait for the mounted volume, the second drive idles", DIR, "  Prefer Mounted Volumes = no\n", "", "prefer-mounted"),
-    ("different priorities do not overlap", DIR, "Priority = 10\n  Accurate = yes\n  Write Bootstrap = /var/lib/bacula/Second.bsr", "Priority = 12\n  Accurate = yes\n  Write Bootstrap = /var/lib/bacula/Second.bsr", "mixed-priority"),
+    ("different priorities do not overlap", DIR, "Priority = 10\n  Allow Duplicate Jobs = no\n  Accurate = yes\n  Write Bootstrap = /var/lib/bacula/Second.bsr", "Priority = 12\n  Allow Duplicate Jobs = no\n  Accurate = yes\n  Write Bootstrap = /var/lib/bacula/Second.bsr", "mixed-priority"),
     ("clients can't reach a storage at a loopback address", DIR, "Name = backup-fd\n  Address = 127.0.0.1", "Name = backup-fd\n  Address = far.example.org", "loopback"),
     ("RunsOnClient is yes by default: the script is never run", DIR, "    RunsOnClient = no\n", "", "runs-on-client"),
     ("Fail Job On Error = no hides a failed script", DIR, "Console = \"update slots storage=c0 drive=0\"", "Command = \"/bin/false\"", "script-failure"),

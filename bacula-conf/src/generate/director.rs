@@ -12,6 +12,10 @@ const CONSOLE_COMMANDS: [&str; 14] = [
     "version", ".api", ".status",
 ];
 
+/// Of the jobs of nights without a drive, the first one waits for the drive; the later ones would only repeat it. A limit
+/// to the waiting would cancel that one as well, so that nothing runs when the drive comes.
+const ALLOW_DUPLICATE: &str = "Allow Duplicate Jobs";
+
 pub(super) fn complete(input: &Input<'_>) -> Result<Document, GenerateError> {
     let bacula = input.bacula;
     let mut resources = vec![director(input), catalog(input)];
@@ -179,6 +183,7 @@ pub(super) fn backup(input: &Input<'_>, backup: &BackupJob) -> Resource {
         .keyword("Level", "Incremental")
         .text("Schedule", &bacula.schedule.name)
         .number("Priority", backup.priority)
+        .no(ALLOW_DUPLICATE)
         .yes_no("Accurate", backup.accurate)
         .path("Write Bootstrap", &bacula.paths.working.join(format!("{}.bsr", backup.name)));
     if bacula.autochanger.drives > 1 {
@@ -210,6 +215,7 @@ fn catalog_backup(input: &Input<'_>) -> [Resource; 2] {
         .keyword("Level", "Full")
         .text("Schedule", &bacula.schedule.name)
         .number("Priority", backup.priority)
+        .no(ALLOW_DUPLICATE)
         .short(
             "Run Before Job",
             &format!("{scripts}/make_catalog_backup.pl {}", argument(&bacula.catalog.name)),
@@ -247,6 +253,7 @@ pub(super) fn update_slots(input: &Input<'_>) -> [Resource; 3] {
     let job = job(input, &admin.name, "Admin", &admin.placeholder, &admin.placeholder)
         .text("Schedule", &bacula.schedule.name)
         .number("Priority", admin.priority)
+        .no(ALLOW_DUPLICATE)
         .containing(script);
     [client, files, job]
 }
