@@ -80,10 +80,8 @@ pub fn run(root: &Root, options: &Conf) -> Result<(), Failure> {
         if options.add_includes && !options.dry_run {
             println!("{:9} {file}: {}", "extended", line.line);
         } else {
-            println!(
-                "{:9} {file} lacks this line (offsite conf --add-includes adds it):\n          {}",
-                "open", line.line
-            );
+            println!("{:9} {file} lacks this line (offsite conf --add-includes adds it):", "open");
+            println!("          {}", line.line);
         }
     }
     if let Some(style) = options.style {

@@ -56,7 +56,8 @@ fn ask(identity: &Identity, given: Option<&str>, question: &Question) -> Result<
             quoted(id)
         )));
     }
-    eprint!("{}\nType its id to go on, anything else to stop: ", question.will);
+    eprintln!("{}", question.will);
+    eprint!("Type its id to go on, anything else to stop: ");
     io::stderr().flush().or_fail("cannot write to the terminal")?;
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line).or_fail("cannot read from the terminal")?;

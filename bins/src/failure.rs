@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::output;
+use crate::{escape, output};
 
 /// Exit codes of every program here; listed in the README.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,9 +77,9 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.message)?;
+        write!(f, "error: {}", escape::message(&self.message))?;
         if let Some(hint) = &self.hint {
-            write!(f, "\nhint: {hint}")?;
+            write!(f, "\nhint: {}", escape::message(hint))?;
         }
         Ok(())
     }
@@ -135,6 +135,22 @@ pub fn exit_code(result: Result<(), Failure>) -> std::process::ExitCode {
         (Ok(()), Err(error)) => Failure::because(Exit::Failed, "cannot write to stdout", &error),
         (Err(failure), _) => failure,
     };
-    eprintln!("{failure}");
+    eprint!("{failure}\n"); // a page of two lines
     std::process::ExitCode::from(failure.exit() as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_quoted_forges_no_line(said in escape::tests::hostile(), hint in escape::tests::hostile()) {
+            let shown = Failure::new(Exit::Failed, said).hint(hint).to_string();
+            proptest::prop_assert!(escape::tests::is_plain(&shown), "{shown:?}");
+            let ours = shown.lines().filter(|line| !line.starts_with("  | "));
+            let ours: Vec<_> = ours.map(|line| line.split(' ').next().unwrap_or_default().to_owned()).collect();
+            proptest::prop_assert_eq!(ours, ["error:", "hint:"]);
+        }
+    }
 }

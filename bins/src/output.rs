@@ -1,5 +1,8 @@
 //! What the programs say, also to nobody: a terminal or a reader that went away ends no work.
 //!
+//! Each of `println!` and `eprintln!` says one line, whatever is in it, and `print!` and `eprint!` lines that are ours: what
+//! is foreign passes [`escape`](crate::escape).
+//!
 //! The standard library's macros panic where a line can't be written, and would take a wipe or an unlocked drive down
 //! with them. The macros here have their names, and take their place in all of this crate. What could not be said on stdout
 //! makes the program fail in the end ([`failure::exit_code`](crate::failure::exit_code)); what could not be said on stderr is lost.
@@ -7,6 +10,8 @@
 use std::fmt;
 use std::io::{self, Write as _};
 use std::sync::{Mutex, PoisonError};
+
+use crate::escape;
 
 /// The first error of stdout, until somebody takes it.
 static FAILED: Mutex<Option<io::Error>> = Mutex::new(None);
@@ -17,7 +22,7 @@ macro_rules! print {
 
 macro_rules! println {
     () => { $crate::output::on_stdout(format_args!("\n")) };
-    ($($words:tt)*) => { $crate::output::on_stdout(format_args!("{}\n", format_args!($($words)*))) };
+    ($($words:tt)*) => { $crate::output::line_on_stdout(format_args!($($words)*)) };
 }
 
 macro_rules! eprint {
@@ -26,17 +31,33 @@ macro_rules! eprint {
 
 macro_rules! eprintln {
     () => { $crate::output::on_stderr(format_args!("\n")) };
-    ($($words:tt)*) => { $crate::output::on_stderr(format_args!("{}\n", format_args!($($words)*))) };
+    ($($words:tt)*) => { $crate::output::line_on_stderr(format_args!($($words)*)) };
 }
 
 pub(crate) fn on_stdout(words: fmt::Arguments<'_>) {
-    if let Err(error) = io::stdout().write_fmt(words) {
+    write_on_stdout(&escape::page(&words.to_string()));
+}
+
+pub(crate) fn line_on_stdout(words: fmt::Arguments<'_>) {
+    write_on_stdout(&format!("{}\n", escape::line(&words.to_string())));
+}
+
+fn write_on_stdout(text: &str) {
+    if let Err(error) = io::stdout().write_all(text.as_bytes()) {
         FAILED.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
     }
 }
 
 pub(crate) fn on_stderr(words: fmt::Arguments<'_>) {
-    let _ = io::stderr().write_fmt(words); // there is nowhere left to say so
+    write_on_stderr(&escape::page(&words.to_string()));
+}
+
+pub(crate) fn line_on_stderr(words: fmt::Arguments<'_>) {
+    write_on_stderr(&format!("{}\n", escape::line(&words.to_string())));
+}
+
+fn write_on_stderr(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes()); // there is nowhere left to say so
 }
 
 /// Brings out what was said on stdout; fails if any of it didn't arrive.

@@ -12,6 +12,7 @@ use signal_hook::consts::SIGUSR1;
 use signal_hook::iterator::Signals;
 
 use crate::confirm::size;
+use crate::escape;
 use crate::failure::{Failure, OrFail as _};
 
 /// How often a line is written where there is no terminal.
@@ -39,7 +40,7 @@ impl Screen {
             let style = ProgressStyle::with_template("{prefix} {bar:30} {percent:>3}% {msg}")
                 .unwrap_or_else(|_| ProgressStyle::default_bar());
             let bar = bars.add(ProgressBar::new(0).with_style(style));
-            bar.set_prefix(name.to_owned());
+            bar.set_prefix(escape::line(name).into_owned());
             bar
         });
         let lines = Lines { bars: bar.is_some(), ..Lines::default() };
@@ -79,7 +80,7 @@ impl DriveProgress {
         if let Some(bar) = &self.bar {
             bar.set_length(progress.total_bytes);
             bar.set_position(progress.done_bytes);
-            bar.set_message(describe(progress));
+            bar.set_message(escape::line(&describe(progress)).into_owned());
         }
         if let Some(line) = line {
             self.say(&line);
@@ -89,7 +90,7 @@ impl DriveProgress {
     /// Writes a line, above the bars where there are any.
     pub fn say(&self, line: &str) {
         match &self.bar {
-            Some(bar) => bar.println(line),
+            Some(bar) => bar.println(escape::line(line)),
             None => eprintln!("{line}"),
         }
     }

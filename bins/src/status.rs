@@ -177,15 +177,14 @@ pub fn run(root: &Root, options: &Status) -> Result<(), Failure> {
         let status = look(root)?;
         return if options.json { report::json(&status) } else { report::text(&shown(&status)) };
     }
-    let mut last = None;
+    let mut last: Option<String> = None;
     loop {
         let status = look(root)?;
-        let page = if options.json {
-            serde_json::to_string(&status).or_fail("cannot write JSON")? + "\n"
-        } else {
-            format!("\x1b[H\x1b[2J{}", shown(&status)) // cursor home, clear screen
-        };
+        let page = if options.json { report::line_of(&status)? } else { shown(&status) };
         if last.as_ref() != Some(&page) {
+            if !options.json {
+                report::clear_screen()?;
+            }
             report::text(&page)?; // whoever reads this may have gone, as at the end of a pipe; then it is over
             last = Some(page);
         }

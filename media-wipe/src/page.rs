@@ -1,6 +1,6 @@
 //! The report as a page for a person.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::time::Duration;
 
 use crate::profile::Zone;
@@ -28,14 +28,14 @@ impl Report {
         };
         let identity = &self.identity;
         writeln!(page, "Erasure report: {outcome}\n")?;
-        writeln!(page, "Drive          {}", identity.device.display())?;
-        writeln!(page, "Serial number  {}", identity.id)?;
-        writeln!(page, "Model          {}", identity.model.as_deref().unwrap_or("not shown"))?;
+        writeln!(page, "Drive          {}", one_line(identity.device.display()))?;
+        writeln!(page, "Serial number  {}", one_line(&identity.id))?;
+        writeln!(page, "Model          {}", one_line(identity.model.as_deref().unwrap_or("not shown")))?;
         if let Some(link) = &identity.by_id {
-            writeln!(page, "Link           {}", link.display())?;
+            writeln!(page, "Link           {}", one_line(link.display()))?;
         }
         writeln!(page, "Size           {} ({} bytes)", decimal_bytes(self.size_bytes), self.size_bytes)?;
-        writeln!(page, "Held before    {}", identity.contents)?;
+        writeln!(page, "Held before    {}", one_line(&identity.contents))?;
         writeln!(page, "Started        {:.0}", self.started)?;
         writeln!(page, "Finished       {:.0}", self.finished)?;
         writeln!(page, "Duration       {}", clock(self.seconds))?;
@@ -60,7 +60,7 @@ impl Report {
         }
         self.write_verification(page)?;
         for (when, account) in self.health.lines() {
-            writeln!(page, "SMART {when:<9}{account}")?;
+            writeln!(page, "SMART {when:<9}{}", one_line(account))?;
         }
         for (what, zones) in [
             ("Writing", Some(&self.profile)),
@@ -74,7 +74,7 @@ impl Report {
         }
         write_regions(page, "Unwritable", &self.unwritable)?;
         for error in &self.errors {
-            writeln!(page, "Error          {error}")?;
+            writeln!(page, "Error          {}", one_line(error))?;
         }
         Ok(())
     }
@@ -118,6 +118,12 @@ impl Report {
         write_regions(page, "Differs", &verification.mismatches)?;
         write_regions(page, "Unreadable", &verification.unreadable)
     }
+}
+
+/// What a drive or a program says of itself: it makes no line of its own, nor does it steer a terminal.
+fn one_line(said: impl Display) -> String {
+    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    said.to_string().chars().map(escape).collect()
 }
 
 /// How many regions a page names one by one.
@@ -195,6 +201,12 @@ mod tests {
         assert_eq!(scaled(6_400_000.0), "6.40 MB");
         assert_eq!(scaled(20e12), "20.00 TB");
         assert_eq!(clock(93_784.4), "26:03:04");
+    }
+
+    #[test]
+    fn what_a_drive_says_of_itself_makes_no_line() {
+        assert_eq!(one_line("X\nOutcome  fine\x1b[2J"), "X\\nOutcome  fine\\u{1b}[2J");
+        assert_eq!(one_line("Größe 1"), "Größe 1");
     }
 
     #[test]

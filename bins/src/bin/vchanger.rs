@@ -4,13 +4,14 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use changer_model::{Environment, run_command_line};
+use offsite::{escape, process};
 
 fn main() -> ExitCode {
-    offsite::process::keep_files_from_others();
+    process::keep_files_from_others();
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     let outcome = run_command_line(&arguments, &Environment::new(std::path::Path::new("/")));
-    let answered = std::io::stdout().write_all(outcome.stdout.as_bytes());
-    let explained = std::io::stderr().write_all(outcome.stderr.as_bytes());
+    let answered = std::io::stdout().write_all(escape::page(&outcome.stdout).as_bytes());
+    let explained = std::io::stderr().write_all(escape::page(&outcome.stderr).as_bytes());
     if answered.and(explained).is_err() {
         return ExitCode::FAILURE; // the answer didn't arrive, so it must not count
     }

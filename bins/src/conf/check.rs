@@ -62,13 +62,16 @@ pub(super) fn run(root: &Root, directory: Option<&Path>, options: &Conf) -> Resu
         report::json(&Report { findings: &checked.findings, programs: &tests, unread: &checked.unread })?;
     } else {
         for finding in &checked.findings {
-            println!("{}", checked.shown(root, finding));
+            print!("{}\n", checked.shown(root, finding)); // with the lines of the file around it
         }
         for Test { file, program, accepted, said } in &tests {
             let (file, said) = (file.display(), said.as_deref().unwrap_or_default());
             match accepted {
                 Some(true) => println!("{file}: {program} accepts it"),
-                Some(false) => println!("{file}: {program} refuses it:\n{said}"),
+                Some(false) => {
+                    println!("{file}: {program} refuses it:");
+                    said.lines().for_each(|line| println!("  | {line}"));
+                }
                 None => println!("{file}: not tested by {program}: {said}"),
             }
         }

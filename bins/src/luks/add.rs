@@ -139,7 +139,10 @@ fn draw(key: &RecoveryKey, picture: Option<&Path>) -> Result<(), Failure> {
         }
         println!("{}: its QR code; print it, then destroy the file", path.display());
     } else if io::stdout().is_terminal() {
-        println!("{}", &*drawn.terminal());
+        // Not by the macros, whose copies would stay in memory.
+        let mut out = io::stdout().lock();
+        let shown = out.write_all(drawn.terminal().as_bytes()).and_then(|()| writeln!(out));
+        shown.or_fail("the key's QR code could not be shown")?;
     }
     println!(
         "It opens the drive at `cryptsetup open` as well. To prove what was written down: offsite key test --recovery-key"

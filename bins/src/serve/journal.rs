@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 use nix::sys::stat::fstat;
 
+use crate::escape;
 use crate::site::Magazine;
 
 const SOCKET: &str = "/run/systemd/journal/socket";
@@ -44,19 +45,19 @@ fn connect() -> Option<UnixDatagram> {
 fn entry(priority: Priority, about: Option<&Magazine>, line: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut add = |name: &str, value: &str| {
-        // With the length before it a value may have several lines.
+        // With the length before it a value is one, whatever it holds.
         bytes.extend_from_slice(name.as_bytes());
         bytes.push(b'\n');
         bytes.extend_from_slice(&(value.len() as u64).to_le_bytes());
         bytes.extend_from_slice(value.as_bytes());
         bytes.push(b'\n');
     };
-    add("MESSAGE", line);
+    add("MESSAGE", &escape::line(line));
     add("PRIORITY", &(priority as u8).to_string());
     add("SYSLOG_IDENTIFIER", "offsited");
     if let Some(magazine) = about {
-        add("OFFSITE_MAGAZINE", &magazine.name);
-        add("OFFSITE_FS_UUID", magazine.fs_uuid.as_str());
+        add("OFFSITE_MAGAZINE", &escape::line(&magazine.name));
+        add("OFFSITE_FS_UUID", &escape::line(magazine.fs_uuid.as_str()));
     }
     bytes
 }
@@ -65,8 +66,20 @@ fn entry(priority: Priority, about: Option<&Magazine>, line: &str) -> Vec<u8> {
 mod tests {
     use super::*;
 
+    proptest::proptest! {
+        #[test]
+        fn an_entry_is_one_line_without_control_characters(said in escape::tests::hostile()) {
+            let bytes = entry(Priority::Warning, None, &said);
+            let shown = escape::line(&said);
+            let length = u64::try_from(shown.len()).unwrap().to_le_bytes();
+            let expected = [b"MESSAGE\n", &length[..], shown.as_bytes(), b"\nPRIORITY\n"].concat();
+            proptest::prop_assert!(bytes.starts_with(&expected));
+            proptest::prop_assert!(escape::tests::is_plain(&shown) && !shown.contains('\n'));
+        }
+    }
+
     #[test]
-    fn an_entry_names_the_drive_and_may_have_several_lines() {
+    fn an_entry_names_the_drive() {
         let magazine = Magazine {
             name: "A".into(),
             luks_uuid: None,
@@ -74,9 +87,9 @@ mod tests {
             fs_type: "ext4".into(),
             serial: None,
         };
-        let bytes = entry(Priority::Warning, Some(&magazine), "one\ntwo");
+        let bytes = entry(Priority::Warning, Some(&magazine), "one\ttwo");
         let text = String::from_utf8(bytes).unwrap();
-        assert!(text.starts_with("MESSAGE\n\x07\0\0\0\0\0\0\0one\ntwo\nPRIORITY\n"), "{text:?}");
+        assert!(text.starts_with("MESSAGE\n\x08\0\0\0\0\0\0\0one\\ttwo\nPRIORITY\n"), "{text:?}");
         assert!(text.contains("OFFSITE_MAGAZINE\n\x01\0\0\0\0\0\0\0A\n"), "{text:?}");
         assert!(!String::from_utf8(entry(Priority::Info, None, "x")).unwrap().contains("MAGAZINE"));
     }

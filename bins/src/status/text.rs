@@ -6,6 +6,7 @@ use jiff::tz::TimeZone;
 
 use super::{BackupStatus, DriveState, JobStatus, MagazineStatus, SiteStatus};
 use crate::confirm::size;
+use crate::escape;
 
 /// Maximum number of jobs that are shown; those that failed come first.
 const MOST_JOBS: usize = 20;
@@ -48,7 +49,7 @@ pub(super) fn page(status: &SiteStatus, zone: &TimeZone) -> String {
         lines.push("offsited isn't running: drives are not unlocked (systemctl start offsited)".to_owned());
     }
     lines.push(String::new());
-    lines.join("\n")
+    lines.iter().map(|line| escape::line(line)).collect::<Vec<_>>().join("\n")
 }
 
 fn drive(magazine: &MagazineStatus, width: usize, zone: &TimeZone) -> String {
@@ -173,6 +174,32 @@ mod tests {
             "id": id, "name": "Data", "level": level, "started": started, "ended": ended, "status": status,
             "well": status == "T", "volumes": [], "magazines": magazines,
         })
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_name_makes_a_line_of_its_own(name in escape::tests::hostile(), other in escape::tests::hostile()) {
+            let page = |name: &str, other: &str| {
+                let job = json!({
+                    "id": 1, "name": name, "level": name, "started": name, "ended": 5, "status": name,
+                    "well": true, "volumes": [], "magazines": [other],
+                });
+                let magazine = json!({
+                    "name": name, "fs_uuid": name, "state": "refused", "torn": false, "last_job": job,
+                    "catalog_pending": true, "warning": other, "problem": { "message": other, "remedy": other },
+                });
+                shown(&json!({
+                    "magazines": [magazine],
+                    "catalog": { "pending": true, "last_error": other },
+                    "waiting": [{ "volume": name, "magazine": other, "here": false }],
+                    "bacula": { "answered": null, "error": other },
+                    "backups": [{ "job": name, "last_good": job, "last_failed": null }],
+                }))
+            };
+            let (plain, hostile) = (page("A", "words"), page(&name, &other));
+            proptest::prop_assert!(escape::tests::is_plain(&hostile), "{hostile:?}");
+            proptest::prop_assert_eq!(plain.matches('\n').count(), hostile.matches('\n').count(), "{}", hostile);
+        }
     }
 
     #[test]
