@@ -16,6 +16,7 @@ mod drive;
 mod eject;
 mod fleet;
 mod flush;
+mod health;
 mod journal;
 mod open;
 mod reload;
@@ -81,7 +82,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let askers = askers::Askers::of(&site);
     automount.set_access(&askers.access()).or_fail("cannot protect the automount point")?;
     let automount = Arc::new(automount);
-    let flusher = flush::start(root.clone())?;
+    let flusher = flush::start(root.clone());
     let fleet = Arc::new(Fleet::new(root, system, site, askers, Arc::clone(&automount), flusher));
     // Who asks for a drive meanwhile waits in the kernel: nothing may be opened before it is known what is ejected.
     fleet.take_over();
@@ -91,6 +92,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         .or_fail("cannot serve the automount point")?;
     let teller = catalog::start(Arc::clone(&fleet));
     director::start(Arc::clone(&fleet));
+    health::start(Arc::clone(&fleet));
     control::start(socket, Arc::clone(&fleet));
     let lost = stop_when_lost(&automount, &signals)?;
     notify(&[sd_notify::NotifyState::Ready]);

@@ -76,6 +76,11 @@ pub(crate) fn holders(system: &System, devnum: DevNum) -> Vec<DevNum> {
         .collect()
 }
 
+/// Whether a device, or the disk that a partition is on, takes no writes.
+pub(crate) fn is_read_only(system: &System, devnum: DevNum) -> bool {
+    read(&directory(system, devnum).join("ro")).is_some_and(|text| text != "0")
+}
+
 /// The name of the device-mapper device with this number.
 pub(crate) fn mapping_name(system: &System, devnum: DevNum) -> Option<String> {
     read(&directory(system, devnum).join("dm/name"))

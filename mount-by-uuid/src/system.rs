@@ -110,13 +110,39 @@ impl System {
 
     /// Lists every block device with what it carries, in the order of device numbers.
     ///
-    /// Devices without a medium (size 0) are left out. Without udevd each device is read from, which spins up a
-    /// sleeping disk, and a device that can't be read is listed without a tag. A device that udevd has not finished
-    /// with is listed without a tag as well; an event follows.
+    /// Devices without a medium (size 0) are left out. A device that udevd knows nothing of is read from, and so is every
+    /// device where no udevd runs, which spins up a sleeping disk. One that can't be read is listed without a tag.
     ///
     /// # Errors
     /// [`ScanError`] when there is neither a udev database nor /sys.
     pub fn scan(&self) -> Result<Vec<BlockDevice>, ScanError> {
+        let mut devices = self.recorded()?;
+        let unrecorded = self.unrecorded()?;
+        for device in
+            devices.iter_mut().filter(|device| unrecorded.iter().any(|other| other.devnum == device.devnum))
+        {
+            if let Ok(probed) = probe::probe(self, &device.path) {
+                *device = probed;
+            }
+        }
+        Ok(devices)
+    }
+
+    /// Lists the block devices that udevd has no record of: it has not finished with them, in which case an event
+    /// follows, or the record was lost (a full /run). Nothing is read from them. None where no udevd runs.
+    ///
+    /// # Errors
+    /// See [`System::scan`].
+    pub fn unrecorded(&self) -> Result<Vec<BlockDevice>, ScanError> {
+        if self.has_udevd() { udev_database::unrecorded(self) } else { Ok(Vec::new()) }
+    }
+
+    /// Lists every block device like [`System::scan`], but where udevd runs by its word alone, without reading from any:
+    /// what it has no record of is listed without a tag.
+    ///
+    /// # Errors
+    /// See [`System::scan`].
+    pub fn recorded(&self) -> Result<Vec<BlockDevice>, ScanError> {
         let mut devices = if self.has_udevd() { udev_database::scan(self)? } else { sysfs::scan(self)? };
         devices.sort_by_key(|device| device.devnum);
         Ok(devices)
@@ -137,6 +163,11 @@ impl System {
     /// [`diskseq`](BlockDevice::diskseq) tells.
     pub fn device(&self, devnum: DevNum) -> Option<BlockDevice> {
         sysfs::of(self, devnum)
+    }
+
+    /// Whether a device can only be read, by the kernel's word: it is write-protected.
+    pub fn is_read_only(&self, devnum: DevNum) -> bool {
+        sysfs::is_read_only(self, devnum)
     }
 
     /// Looks up in /sys the device-mapper device of this name, without reading from it.
@@ -160,7 +191,7 @@ impl System {
     /// # Errors
     /// See [`System::scan`].
     pub fn carriers(&self, tag: &Tag) -> Result<Vec<BlockDevice>, ScanError> {
-        let scanned = self.scan()?;
+        let scanned = self.recorded()?;
         let matching = scanned.into_iter().filter(|device| device.tag.as_ref() == Some(tag)).collect();
         Ok(outermost(matching, |devnum| sysfs::holders(self, devnum)))
     }
@@ -170,7 +201,13 @@ impl System {
     /// # Errors
     /// [`FindError::NotFound`]; [`FindError::Ambiguous`] when several devices carry the tag: none is to be used.
     pub fn find(&self, tag: &Tag) -> Result<BlockDevice, FindError> {
-        let mut devices = self.carriers(tag).map_err(|source| FindError::Scan { source })?;
+        let scan = |source| FindError::Scan { source };
+        let mut devices = self.carriers(tag).map_err(scan)?;
+        if devices.is_empty() {
+            let unrecorded = self.unrecorded().map_err(scan)?.into_iter();
+            let probed = unrecorded.filter_map(|device| probe::probe(self, &device.path).ok());
+            devices.extend(probed.filter(|device| device.tag.as_ref() == Some(tag)));
+        }
         match (devices.pop(), devices.is_empty()) {
             (None, _) => Err(FindError::NotFound { tag: tag.clone() }),
             (Some(device), true) => self.confirm(tag, device),

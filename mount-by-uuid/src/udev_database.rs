@@ -22,6 +22,18 @@ pub(crate) fn scan(system: &System) -> Result<Vec<BlockDevice>, ScanError> {
         .collect())
 }
 
+/// Lists the block devices with a medium that udevd knows nothing of: it is at work on them, or their record was lost.
+pub(crate) fn unrecorded(system: &System) -> Result<Vec<BlockDevice>, ScanError> {
+    let fail = |source: io::Error| ScanError::Udev { source };
+    let mut enumerator = Enumerator::new().map_err(fail)?;
+    enumerator.match_subsystem("block").map_err(fail)?;
+    let devices = enumerator.scan_devices().map_err(fail)?.filter(|device| !device.is_initialized());
+    Ok(devices
+        .filter_map(|device| describe(system, &device))
+        .filter(|device| device.size_bytes > 0)
+        .collect())
+}
+
 fn describe(system: &System, device: &Device) -> Option<BlockDevice> {
     let mut found = sysfs::of(system, DevNum::from_dev(device.devnum()?))?;
     let content = Content::of(device);

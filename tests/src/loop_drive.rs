@@ -52,6 +52,11 @@ impl LoopDrive {
         self.directory.path().join("drive")
     }
 
+    /// Its block device, while it is plugged in.
+    pub fn device(&self) -> Option<&Path> {
+        self.device.as_deref()
+    }
+
     /// Whether it is plugged in.
     pub fn is_plugged(&self) -> bool {
         self.device.is_some()

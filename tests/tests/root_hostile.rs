@@ -16,9 +16,11 @@ fn main() {
     let lacking = own_system::lacking()
         .or_else(|| programs::release("offsited").err().map(|error| format!("{error:#}")))
         .or_else(|| own_system::enter().err().map(|error| format!("{error:#}")));
-    let tests: [Test; 3] = [
+    let tests: [Test; 5] = [
         ("a_superblock_s_wish_to_panic_is_not_granted", no_panic),
         ("a_checker_has_its_device_and_nothing_else", a_checker_s_rights),
+        ("a_filesystem_that_went_read_only_is_told_and_checked", went_read_only),
+        ("without_a_watch_on_files_the_daemon_works", without_inotify),
         ("a_filesystem_of_an_unknown_kind_is_not_mounted", only_known_kinds),
     ];
     // One at a time: they share /etc/offsite and the mount root.
@@ -91,6 +93,47 @@ fn a_checker_s_rights() -> Result<()> {
     ensure!(told.contains("(deleted)") && told.contains("NoNewPrivs"), "{told}");
     ensure!(!offsite(&["status"])?.contains("problem"), "{device} was not repaired");
     a.unplug(LIMIT)
+}
+
+fn went_read_only() -> Result<()> {
+    let mut a = LoopDrive::ext4(16)?;
+    let _daemon = Daemon::start(&[("A", &a)])?;
+    a.plug()?;
+    wait("the drive is there", || Ok(list(&at(&a)).is_ok()))?;
+    let held = fs::File::create(at(&a).join("volume"))?;
+    // As the kernel does when it meets an error.
+    run(Command::new("mount").args(["-o", "remount,ro,abort"]).arg(at(&a))).or_else(|_| {
+        // What is open for writing keeps a remount from it, an error doesn't.
+        let name = a.device().context("no device")?.file_name().context("no name")?.to_owned();
+        fs::write(
+            std::path::Path::new("/sys/fs/ext4").join(name).join("trigger_fs_error"),
+            "met in a test\n",
+        )?;
+        anyhow::Ok(String::new())
+    })?;
+    wait("it to be told", || {
+        Ok(offsite(&["status"])?.contains("problem: the kernel met an error in its filesystem"))
+    })?;
+    drop(held);
+    wait("it to be idle", || Ok(offsite(&["status"])?.contains("A  plugged, locked")))?;
+    wait("it to be checked and used again", || Ok(list(&at(&a)).is_ok()))?;
+    fs::write(at(&a).join("volume"), "again\n")?;
+    ensure!(!offsite(&["status"])?.contains("problem"), "{}", offsite(&["status"])?);
+    a.unplug(LIMIT)
+}
+
+fn without_inotify() -> Result<()> {
+    const LIMIT_OF_WATCHES: &str = "/proc/sys/fs/inotify/max_user_instances";
+    let mut a = LoopDrive::ext4(16)?;
+    let before = fs::read_to_string(LIMIT_OF_WATCHES)?;
+    fs::write(LIMIT_OF_WATCHES, "0\n")?;
+    let daemon = Daemon::start(&[("A", &a)]);
+    fs::write(LIMIT_OF_WATCHES, before)?;
+    let _daemon = daemon?;
+    a.plug()?;
+    wait("the drive is there", || Ok(list(&at(&a)).is_ok()))?;
+    fs::write(at(&a).join("volume"), "written\n")?;
+    a.unplug(LIMIT) // as it is idle
 }
 
 fn only_known_kinds() -> Result<()> {

@@ -11,6 +11,7 @@ fn main() -> ExitCode {
     run_trials(vec![
         trial("a_filesystem_that_asks_for_a_panic_leaves_the_server_alone", no_panic),
         trial("nobody_in_a_loop_of_stat_keeps_no_drive_unlocked", nobody_polls),
+        trial("a_drive_whose_udev_record_is_lost_is_here_all_the_same", record_lost),
         trial("a_drive_that_a_container_uses_survives_restarts_of_the_daemon", a_container_uses_it),
     ])
 }
@@ -63,6 +64,34 @@ fn nobody_polls(vm: &Vm) -> Result<()> {
     site.wait_for_state(&a, "locked")?;
     vm.sh("touch /run/enough")?;
     loops.wait(SOON).map(drop)
+}
+
+/// As after a full /run.
+fn record_lost(vm: &Vm) -> Result<()> {
+    let site = DriveSite::install(vm)?;
+    let a = site.put_away("A", SMALL, "")?;
+    site.start()?;
+    site.plug(&a.drive)?;
+    site.wait_for_volumes(&a)?;
+    let holder = site.holder(&a)?;
+    let device = vm.sh(&format!("readlink -f {}", a.drive.by_id()))?.trim().to_owned();
+    let lose = format!(
+        "udevadm trigger --settle --action=remove {device}; ! udevadm info {device} | grep ID_FS_UUID"
+    );
+    vm.sh(&lose)?;
+    // An open drive stays, whatever is looked at.
+    vm.sh("systemctl reload offsited; sleep 3; ! dmsetup table | grep error; touch /run/write")?;
+    vm.wait_for("its user to write", SOON, "grep 'write 0' /run/written")?;
+    vm.sh("touch /run/end")?;
+    holder.wait(SOON)?;
+    site.wait_for_state(&a, "locked")?;
+    site.wait_for_volumes(&a)?;
+    site.wait_for_state(&a, "locked")?;
+    vm.sh(&format!("systemctl stop offsited; {lose}"))?;
+    site.wait_for_state(&a, "locked")?; // by looking, without the daemon
+    site.start()?;
+    site.wait_for_state(&a, "locked")?;
+    site.wait_for_volumes(&a)
 }
 
 fn a_container_uses_it(vm: &Vm) -> Result<()> {

@@ -35,6 +35,8 @@ pub(super) struct Fleet {
     pub(super) bell: Bell,
     /// Asked whenever a drive has come to rest.
     pub(super) director: Director,
+    /// Rung when a drive was mounted.
+    pub(super) opened: Bell,
     flusher: Flusher,
     catalog_error: Mutex<Option<String>>,
 }
@@ -59,6 +61,7 @@ impl Fleet {
             automount,
             bell: Bell::default(),
             director: Director::default(),
+            opened: Bell::default(),
             flusher,
             catalog_error: Mutex::new(None),
         }
@@ -74,6 +77,7 @@ impl Fleet {
 
     pub(super) fn watch(&self, at: &Path, drive: &Arc<Drive>) {
         self.flusher.watch(at, drive);
+        self.opened.ring();
     }
 
     pub(super) fn drives(&self) -> Vec<Arc<Drive>> {
@@ -119,13 +123,14 @@ impl Fleet {
 
     /// Looks at every block device: what is here is plugged, what isn't is away.
     pub(super) fn rescan(self: &Arc<Self>) {
-        let devices = match self.system.scan() {
-            Ok(devices) => devices,
+        let scanned = self.system.recorded().and_then(|devices| Ok((devices, self.system.unrecorded()?)));
+        let (devices, unrecorded) = match scanned {
+            Ok((devices, unrecorded)) => (devices, unrecorded.iter().map(Plugged::from).collect::<Vec<_>>()),
             Err(error) => return warn(&format!("cannot look for drives: {error}")),
         };
         let present: HashSet<&Tag> = devices.iter().filter_map(|d| d.tag.as_ref()).collect();
         for drive in self.drives() {
-            if !present.contains(&drive.magazine().tag()) {
+            if !present.contains(&drive.magazine().tag()) && !self.stays(&drive, &unrecorded) {
                 self.gone(&drive);
             }
         }
@@ -134,6 +139,21 @@ impl Fleet {
             device.tag.into_iter().for_each(|tag| self.arrived(&tag, &plugged));
         }
         self.bell.ring();
+        if !unrecorded.is_empty() {
+            // Beside all other work: udevd may be at work on a drive that doesn't answer.
+            let fleet = Arc::clone(self);
+            std::thread::spawn(move || unrecorded.iter().for_each(|device| fleet.arrived_unknown(device)));
+        }
+    }
+
+    /// Whether a drive that udevd doesn't tell of is here all the same: the kernel has it, and it is open, or udevd has
+    /// no record of it (any more).
+    fn stays(&self, drive: &Drive, unrecorded: &[Plugged]) -> bool {
+        let seen = drive.seen();
+        seen.plugged.is_some_and(|known| {
+            let lost = unrecorded.iter().any(|device| device.is(&known));
+            known.is_in(&self.system) && (seen.open.is_some() || lost)
+        })
     }
 
     /// A block device that carries `tag` has come, or carries it from now on.
@@ -346,6 +366,7 @@ impl Fleet {
     pub(super) fn stop_telling(&self) {
         self.bell.stop();
         self.director.stop();
+        self.opened.stop();
     }
 
     /// Waits until nobody works on any drive, and lets nobody begin: at the end of a process its cryptographic library is

@@ -12,13 +12,12 @@ use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 
 use super::drive::Drive;
-use super::{open, say};
-use crate::failure::{Failure, OrFail as _};
+use super::{open, say, warn};
 use crate::paths::Root;
 
 /// Watches mounted drives. A watch keeps nothing mounted, and goes with the mount.
 #[derive(Debug, Clone)]
-pub(super) struct Flusher(Arc<Shared>);
+pub(super) struct Flusher(Option<Arc<Shared>>);
 
 #[derive(Debug)]
 struct Shared {
@@ -26,11 +25,20 @@ struct Shared {
     watched: Mutex<HashMap<WatchDescriptor, (PathBuf, Arc<Drive>)>>,
 }
 
-/// Starts the thread that flushes.
-pub(super) fn start(root: Root) -> Result<Flusher, Failure> {
-    let inotify = Inotify::init(InitFlags::IN_CLOEXEC).or_fail("cannot watch files")?;
-    let flusher = Flusher(Arc::new(Shared { inotify, watched: Mutex::default() }));
-    let shared = Arc::clone(&flusher.0);
+/// Starts the thread that flushes. Where the kernel has no watch left for it, drives are flushed when they are idle.
+pub(super) fn start(root: Root) -> Flusher {
+    let inotify = match Inotify::init(InitFlags::IN_CLOEXEC) {
+        Ok(inotify) => inotify,
+        Err(error) => {
+            warn(&format!(
+                "drives are flushed only when they are idle, since files can't be watched: {error} (enlarge \
+                 fs.inotify.max_user_instances with sysctl, then: systemctl restart offsited)"
+            ));
+            return Flusher(None);
+        }
+    };
+    let shared = Arc::new(Shared { inotify, watched: Mutex::default() });
+    let flusher = Flusher(Some(Arc::clone(&shared)));
     std::thread::spawn(move || {
         loop {
             match shared.inotify.read_events() {
@@ -53,14 +61,15 @@ pub(super) fn start(root: Root) -> Result<Flusher, Failure> {
             }
         }
     });
-    Ok(flusher)
+    flusher
 }
 
 impl Flusher {
     /// Flushes the drive mounted at `at` whenever a file directly in it was written and closed, while it is mounted.
     pub(super) fn watch(&self, at: &Path, drive: &Arc<Drive>) {
-        let mut watched = self.0.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.0.inotify.add_watch(at, AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_ONLYDIR) {
+        let Some(shared) = &self.0 else { return };
+        let mut watched = shared.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        match shared.inotify.add_watch(at, AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_ONLYDIR) {
             Ok(descriptor) => {
                 watched.insert(descriptor, (at.to_owned(), Arc::clone(drive)));
             }

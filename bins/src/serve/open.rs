@@ -8,7 +8,7 @@ use luks_core::{CloseError, CloseMode, Closed, LuksUuid, MappingStatus, OpenOpti
 use mount_by_uuid::{BlockDevice, FindError, MountError, MountOptions, Refusal, System, Tag, UnmountMode};
 
 use super::drive::{Doing, Drive, Open, Plugged};
-use super::{check, custody, eject, say, warn};
+use super::{check, custody, eject, health, say, warn};
 use crate::failure::{Exit, Failure, OrFail as _, chain};
 use crate::filesystems::mount_options;
 use crate::keyring::Keyring;
@@ -34,6 +34,14 @@ pub(super) fn open(
     });
     if ejected {
         return Err(Failure::new(Exit::NotThere, format!("{} is ejected", drive.magazine())));
+    }
+    if system.is_read_only(plugged.devnum) {
+        let message =
+            format!("{} is write-protected: {} takes no writes", drive.magazine(), device.path.display());
+        return Err(Failure::new(Exit::Refused, message).hint(
+            "set the switch on the drive, its enclosure or its adapter to write, and plug it again; \
+             a drive without a switch may have failed: smartctl -a DEVICE",
+        ));
     }
     let mut open = None;
     let result = unlock_if_encrypted(root, system, site, drive, &device).and_then(|(path, mapping)| {
@@ -109,7 +117,13 @@ pub(super) fn close(root: &Root, drive: &Drive, at: &Path) -> Result<Rest, Refus
         (seen.open.clone(), seen.plugged.clone())
     });
     let Some(open) = open else { return Ok(Rest::Pulled) };
-    let flushed = mount_by_uuid::flush(at).inspect_err(|error| not_flushed(root, drive, error));
+    // It may have stopped writing since the last look.
+    if let Some(why) = health::why_stopped(&System::new(root.kernel()), at) {
+        health::note(root, drive, why);
+    }
+    // Such a filesystem would stay for ever, if it had to be flushed: nothing flushes it any more.
+    let flushed = mount_by_uuid::flush(at)
+        .or_else(|error| if not_flushed(root, drive, &error) { Ok(()) } else { Err(error) });
     let unmounted = match flushed.and_then(|()| mount_by_uuid::unmount(at, UnmountMode::Now)) {
         Err(MountError::NotMounted { .. }) => Ok(()), // somebody was faster
         result => result,
@@ -183,17 +197,23 @@ pub(super) fn finish(drive: &Drive) -> bool {
 }
 
 /// Takes note that what was written did not all reach the drive. The kernel tells it once; the mark stays until the
-/// filesystem was checked and mounted anew.
-pub(super) fn not_flushed(root: &Root, drive: &Drive, error: &MountError) {
+/// filesystem was checked and mounted anew. True if the filesystem stopped writing, so that no flush will succeed.
+pub(super) fn not_flushed(root: &Root, drive: &Drive, error: &MountError) -> bool {
+    let MountError::Flush { at, .. } = error else { return false };
     // Of a drive that was pulled it says nothing new.
-    if !matches!(error, MountError::Flush { .. }) || drive.seen().open.is_none() {
-        return;
+    if drive.seen().open.is_none() {
+        return false;
+    }
+    if let Some(why) = health::why_stopped(&System::new(root.kernel()), at) {
+        health::note(root, drive, why);
+        return true;
     }
     let why = chain(error);
     drive.warn(&format!("{}: {why}", drive.magazine()));
     if let Err(failure) = Torn::Unflushed(why).note(root, &drive.magazine().fs_uuid) {
         drive.warn(failure.message());
     }
+    false
 }
 
 /// Clears away what a drive that was pulled while open has left, and notes that it was torn out.
