@@ -169,7 +169,13 @@ fn what_bacula_writes_is_never_run_by_root() -> Result<()> {
     offsite(&["status", "--json"])?;
     list(&host_daemon::at(&drive))?;
     wait("the drive to come to rest", || Ok(!is_mounted(&drive)?))?;
-    for arguments in [&["doctor"][..], &["conf", "--check"], &["conf", "--dry-run"], &["eject", "A"]] {
+    for arguments in [
+        &["doctor"][..],
+        &["conf", "--check"],
+        &["conf", "--check", "--run-includes"],
+        &["conf", "--dry-run"],
+        &["eject", "A"],
+    ] {
         try_offsite(arguments)?;
     }
     daemon.stop()?;

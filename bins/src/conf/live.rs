@@ -4,11 +4,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bacula_conf::{Finding, Includes, Program as Reader};
+use nix::unistd::geteuid;
 
 use crate::failure::{Exit, Failure, OrFail as _};
 use crate::paths::Root;
 use crate::program::{Program, locate};
-use crate::trusted_path;
+use crate::site::Site;
+use crate::{accounts, trusted_path};
 
 /// The main files of the Director, the storage daemon, the file daemon and the console.
 const MAIN: [&str; 4] = ["bacula-dir.conf", "bacula-sd.conf", "bacula-fd.conf", "bconsole.conf"];
@@ -148,14 +150,22 @@ impl Includes for Disk<'_> {
         text(&self.place(path))
     }
 
-    /// As Bacula does it: split into words, without a shell, from where the daemon would be started.
+    /// As Bacula does it: split into words, without a shell, from where the daemon would be started, and for root as
+    /// Bacula's user: who may write the configuration says what is run.
     fn run(&mut self, command: &str) -> Option<io::Result<String>> {
         self.run.then(|| {
             let words = words(command);
             let (name, arguments) = words.split_first().ok_or(io::ErrorKind::InvalidInput)?;
             let path = if name.starts_with('/') { Some(PathBuf::from(name)) } else { locate(name) };
             let program = Program::at(path.ok_or(io::ErrorKind::NotFound)?).args(arguments).apart();
-            let finished = program.run().map_err(|failure| io::Error::other(failure.message().to_owned()))?;
+            let failed = |failure: Failure| io::Error::other(failure.message().to_owned());
+            let program = if geteuid().is_root() {
+                let account = Site::load(self.root).and_then(|site| accounts::bacula(&site));
+                program.user(account.map_err(failed)?)
+            } else {
+                program
+            };
+            let finished = program.run().map_err(failed)?;
             Ok(finished.text) // Bacula doesn't look at the exit status either
         })
     }
