@@ -92,6 +92,13 @@ fn settings(unit: &str) -> Vec<(String, String)> {
     lines.map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned())).collect()
 }
 
+/// How many blocks a filesystem keeps for root. What ext4 keeps for itself, whatever is set by mkfs or tune2fs, is not
+/// for root: 2 percent, but no more than 4096 blocks (`ext4_calculate_resv_clusters`).
+fn kept_for_root(fs_type: &str, blocks: u64, free: u64, available: u64) -> u64 {
+    let own = if fs_type == "ext4" { (blocks / 50).min(4096) } else { 0 };
+    free.saturating_sub(available).saturating_sub(own)
+}
+
 impl Host for Machine<'_> {
     fn entry(&self, path: &Path) -> Option<Entry> {
         let metadata = std::fs::metadata(self.place(path)?).ok()?;
@@ -148,7 +155,7 @@ impl Host for Machine<'_> {
         }
         let room = statvfs(&place).ok()?;
         let unit = room.fragment_size();
-        let reserved = room.blocks_free().saturating_sub(room.blocks_available());
+        let reserved = kept_for_root(&fs_type, room.blocks(), room.blocks_free(), room.blocks_available());
         Some(Mount { fs_type, bytes: room.blocks() * unit, reserved: reserved * unit })
     }
 
@@ -167,6 +174,16 @@ impl Host for Machine<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_ext4_keeps_for_itself_is_not_kept_for_root() {
+        // 384 MiB in blocks of 4 KiB, made with -m 0: 7864 KiB are kept.
+        assert_eq!(kept_for_root("ext4", 98_304, 90_000, 90_000 - 1966), 0);
+        assert_eq!(kept_for_root("ext4", 244_000_000, 9_000_000, 9_000_000 - 4096), 0);
+        assert_eq!(kept_for_root("ext4", 98_304, 90_000, 90_000 - 1966 - 4915), 4915);
+        assert_eq!(kept_for_root("ext3", 98_304, 90_000, 90_000 - 4915), 4915);
+        assert_eq!(kept_for_root("xfs", 98_304, 90_000, 90_000), 0);
+    }
 
     #[test]
     fn below_an_automount_point_only_what_is_mounted_is_looked_at() {
