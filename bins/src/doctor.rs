@@ -1,5 +1,6 @@
 //! `offsite doctor`: looks at everything that the site relies on, and says what to mend.
 
+mod backups;
 mod header;
 
 use std::path::Path;
@@ -7,13 +8,14 @@ use std::path::Path;
 use mount_by_uuid::System;
 use serde::Serialize;
 
+use crate::as_bacula::Asker;
 use crate::cli::{Doctor, Filesystem};
 use crate::conf;
 use crate::control::{self, Verb};
 use crate::failure::{Exit, Failure};
 use crate::keyring::check_fingerprint;
 use crate::paths::Root;
-use crate::program::locate;
+use crate::program::{Program, locate};
 use crate::site::Site;
 use crate::{key, report, status};
 
@@ -101,6 +103,9 @@ fn examine(root: &Root) -> Vec<Finding> {
         generated(root, &site, &mut findings);
         bacula(root, &site, &mut findings);
         drives(root, &site, &mut findings);
+        if let Some(Ok(Some(said))) = Asker::new(root, &site).map(|asker| asker.bacula()) {
+            findings.0.extend(backups::closed_volumes(&said.volumes));
+        }
     }
     programs(&mut findings);
     if luks_core::has_device_mapper(root.kernel()) {
@@ -156,6 +161,10 @@ fn bacula(root: &Root, site: &Site, findings: &mut Findings) {
     let Ok(checked) = conf::check::examine(root, &directory, Some(site), false) else {
         return; // that nothing is installed was said above
     };
+    let resources = bacula_conf::settings(&checked.files);
+    let texts: Vec<String> = checked.files.iter().map(|(_, text)| text.clone()).collect();
+    findings.0.extend(backups::mail(&resources));
+    findings.0.extend(backups::writers(&resources, &texts, site.bacula.pool.name.as_str()));
     if checked.findings.is_empty() {
         findings.ok(format!(
             "Bacula's configuration in {} agrees with itself and the rotation",
@@ -193,6 +202,8 @@ fn drives(root: &Root, site: &Site, findings: &mut Findings) {
     }
     match status::look(root) {
         Ok(status) => {
+            findings.0.extend(backups::failed(&status.backups));
+            findings.0.extend(backups::empty_drives(&status.magazines));
             for problem in status.magazines.into_iter().filter_map(|m| m.problem) {
                 findings.bad(Grade::Error, problem.message, problem.remedy);
             }
@@ -214,6 +225,7 @@ fn programs(findings: &mut Findings) {
         ("bacula-dir", "bacula-director-sqlite3"),
         ("bacula-sd", "bacula-sd"),
         ("bconsole", "bacula-console"),
+        ("bscan", "bacula-bscan"),
     ] {
         if locate(name).is_some() {
             findings.ok(format!("{name} is installed"));
@@ -224,6 +236,10 @@ fn programs(findings: &mut Findings) {
                 format!("apt-get install {package}, unless it runs on another server"),
             );
         }
+    }
+    let cryptsetup = Program::find("cryptsetup", "cryptsetup-bin");
+    if let Ok(version) = cryptsetup.and_then(|program| program.args(["--version"]).run()) {
+        findings.0.extend(backups::cryptsetup(&version.text));
     }
     let makers = Filesystem::ALL.iter().filter(|fs| crate::prepare::can_make(**fs)).count();
     if makers == 0 {

@@ -72,6 +72,15 @@ pub struct JobStatus {
     pub last_failed: Option<BackupStatus>,
 }
 
+impl JobStatus {
+    /// The run that failed, unless a later one went well.
+    pub fn unmended(&self) -> Option<&FinishedJob> {
+        let failed = &self.last_failed.as_ref()?.job;
+        let good = self.last_good.as_ref().map(|good| (good.job.ended, good.job.id));
+        (good < Some((failed.ended, failed.id))).then_some(failed)
+    }
+}
+
 /// A backup that has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupStatus {

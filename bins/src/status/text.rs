@@ -86,7 +86,7 @@ fn drive(magazine: &MagazineStatus, width: usize, zone: &TimeZone) -> String {
 
 /// How the jobs ended, those that failed first.
 fn jobs(jobs: &[JobStatus]) -> Vec<String> {
-    let is_mended = |job: &&JobStatus| failed(job).is_none();
+    let is_mended = |job: &&JobStatus| job.unmended().is_none();
     let mut sorted: Vec<&JobStatus> = jobs.iter().collect();
     sorted.sort_by_key(is_mended);
     let mut lines: Vec<String> = sorted.iter().take(MOST_JOBS).map(|job| self::job(job)).collect();
@@ -105,20 +105,13 @@ fn job(job: &JobStatus) -> String {
         format!("last good backup {} ({}{on})", minute(&backup.job), level(&backup.job))
     };
     let good = job.last_good.as_ref().map(good);
-    match (failed(job), good) {
+    match (job.unmended(), good) {
         (Some(failed), good) => {
             let good = good.unwrap_or_else(|| "no good backup is known".to_owned());
             format!("{}: {} {} (JobId {}); {good}", job.job, ended(failed), minute(failed), failed.id)
         }
         (None, good) => format!("{}: {}", job.job, good.unwrap_or_default()),
     }
-}
-
-/// The run that failed, unless a later one went well.
-fn failed(job: &JobStatus) -> Option<&FinishedJob> {
-    let failed = &job.last_failed.as_ref()?.job;
-    let good = job.last_good.as_ref().map(|good| (good.job.ended, good.job.id));
-    (good < Some((failed.ended, failed.id))).then_some(failed)
 }
 
 fn ended(job: &FinishedJob) -> &'static str {
