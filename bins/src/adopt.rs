@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use luks_core::{Container, LuksUuid};
+use luks_core::{Container, Header};
 use mount_by_uuid::{System, Tag};
 use serde::Serialize;
 
@@ -49,24 +49,28 @@ pub fn run(root: &Root, options: &Adopt) -> Result<(), Failure> {
              as it is: --unencrypted",
         ));
     }
-    let (luks_uuid, inner) = look_inside(root, &site, &place, is_luks, options.dry_run)?;
+    let (header, inner) = look_inside(root, &site, &place, is_luks, options.dry_run)?;
     let by_volumes = sticker(&inner.volumes);
     let name = options.name.clone().or_else(|| by_volumes.map(str::to_owned)).ok_or_else(|| {
         Failure::new(Exit::Usage, "the volumes on it don't tell what stands on its sticker")
             .hint("say it: --name STICKER")
     })?;
     check_sticker(&name)?;
-    let magazine =
-        Magazine { name, luks_uuid, fs_uuid: inner.uuid, fs_type: inner.fs_type, serial: Some(identity.id) };
+    let magazine = Magazine {
+        name,
+        luks_uuid: header.as_ref().map(Header::uuid),
+        luks_digest: header.as_ref().map(|header| header.enrolment().digest()),
+        fs_uuid: inner.uuid,
+        fs_type: inner.fs_type,
+        serial: Some(identity.id),
+    };
     let twins: Vec<_> = magazine.serial.iter().flat_map(|serial| site.with_serial(serial)).collect();
     if !options.dry_run {
         if inner.unclean {
             Torn::Pulled.note(root, &magazine.fs_uuid)?;
         }
-        if luks_uuid.is_some() {
-            let container = Container::load(&place).or_fail("cannot read the LUKS header again")?;
-            let keys = Keyring::load(root, &site)?;
-            headers::keep(root, &container, &keys.opening(&container)?.secret)?;
+        if let Some(header) = &header {
+            headers::enrol(root, header, &Keyring::load(root, &site)?.secrets())?;
         }
         let site = register::add(root, &magazine)?;
         conf::refresh(root, &site)?;
@@ -94,7 +98,7 @@ pub fn run(root: &Root, options: &Adopt) -> Result<(), Failure> {
         "{device}: {what} as {magazine}, {fs_type} filesystem {fs_uuid}, {} volumes",
         inner.volumes.len()
     );
-    if luks_uuid.is_none() {
+    if header.is_none() {
         println!("{device}: it is NOT ENCRYPTED; whoever has it reads every backup on it");
     }
     if inner.unclean {
@@ -141,7 +145,7 @@ impl Opened {
     }
 }
 
-/// Opens the drive with the site's key and looks at the filesystem that it holds.
+/// Opens the drive with the site's key and looks at the filesystem that it holds; gives the header by which it opened.
 ///
 /// Read-only at first. The log of a filesystem that was mounted when the power went is only read by writing to it.
 fn look_inside(
@@ -150,8 +154,8 @@ fn look_inside(
     device: &Path,
     is_luks: bool,
     dry_run: bool,
-) -> Result<(Option<LuksUuid>, Inner), Failure> {
-    let mut container = None;
+) -> Result<(Option<Header>, Inner), Failure> {
+    let mut header = None;
     let mut keys = None;
     if is_luks {
         require_device_mapper(root)?;
@@ -161,13 +165,13 @@ fn look_inside(
         if let Err(failure) = ring.opening(&found) {
             return Err(no_key_opens(root, site, device, &failure));
         }
-        (container, keys) = (Some(found), Some(ring));
+        let read =
+            Header::read(device).or_fail(format!("cannot read the LUKS header of {}", device.display()))?;
+        (header, keys) = (Some(read), Some(ring));
     }
-    let luks_uuid = container.as_ref().map(Container::uuid);
-    let open = |read_only: bool| match (&container, &keys) {
-        (Some(container), Some(keys)) => {
-            let key = &keys.opening(container)?.secret;
-            let unlocked = Unlocked::open(container, &mapping_name(container.uuid()), key, read_only)?;
+    let open = |read_only: bool| match (&header, &keys) {
+        (Some(header), Some(keys)) => {
+            let unlocked = Unlocked::open(header, &mapping_name(header.uuid()), &keys.secrets(), read_only)?;
             Ok(Opened { path: unlocked.path().to_owned(), unlocked: Some(unlocked) })
         }
         _ => Ok(Opened { path: device.to_owned(), unlocked: None }),
@@ -193,11 +197,11 @@ fn look_inside(
             inner.volumes = volumes(root, &opened.path, &inner.fs_type)?;
             inner.unclean = true;
             opened.close()?;
-            return Ok((luks_uuid, inner));
+            return Ok((header, inner));
         }
     }
     opened.close()?;
-    Ok((luks_uuid, inner))
+    Ok((header, inner))
 }
 
 /// A drive that the tutorial's commands made has a key of its own.

@@ -541,6 +541,18 @@ pub enum LuksCommand {
         /// The block device or file.
         device: PathBuf,
     },
+    /// Makes the header that an enrolled drive has now the enrolled one, after it was changed by hand, and backs it up; its
+    /// volume key must be the enrolled one.
+    Accept {
+        /// The magazine's sticker.
+        magazine: String,
+        /// Goes on although nothing is left of the enrolled header by which this one could be proven.
+        #[arg(long)]
+        unproven: bool,
+        /// Shows what was changed, and takes nothing over.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Writes an enrolled drive's ruined header anew, from its backup, after making sure that it is this drive's.
     Restore {
         /// The drive.

@@ -7,9 +7,10 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use jiff::{Timestamp, Zoned};
-use luks_core::{Container, HeaderRepair, KeySlot, LuksUuid, Secret};
+use luks_core::{Container, Enrolment, Header, HeaderRepair, KeySlot, LoadError, LuksUuid, Secret};
 
 use crate::durable::{self, Owner};
+use crate::enrolment::{Enrolled, Known};
 use crate::failure::{Exit, Failure, OrFail as _};
 use crate::paths::Root;
 use crate::place;
@@ -34,31 +35,76 @@ pub fn path(root: &Root, luks: LuksUuid) -> PathBuf {
     root.headers_dir().join(format!("{luks}.img"))
 }
 
-/// Makes the register's backup of a container that `key` opens, or renews it; tells whether it did.
-///
-/// A backup that says the same as the header stays, unless it has rotten (`key` doesn't open it) or others may read it.
-/// A header that `key` doesn't open takes the place of none: it may be the very damage that the backup is for. What a
-/// change that was killed has left goes as well: the drive and its backup are the truth now. Where on its drive the
-/// container begins is recorded beside it.
-pub fn keep(root: &Root, container: &Container, key: &Secret) -> Result<bool, Failure> {
-    let _lock = lock(root)?;
-    let renewed = !is_kept(root, container, key);
-    if renewed {
-        container
-            .test_key(key)
-            .or_fail(format!("the header of {} was not backed up", container.device().display()))?;
-        renew(root, container)?;
-    }
-    place::keep(root, container.uuid(), container.device())?;
-    remove_remains(root, container.uuid())?;
-    Ok(renewed)
+/// What became of a backup that was to be kept.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// It says the same as the header.
+    AsItWas,
+    /// It was missing, had rotten, or was behind a change that offsite made itself.
+    Renewed,
+    /// The drive's key slots were changed outside offsite; the backup stays as it is.
+    Changed(Vec<KeySlot>),
 }
 
-fn is_kept(root: &Root, container: &Container, key: &Secret) -> bool {
-    let backup = path(root, container.uuid());
+/// Makes the register's backup of a container that is enrolled now, whatever it was before: the header that was read, if
+/// one of the keys opens it.
+pub fn enrol(root: &Root, header: &Header, keys: &[&Secret]) -> Result<(), Failure> {
+    let _lock = lock(root)?;
+    renew(root, header, keys)?;
+    place::keep(root, header.uuid(), header.device())?;
+    remove_remains(root, header.uuid())?;
+    durable::remove(&changed_mark(root, header.uuid()))
+}
+
+/// Keeps the register's backup of an enrolled container, whose header was found to be the enrolled one.
+///
+/// A backup that says the same as the header stays, unless it has rotten (no key opens it) or others may read it. Key slots
+/// that something else than offsite changed are never taken over. What a change that was killed has left goes: the drive
+/// and its backup are the truth now.
+pub fn keep(root: &Root, known: &Known, header: &Header, keys: &[&Secret]) -> Result<Kept, Failure> {
+    let _lock = lock(root)?;
+    let luks = header.uuid();
+    let foreign = known.foreign_slots(root, header);
+    if !foreign.is_empty() {
+        return Ok(Kept::Changed(foreign));
+    }
+    let kept = is_kept(root, header, keys);
+    if !kept {
+        renew(root, header, keys)?;
+    }
+    place::keep(root, luks, header.device())?;
+    remove_remains(root, luks)?;
+    durable::remove(&changed_mark(root, luks))?;
+    Ok(if kept { Kept::AsItWas } else { Kept::Renewed })
+}
+
+fn is_kept(root: &Root, header: &Header, keys: &[&Secret]) -> bool {
+    let backup = path(root, header.uuid());
     is_private(&backup)
-        && container.is_backed_up_by(&backup).unwrap_or(false)
-        && Container::load(&backup).is_ok_and(|copy| copy.test_key(key).is_ok())
+        && Header::read(&backup).is_ok_and(|copy| copy.says_the_same(header) && copy.test_keys(keys).is_ok())
+}
+
+/// What the register's backup says that a container is.
+pub fn enrolled(root: &Root, luks: LuksUuid) -> Result<Enrolment, Failure> {
+    registered(root, luks).map(|header| header.enrolment().clone())
+}
+
+/// The register's backup of a container's header.
+pub fn registered(root: &Root, luks: LuksUuid) -> Result<Header, Failure> {
+    let backup = path(root, luks);
+    let header = Header::read(&backup).map_err(|error| match error {
+        LoadError::Missing { .. } => Failure::new(Exit::NotThere, "its backup is missing"),
+        error => Failure::because(Exit::Failed, "its backup can't be used", &error),
+    })?;
+    match header.uuid() {
+        found if found == luks => Ok(header),
+        found => Err(Failure::new(Exit::Failed, format!("{} is the header of {found}", backup.display()))),
+    }
+}
+
+/// Whether a change of a container's key slots was begun here and not seen to its end.
+pub fn is_changing(root: &Root, luks: LuksUuid) -> bool {
+    before(root, luks).exists()
 }
 
 fn is_private(backup: &Path) -> bool {
@@ -82,10 +128,10 @@ fn remove_remains(root: &Root, luks: LuksUuid) -> Result<(), Failure> {
 }
 
 /// Makes the register's backup anew, whatever it says.
-fn renew(root: &Root, container: &Container) -> Result<(), Failure> {
-    container
-        .renew_backup(&path(root, container.uuid()))
-        .or_fail(format!("the header of {} could not be backed up", container.device().display()))
+fn renew(root: &Root, header: &Header, keys: &[&Secret]) -> Result<(), Failure> {
+    header
+        .renew_backup(&path(root, header.uuid()), keys)
+        .or_fail(format!("the header of {} could not be backed up", header.device().display()))
         .map_err(|failure| failure.hint(format!("is there room in {}?", root.headers_dir().display())))
 }
 
@@ -125,20 +171,27 @@ pub fn state(root: &Root, luks: LuksUuid, plugged: Option<&Container>) -> State 
     }
 }
 
-/// Changes key slots with a copy of the header made before; `auth` is the key that authorises it.
+/// Changes key slots with a copy of the header made before; `auth` is the key that authorises it, `then` one that opens the
+/// container afterwards.
 ///
-/// A change that failed and changed nothing leaves all as it was. One that broke off leaves the copy, and the failure
-/// names it. After one that was made, and for which luks-core has seen a key open the changed header, an enrolled
-/// container's backup is renewed; whether it could be is told beside what the change gave, which must not be lost.
+/// The header of an enrolled container must be the enrolled one, before and after. A change that failed and changed nothing
+/// leaves all as it was. One that broke off leaves the copy, and the failure names it. After one that was made, and for
+/// which luks-core has seen a key open the changed header, an enrolled container's backup is renewed; whether it could be is
+/// told beside what the change gave, which must not be lost.
 pub fn guarded<T>(
     root: &Root,
     container: &Container,
     auth: &Secret,
+    then: &Secret,
     change: impl FnOnce() -> Result<T, Failure>,
 ) -> Result<(T, Result<(), Failure>), Failure> {
+    let enrolled = Enrolled::of(root, container.uuid())?;
+    if let Some(enrolled) = &enrolled {
+        enrolled.read_unchanged(root, container.device())?;
+    }
     let before = Before::make(root, container, auth)?;
     match change() {
-        Ok(made) => Ok((made, before.finish(root, container))),
+        Ok(made) => Ok((made, before.finish(root, container, enrolled.as_ref(), then))),
         Err(failure) if before.is_new && container.is_backed_up_by(&before.path).unwrap_or(false) => {
             durable::remove(&before.path)?;
             Err(failure)
@@ -155,7 +208,8 @@ struct Before {
     path: PathBuf,
     /// Whether it is of this run, and not left by one that broke off.
     is_new: bool,
-    _lock: Option<File>,
+    /// Of the register; none where that can't be used, and the container is a file.
+    lock: Option<File>,
 }
 
 impl Before {
@@ -180,14 +234,24 @@ impl Before {
                     .hint(format!("make room in {}, or run as root", root.headers_dir().display()))
             })?;
         }
-        Ok(Self { path, is_new, _lock: lock.ok() })
+        Ok(Self { path, is_new, lock: lock.ok() })
     }
 
-    fn finish(self, root: &Root, container: &Container) -> Result<(), Failure> {
+    fn finish(
+        self,
+        root: &Root,
+        container: &Container,
+        enrolled: Option<&Enrolled>,
+        then: &Secret,
+    ) -> Result<(), Failure> {
         // Not only when it is behind: a removal that was killed before leaves a header that says the same as its
         // backup, which still has the key material.
-        let registered = path(root, container.uuid()).exists();
-        let renewed = if registered { renew(root, container) } else { Ok(()) };
+        let renewed = match enrolled.filter(|_| self.lock.is_some()) {
+            Some(enrolled) => {
+                enrolled.read(root, container.device()).and_then(|header| renew(root, &header, &[then]))
+            }
+            None => Ok(()),
+        };
         renewed.and_then(|()| durable::remove(&self.path)).map_err(|failure| {
             let hint = failure.remedy().unwrap_or("offsite doctor tells what is wrong").to_owned();
             Failure::new(failure.exit(), format!("the change was made; {}", failure.message())).hint(hint)
@@ -258,6 +322,24 @@ pub fn note_mended(root: &Root, luks: LuksUuid, repair: &HeaderRepair) -> Result
     make_directory(root)?;
     durable::replace(&mended_mark(root, luks), 0o600, format!("{said}\n").as_bytes())?;
     Ok(said)
+}
+
+/// Where it is noted that a header was changed outside offsite.
+fn changed_mark(root: &Root, luks: LuksUuid) -> PathBuf {
+    root.headers_dir().join(format!("{luks}.changed"))
+}
+
+/// Notes that a header was changed outside offsite; the note goes when the header is accepted, or as it was again.
+pub fn note_changed(root: &Root, luks: LuksUuid, said: &str) -> Result<(), Failure> {
+    make_directory(root)?;
+    durable::replace(&changed_mark(root, luks), 0o600, format!("{said}\n").as_bytes())
+}
+
+/// What a person should know of a header although its drive works: a copy of it was mended, or it was changed outside
+/// offsite.
+pub fn warning(root: &Root, luks: LuksUuid) -> Option<String> {
+    let noted = |path: PathBuf| Some(std::fs::read_to_string(path).ok()?.trim().to_owned());
+    noted(changed_mark(root, luks)).or_else(|| mended(root, luks))
 }
 
 /// What was noted of a mended header copy.

@@ -4,9 +4,9 @@
 //! `old_key_files` still open drives that haven't come since the exchange, and are removed from each that comes, when
 //! `key_file` was seen to open it. Whatever is interrupted goes on at the drive's next visit.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use luks_core::{Container, Fingerprint, KeySlot, Secret, SecretKind, TestKeyError};
+use luks_core::{Container, Fingerprint, KeySlot, LuksUuid, Secret, SecretKind, TestKeyError};
 use serde::Serialize;
 
 use crate::failure::{Exit, Failure, OrFail as _};
@@ -70,13 +70,18 @@ impl Keyring {
         &self.keys[0].secret
     }
 
+    /// All keys as they are tried, the current one first; no other keys than the site's are ever tried.
+    pub fn secrets(&self) -> Vec<&Secret> {
+        self.keys.iter().map(|key| &key.secret).collect()
+    }
+
     /// All keys, the current one first.
     pub fn keys(&self) -> &[SiteKey] {
         &self.keys
     }
 
     /// Whether one key takes the place of another.
-    fn is_rotating(&self) -> bool {
+    pub fn is_rotating(&self) -> bool {
         self.keys.len() > 1
     }
 
@@ -91,19 +96,13 @@ impl Keyring {
             .hint("is it the right drive? `offsite key status` tells which drive takes which key"))
     }
 
-    /// The key to open a container with; tried only where there is more than one.
-    pub fn to_open(&self, container: &Container) -> Result<&Secret, Failure> {
-        if self.is_rotating() { self.opening(container).map(|key| &key.secret) } else { Ok(self.current()) }
-    }
-
     /// What to do about an enrolled drive that no key opens, when one opens its backup: its header is ruined, however
     /// sound it looks.
-    pub fn remedy(&self, root: &Root, container: &Container) -> Option<String> {
-        let backup = headers::load(root, container.uuid(), "the drive").ok()?;
-        self.opening(&backup).ok()?;
+    pub fn remedy(&self, root: &Root, luks: LuksUuid, device: &Path) -> Option<String> {
+        headers::registered(root, luks).ok()?.test_keys(&self.secrets()).ok()?;
         Some(format!(
             "a key opens the backup of its header; bring it back: offsite luks restore {}",
-            container.device().display()
+            device.display()
         ))
     }
 
@@ -123,12 +122,13 @@ impl Keyring {
         }
         for old in self.keys.iter().filter(|key| key.role == Role::Old) {
             for slot in headers::slots_of(root, container, &old.secret)? {
-                let ((), backed_up) = headers::guarded(root, container, self.current(), || {
-                    container.kill_slot(slot, self.current()).or_fail(format!(
-                        "the old key stays in slot {slot} of {}",
-                        container.device().display()
-                    ))
-                })?;
+                let ((), backed_up) =
+                    headers::guarded(root, container, self.current(), self.current(), || {
+                        container.kill_slot(slot, self.current()).or_fail(format!(
+                            "the old key stays in slot {slot} of {}",
+                            container.device().display()
+                        ))
+                    })?;
                 backed_up?;
                 done.push(format!("takes the key {} no more (slot {slot})", old.secret.fingerprint()));
             }
@@ -139,7 +139,7 @@ impl Keyring {
     fn add(&self, root: &Root, container: &Container, new: &Secret) -> Result<KeySlot, Failure> {
         let auth = &self.opening(container)?.secret;
         let slot = free_slot(container)?;
-        let (slot, backed_up) = headers::guarded(root, container, auth, || {
+        let (slot, backed_up) = headers::guarded(root, container, auth, auth, || {
             container
                 .add_key(auth, new, SecretKind::KeyFile, slot)
                 .or_fail(format!("{} didn't take the new key", container.device().display()))

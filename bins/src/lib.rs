@@ -20,6 +20,7 @@ pub mod doctor;
 pub mod durable;
 pub mod eject;
 pub mod enrolled;
+pub mod enrolment;
 pub mod escape;
 pub mod failure;
 pub mod filesystems;

@@ -1,5 +1,6 @@
 //! `offsite luks`: the operations of `luks-core` on block devices and header files alike.
 
+mod accept;
 mod add;
 mod restore;
 mod survey;
@@ -8,12 +9,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use luks_core::{
-    Container, FormatOptions, KeySlot, LoadError, LuksVersion, PartitionError, RepairError, Secret,
-    SecretKind,
+    Container, FormatOptions, Header, KeySlot, LoadError, LuksVersion, PartitionError, RepairError, Secret,
+    SecretKind, TestKeyError,
 };
 use media_wipe::Identity;
 
 use crate::cli::{AuthKey, Luks, LuksCommand};
+use crate::enrolment::Enrolled;
 use crate::failure::{Exit, Failure, OrFail as _};
 use crate::keyring::Keyring;
 use crate::paths::Root;
@@ -78,7 +80,7 @@ pub fn run(root: &Root, options: &Luks) -> Result<(), Failure> {
                 println!("would empty slot {slot} of {}; the key opens slot {opens}", device.display());
                 return Ok(());
             }
-            let ((), backed_up) = headers::guarded(root, &container, &secret, || {
+            let ((), backed_up) = headers::guarded(root, &container, &secret, &secret, || {
                 container
                     .kill_slot(slot, &secret)
                     .or_exit(Exit::Refused, format!("slot {slot} was not emptied"))
@@ -87,12 +89,16 @@ pub fn run(root: &Root, options: &Luks) -> Result<(), Failure> {
             backed_up?;
         }
         LuksCommand::Test { device, auth } => {
-            let container = load(device)?;
-            let slot =
-                container.test_key(&auth_key(auth)?).or_fail(format!("{} stays closed", device.display()))?;
-            println!("{}: the key opens slot {slot}", device.display());
+            let header = read(root, device)?;
+            let opened = header
+                .test_keys(&[&auth_key(auth)?])
+                .or_fail(format!("{} stays closed", device.display()))?;
+            println!("{}: the key opens slot {}", device.display(), opened.slot);
         }
         LuksCommand::Repair { device } => repair(root, device)?,
+        LuksCommand::Accept { magazine, unproven, dry_run } => {
+            accept::run(root, magazine, *unproven, *dry_run)?;
+        }
         LuksCommand::Restore { device, name, yes_overwrite, unproven, dry_run } => {
             let wish = restore::Wish {
                 name: name.as_deref(),
@@ -159,7 +165,12 @@ fn not_partitioned(device: &Path, error: &PartitionError) -> Failure {
 
 fn repair(root: &Root, device: &Path) -> Result<(), Failure> {
     let failed = || format!("the header of {} can't be mended", device.display());
-    let (container, mended) = Container::load_repairing(device).map_err(|error| match &error {
+    let header = Header::read(device).map_err(|error| Failure::because(exit_of(&error), failed(), &error))?;
+    let enrolled = Enrolled::of(root, header.uuid())?;
+    if let Some(enrolled) = &enrolled {
+        enrolled.read(root, device)?;
+    }
+    let (_, mended) = Container::load_repairing(device).map_err(|error| match &error {
         RepairError::Load(load) => Failure::because(exit_of(load), failed(), load),
         _ => Failure::because(Exit::Failed, failed(), &error).hint(format!(
             "something else was written over it, see: wipefs {0}; if that may go, of an enrolled drive: offsite luks \
@@ -173,18 +184,25 @@ fn repair(root: &Root, device: &Path) -> Result<(), Failure> {
         }
         None => println!("{}: nothing to mend", device.display()),
     }
-    if !headers::path(root, container.uuid()).exists() {
-        return Ok(());
-    }
+    let Some(enrolled) = enrolled else { return Ok(()) };
     // LUKS1 has no checksum and LUKS2 none of its key material, so that a header in which nothing is to mend may be
     // ruined all the same; only a key tells.
     let keys = Site::load(root).and_then(|site| Keyring::load(root, &site))?;
-    let key = keys.opening(&container).map_err(|failure| match keys.remedy(root, &container) {
-        Some(remedy) => failure.hint(remedy),
-        None => failure,
-    })?;
+    let header = enrolled.read(root, device)?;
+    if let Err(error) = header.test_keys(&keys.secrets()) {
+        let failure = match error {
+            TestKeyError::WrongKey { .. } => {
+                Failure::new(Exit::Failed, format!("no key of this site opens {}", device.display()))
+            }
+            error => Failure::because(Exit::Failed, format!("{} stays closed", device.display()), &error),
+        };
+        return Err(match keys.remedy(root, header.uuid(), device) {
+            Some(remedy) => failure.hint(remedy),
+            None => failure,
+        });
+    }
     if mended.is_some() {
-        headers::keep(root, &container, &key.secret)?;
+        enrolled.keep(root, &header, &keys.secrets())?;
     }
     Ok(())
 }
@@ -193,7 +211,7 @@ fn repair(root: &Root, device: &Path) -> Result<(), Failure> {
 fn change(root: &Root, container: &Container, old: &Secret, new: &Secret) -> Result<(), Failure> {
     let device = container.device().display();
     let olds = headers::slots_of(root, container, old)?;
-    let (rotated, backed_up) = headers::guarded(root, container, old, || {
+    let (rotated, backed_up) = headers::guarded(root, container, old, new, || {
         let failed = || format!("the key of {device} was not changed");
         let mut rotated = container.rotate_key(old, new, SecretKind::KeyFile).or_fail(failed())?;
         for slot in olds {
@@ -226,6 +244,25 @@ fn load(device: &Path) -> Result<Container, Failure> {
             &error,
         )
     })
+}
+
+/// The header on a device; that of an enrolled container must be the enrolled one.
+fn read(root: &Root, device: &Path) -> Result<Header, Failure> {
+    let header = Header::read(device).map_err(|error| {
+        Failure::because(
+            exit_of(&error),
+            format!("cannot read the LUKS header of {}", device.display()),
+            &error,
+        )
+    })?;
+    // A backup in the register, or beside another one, is what drives are compared with.
+    if device.is_file() {
+        return Ok(header);
+    }
+    match Enrolled::of(root, header.uuid())? {
+        Some(enrolled) => enrolled.read(root, device),
+        None => Ok(header),
+    }
 }
 
 fn exit_of(error: &LoadError) -> Exit {

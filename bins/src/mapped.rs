@@ -5,7 +5,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use luks_core::{CloseError, CloseMode, Container, MappingStatus, OpenOptions, Secret};
+use luks_core::{CloseError, CloseMode, Header, MappingStatus, OpenOptions, Secret};
 use mount_by_uuid::{MountOptions, MountTable, System, UnmountMode};
 
 use crate::durable::{self, Owner};
@@ -25,13 +25,13 @@ pub struct Unlocked {
 }
 
 impl Unlocked {
-    /// Unlocks `container` under a mapping name of its own.
-    pub fn open(container: &Container, name: &str, key: &Secret, read_only: bool) -> Result<Self, Failure> {
+    /// Unlocks a container by its header as it was read, under a mapping name of its own.
+    pub fn open(header: &Header, name: &str, keys: &[&Secret], read_only: bool) -> Result<Self, Failure> {
         let options = OpenOptions { read_only, ..OpenOptions::default() };
-        let mapping = container
-            .open(name, key, &options)
-            .or_fail(format!("cannot unlock {}", container.device().display()))?;
-        Ok(Self { name: name.to_owned(), path: mapping.path().to_owned(), open: true })
+        let opened = header
+            .open(name, keys, &options)
+            .or_fail(format!("cannot unlock {}", header.device().display()))?;
+        Ok(Self { name: name.to_owned(), path: opened.mapping.path().to_owned(), open: true })
     }
 
     /// The block device that shows the plain data.

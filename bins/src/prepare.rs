@@ -9,7 +9,7 @@ mod journal;
 
 use std::path::{Path, PathBuf};
 
-use luks_core::{Container, FormatOptions, KeySlot, LuksVersion, Secret};
+use luks_core::{FormatOptions, Header, KeySlot, LuksVersion, Secret};
 use media_wipe::{FillMark, Identity};
 use nix::unistd::{Gid, Uid, User};
 use serde::Serialize;
@@ -117,8 +117,8 @@ pub fn run(root: &Root, options: &Prepare) -> Result<(), Failure> {
     durable::directory_of(&root.journals_dir(), Owner::own(), 0o700)?;
     journal.save(&journal_path)?;
     let wiped = fill(root, options, &identity, &id, &mut journal, &journal_path)?;
-    let container = container(root, options, &identity, &mut journal, &journal_path, &key)?;
-    let unlocked = Unlocked::open(&container, &mapping_name(container.uuid()), &key, false)?;
+    let header = container(root, options, &identity, &mut journal, &journal_path, &key)?;
+    let unlocked = Unlocked::open(&header, &mapping_name(header.uuid()), &[&key], false)?;
     if !journal.done(Step::Filesystem) {
         filesystem::Maker::find(options.fs)?.make(unlocked.path(), &journal.fs_uuid, &options.name)?;
         journal.finish(Step::Filesystem, &journal_path)?;
@@ -135,12 +135,13 @@ pub fn run(root: &Root, options: &Prepare) -> Result<(), Failure> {
 
     let magazine = Magazine {
         name: options.name.clone(),
-        luks_uuid: Some(container.uuid()),
+        luks_uuid: Some(header.uuid()),
+        luks_digest: Some(header.enrolment().digest()),
         fs_uuid: journal.fs_uuid.clone(),
         fs_type: filesystem::fs_type(options.fs).into(),
         serial: Some(identity.id.clone()),
     };
-    prove(root, &container, &magazine, &key)?;
+    prove(root, &header, &magazine, &key)?;
     let site = register::add(root, &magazine)?;
     let report = Report { wipe: wiped, ..Report::of(&magazine, options, &identity, &journal) };
     finish(root, options, &site, &report, &journal_path)
@@ -241,7 +242,7 @@ fn container(
     journal: &mut Journal,
     journal_path: &Path,
     key: &Secret,
-) -> Result<Container, Failure> {
+) -> Result<Header, Failure> {
     let device = if options.gpt && !journal.done(Step::Container) {
         luks::make_partition(root, identity, &options.name)?
     } else {
@@ -262,21 +263,21 @@ fn container(
         journal.finish(Step::Container, journal_path)?;
         say(options, &format!("{version} container {}, key file in slot {slot}", journal.luks_uuid));
     }
-    let container = Container::load(&device).or_fail(format!("cannot read {}", device.display()))?;
-    if container.uuid() != journal.luks_uuid {
+    let header = Header::read(&device).or_fail(format!("cannot read {}", device.display()))?;
+    if header.uuid() != journal.luks_uuid {
         return Err(Failure::new(
             Exit::Refused,
             format!(
                 "{} holds the container {}, not {} that was made on it",
                 device.display(),
-                container.uuid(),
+                header.uuid(),
                 journal.luks_uuid
             ),
         )
         .hint(format!("if another drive is meant, remove {} and begin anew", journal_path.display())));
     }
-    headers::keep(root, &container, key)?;
-    Ok(container)
+    headers::enrol(root, &header, &[key])?;
+    Ok(header)
 }
 
 /// Where the container is, or would be.
@@ -308,9 +309,11 @@ fn lay_volumes(mounted: &Mounted, site: &Site, options: &Prepare, owner: (Uid, G
     Ok(count)
 }
 
-/// Opens the finished drive once more from nothing but the key file, as a restorer will.
-fn prove(root: &Root, container: &Container, magazine: &Magazine, key: &Secret) -> Result<(), Failure> {
-    let unlocked = Unlocked::open(container, &mapping_name(container.uuid()), key, true)?;
+/// Opens the finished drive once more from nothing but the key file, as a restorer will, and as it was enrolled.
+fn prove(root: &Root, header: &Header, magazine: &Magazine, key: &Secret) -> Result<(), Failure> {
+    let enrolment = headers::enrolled(root, header.uuid())?;
+    let again = enrolment.read(header.device()).or_fail(format!("{magazine} isn't what it was made as"))?;
+    let unlocked = Unlocked::open(&again, &mapping_name(again.uuid()), &[key], true)?;
     Mounted::mount(root, unlocked.path(), &magazine.fs_type, true)?.unmount()?;
     unlocked.lock()
 }

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use luks_core::{EnrolmentDigest, LuksUuid};
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, Value, value};
 
 use crate::durable;
@@ -13,6 +14,25 @@ use crate::site::{Magazine, Site};
 /// Adds a magazine to site.toml; the result is checked before it replaces the file.
 pub fn add(root: &Root, magazine: &Magazine) -> Result<Site, Failure> {
     change(root, |text, path| with_magazine(text, magazine, path))
+}
+
+/// Writes down what a magazine's container is recognised by from now on.
+pub fn set_digest(root: &Root, luks: LuksUuid, digest: EnrolmentDigest) -> Result<Site, Failure> {
+    change(root, |text, path| with_digest(text, luks, digest, path))
+}
+
+fn with_digest(text: &str, luks: LuksUuid, digest: EnrolmentDigest, path: &Path) -> Result<String, Failure> {
+    let mut document = parsed(text, path)?;
+    let tables = document.get_mut("magazine").and_then(Item::as_array_of_tables_mut);
+    let is_meant = |table: &&mut Table| {
+        let uuid = table.get("luks_uuid").and_then(Item::as_str);
+        uuid.and_then(|uuid| uuid.parse().ok()) == Some(luks)
+    };
+    let table = tables.and_then(|tables| tables.iter_mut().find(is_meant)).ok_or_else(|| {
+        Failure::new(Exit::Usage, format!("{} has no [[magazine]] table of container {luks}", path.display()))
+    })?;
+    table.insert("luks_digest", value(digest.to_string()));
+    Ok(document.to_string())
 }
 
 /// Writes the site's keys as they are in `site`.
@@ -174,6 +194,9 @@ fn push(document: &mut DocumentMut, magazine: &Magazine, path: &Path) -> Result<
     if let Some(luks) = magazine.luks_uuid {
         table.insert("luks_uuid", value(luks.to_string()));
     }
+    if let Some(digest) = magazine.luks_digest {
+        table.insert("luks_digest", value(digest.to_string()));
+    }
     table.insert("fs_uuid", value(magazine.fs_uuid.to_string()));
     table.insert("fs_type", value(&magazine.fs_type));
     if let Some(serial) = &magazine.serial {
@@ -202,6 +225,7 @@ mod tests {
         let magazine = Magazine {
             name: "A".into(),
             luks_uuid: Some("6c5b725d-50c4-4605-b750-4f23575b9b5f".parse().unwrap()),
+            luks_digest: Some("5a".repeat(32).parse().unwrap()),
             fs_uuid: "e6ffe50b-bbe7-854f-fea8-766ae1265eba".parse().unwrap(),
             fs_type: "ext4".into(),
             serial: Some("S1".into()),
@@ -218,6 +242,7 @@ mod tests {
         let magazine = |name: &str, digit: u8| Magazine {
             name: name.into(),
             luks_uuid: None,
+            luks_digest: None,
             fs_uuid: format!("e6ffe50b-bbe7-854f-fea8-766ae1265eb{digit}").parse().unwrap(),
             fs_type: "ext4".into(),
             serial: None,
@@ -245,6 +270,28 @@ mod tests {
             first.find("# [[magazine]] tables").unwrap() < first.find("\n[[magazine]]").unwrap(),
             "{first}"
         );
+    }
+
+    #[test]
+    fn a_digest_is_written_into_its_own_table() {
+        let path = Path::new("site.toml");
+        let luks = "6c5b725d-50c4-4605-b750-4f23575b9b5f".parse().unwrap();
+        let table = |name: &str, uuid: &str| {
+            format!(
+                "[[magazine]] # {name}\nname = \"{name}\"\nluks_uuid = \"{uuid}\" # of the drive\nfs_uuid = \"{uuid}\"\nfs_type = \"ext4\"\n"
+            )
+        };
+        let other = table("A", "e6ffe50b-bbe7-854f-fea8-766ae1265eba");
+        let before = format!("{other}{}", table("B", "6c5b725d-50c4-4605-b750-4f23575b9b5f"));
+        for byte in ["5a", "a5"] {
+            let digest = byte.repeat(32).parse().unwrap();
+            let after = with_digest(&before, luks, digest, path).unwrap();
+            assert!(after.starts_with(&before), "{after}");
+            let read = Site::parse(&after, path).unwrap().magazines;
+            assert_eq!((read[0].luks_digest, read[1].luks_digest), (None, Some(digest)));
+        }
+        let failure = with_digest(&other, luks, "5a".repeat(32).parse().unwrap(), path).unwrap_err();
+        assert!(failure.message().contains("no [[magazine]] table"), "{failure}");
     }
 
     #[test]

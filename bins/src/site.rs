@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bacula_conf::{Bacula, Name};
-use luks_core::{Fingerprint, LuksUuid};
+use luks_core::{EnrolmentDigest, Fingerprint, LuksUuid};
 use mount_by_uuid::{FsUuid, Tag};
 use nix::sys::stat;
 use serde::{Deserialize, Serialize};
@@ -99,6 +99,10 @@ pub struct Magazine {
     /// The LUKS container's UUID; without it the drive is a plain, unencrypted one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub luks_uuid: Option<LuksUuid>,
+    /// What the container's header is recognised by when its backup was lost; drives that were enrolled by earlier versions
+    /// have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub luks_digest: Option<EnrolmentDigest>,
     /// The UUID of the filesystem inside.
     pub fs_uuid: FsUuid,
     /// The filesystem's type, as mount(8) names it.

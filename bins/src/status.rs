@@ -274,7 +274,7 @@ impl<'a> View<'a> {
             catalog_pending,
             problem: torn.as_ref().and_then(Torn::problem),
             warning: match magazine.luks_uuid {
-                Some(luks) => headers::mended(self.root, luks),
+                Some(luks) => headers::warning(self.root, luks),
                 None => Some("not encrypted: whoever has the drive reads every backup on it".into()),
             },
         }

@@ -13,7 +13,8 @@ use std::process::{Command, Stdio};
 
 use fleet::Fleet;
 use luks_core::{Container, FormatOptions, KeySlot, LuksVersion, RecoveryKey, SecretKind, load_key_file};
-use offsite::headers::{self, State};
+use offsite::enrolment::Enrolled;
+use offsite::headers::{self, Kept, State};
 use offsite::keyring::Keyring;
 use world::{shown, text};
 
@@ -112,14 +113,16 @@ fn mending_never_puts_a_header_that_no_key_opens_into_the_register() {
 fn a_backup_that_rotted_or_that_others_read_is_renewed_by_the_drive() {
     let fleet = Fleet::new(&["A"]);
     let (container, key) = (fleet.container("A"), fleet.key());
-    let keep = || headers::keep(&fleet.root, &container, &key);
-    assert!(!keep().unwrap(), "renewed for nothing");
+    let enrolled = Enrolled::of(&fleet.root, container.uuid()).unwrap().unwrap();
+    let keep =
+        || enrolled.keep(&fleet.root, &enrolled.read(&fleet.root, container.device()).unwrap(), &[&key]);
+    assert_eq!(keep().unwrap(), Kept::AsItWas, "renewed for nothing");
     fs::set_permissions(fleet.backup("A"), Permissions::from_mode(0o444)).unwrap();
     assert!(matches!(headers::state(&fleet.root, container.uuid(), None), State::Bad(_)));
-    assert!(keep().unwrap());
+    assert_eq!(keep().unwrap(), Kept::Renewed);
     assert_eq!(headers::state(&fleet.root, container.uuid(), Some(&container)), State::Good);
     ruin_key_material(&fleet.backup("A"));
-    assert!(keep().unwrap());
+    assert_eq!(keep().unwrap(), Kept::Renewed);
     Container::load(&fleet.backup("A")).unwrap().test_key(&key).unwrap();
     // The other way round the drive is what rotted.
     ruin_key_material(&fleet.drive("A"));
@@ -127,7 +130,11 @@ fn a_backup_that_rotted_or_that_others_read_is_renewed_by_the_drive() {
     assert!(keep().is_err());
     Container::load(&fleet.backup("A")).unwrap().test_key(&key).unwrap();
     let keys = Keyring::load(&fleet.root, &fleet.site()).unwrap();
-    assert!(keys.remedy(&fleet.root, &container).unwrap().contains("offsite luks restore"));
+    assert!(
+        keys.remedy(&fleet.root, container.uuid(), container.device())
+            .unwrap()
+            .contains("offsite luks restore")
+    );
 }
 
 #[test]
@@ -244,7 +251,10 @@ fn an_exchange_that_was_killed_in_the_middle_of_a_removal_is_ended() {
     let fleet = Fleet::new(&["A"]);
     let (drive, key, new) = (fleet.drive("A"), fleet.world.path("etc/offsite/key"), new_key(&fleet, "new"));
     let secret = load_key_file(&new).unwrap();
-    fleet.container("A").add_key(&fleet.key(), &secret, SecretKind::KeyFile, Some(KeySlot::TWO)).unwrap();
+    let container = fleet.container("A");
+    let before = fleet.root.headers_dir().join(format!("{}.before.img", container.uuid()));
+    container.backup_header(&before).unwrap();
+    container.add_key(&fleet.key(), &secret, SecretKind::KeyFile, Some(KeySlot::TWO)).unwrap();
     ruin_key_material(&drive); // of slot 1, which the header still describes
     let said = fleet.says(&[
         "luks",

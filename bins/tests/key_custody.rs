@@ -277,6 +277,14 @@ fn a_drive_in_two_states_is_settled() {
         container.add_key(&old, &old, SecretKind::KeyFile, KeySlot::new(slot)).unwrap();
     }
     container.add_key(&old, &new, SecretKind::KeyFile, KeySlot::new(7)).unwrap();
+    // None of that was done by offsite, so somebody has to stand up for it.
+    let good = fs::read(fleet.backup("A")).unwrap();
+    let keys = Keyring::load(&fleet.root, &fleet.site()).unwrap();
+    let refused = keys.settle(&fleet.root, &container).unwrap_err();
+    assert!(refused.message().contains("was changed outside offsite: key slots 5, 6, 7"), "{refused}");
+    assert!(fs::read(fleet.backup("A")).unwrap() == good, "the backup is another one");
+    let said = fleet.says(&["luks", "accept", "A"]);
+    assert!(said.contains("key slot 7 was changed") && said.contains("is the enrolled one now"), "{said}");
     let done = fleet.comes_home("A");
     assert_eq!(done.len(), 3, "{done:?}");
     assert_eq!(container.slots_opened_by(&new).unwrap(), [KeySlot::new(7).unwrap()]);

@@ -10,8 +10,9 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use luks_core::{Container, FormatOptions, KeySlot, SecretKind, load_key_file};
-use offsite::headers;
+use luks_core::{Container, FormatOptions, Header, KeySlot, SecretKind, load_key_file};
+use offsite::enrolment::Enrolled;
+use offsite::headers::{self, Kept};
 use offsite::keyring::Keyring;
 use offsite::paths::Root;
 use offsite::site::Site;
@@ -52,7 +53,7 @@ fn make(directory: &Path) {
     let key = load_key_file(&directory.join("etc/offsite/key")).unwrap();
     let options = FormatOptions { keyslots_area_bytes: Some(0x10_0000), ..FormatOptions::default() };
     let container = Container::format(&drive, &options, &key, SecretKind::KeyFile, KeySlot::ONE).unwrap();
-    headers::keep(&root, &container, &key).unwrap();
+    headers::enrol(&root, &Header::read(&drive).unwrap(), &[&key]).unwrap();
     let site = directory.join("etc/offsite/site.toml");
     let text = format!(
         "{}\n[[magazine]]\nname = \"A\"\nluks_uuid = \"{}\"\nfs_uuid = \"{}\"\nfs_type = \"ext4\"\n",
@@ -85,7 +86,10 @@ fn comes_home(directory: &Path) {
     let (container, _mended) = Container::load_repairing(&directory.join("drive")).unwrap();
     let keys = Keyring::load(&root, &Site::load(&root).unwrap()).unwrap();
     keys.settle(&root, &container).unwrap();
-    headers::keep(&root, &container, &keys.opening(&container).unwrap().secret).unwrap();
+    let enrolled = Enrolled::of(&root, container.uuid()).unwrap().unwrap();
+    let header = enrolled.read(&root, container.device()).unwrap();
+    let kept = enrolled.keep(&root, &header, &keys.secrets()).unwrap();
+    assert!(matches!(kept, Kept::AsItWas | Kept::Renewed), "{kept:?}");
 }
 
 /// A key of the site opens the drive, and its registered header.

@@ -314,6 +314,7 @@ fn describe(root: &Root, system: &System, source: &MagazineSource) -> Result<Mag
     Ok(Magazine {
         name: String::new(),
         luks_uuid,
+        luks_digest: None, // the header's backup tells, once the drive was unlocked
         fs_uuid: uuid,
         fs_type: inner.fs_type.clone().unwrap_or_else(|| "auto".into()),
         serial: inner.serial.clone(),

@@ -44,10 +44,9 @@ pub(super) fn backup(
         headers::State::Stale if closed_to_the_key(root, magazine, luks, plugged.as_ref(), findings) => {
             return mended(root, magazine, luks, findings);
         }
-        headers::State::Stale => (
-            Grade::Warning,
-            format!("magazine {magazine}: the backup of its LUKS header is older than the header"),
-        ),
+        headers::State::Stale => {
+            (Grade::Warning, format!("magazine {magazine}: its LUKS header was changed outside offsite"))
+        }
         headers::State::Bad(what) => (
             Grade::Error,
             format!("magazine {magazine}: the backup of its LUKS header can't be used: {what}"),
@@ -91,7 +90,9 @@ fn closed_to_the_key(
     let drive = plugged.map_or(Ok(()), |drive| keys.opening(drive).map(drop));
     let (failure, remedy) = match (backup, drive) {
         (Ok(()), Ok(())) => return false,
-        (Ok(()), Err(failure)) => (failure, plugged.and_then(|drive| keys.remedy(root, drive))),
+        (Ok(()), Err(failure)) => {
+            (failure, plugged.and_then(|drive| keys.remedy(root, luks, drive.device())))
+        }
         (Err(failure), Ok(())) => (
             failure,
             Some(format!("where the key opens the drive, this renews it: offsite unlock {magazine}")),
@@ -206,6 +207,7 @@ mod tests {
             let magazine = Magazine {
                 name: "A".into(),
                 luks_uuid: Some(container.uuid()),
+                luks_digest: None,
                 fs_uuid: "e6ffe50b-bbe7-854f-fea8-766ae1265eba".parse().unwrap(),
                 fs_type: "ext4".into(),
                 serial: Some("S1".into()),

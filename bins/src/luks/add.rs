@@ -77,7 +77,7 @@ pub(super) fn run(
         None => new.usual_slot(container)?,
     };
     let (secret, kind) = new.secret();
-    let (slot, backed_up) = headers::guarded(root, container, auth, || {
+    let (slot, backed_up) = headers::guarded(root, container, auth, auth, || {
         container.add_key(auth, secret, kind, slot).map_err(|error| {
             let exit = match &error {
                 AddKeyError::Occupied { .. } | AddKeyError::Full { .. } => Exit::Refused,
@@ -112,7 +112,7 @@ fn show(key: &RecoveryKey, added: &str) -> io::Result<()> {
 /// Nobody knows a recovery key that couldn't be shown, so it must not stay.
 fn take_back(root: &Root, container: &Container, auth: &Secret, slot: KeySlot, error: &io::Error) -> Failure {
     let device = container.device().display();
-    let removed = headers::guarded(root, container, auth, || {
+    let removed = headers::guarded(root, container, auth, auth, || {
         container.kill_slot(slot, auth).or_fail("it could not be removed again")
     });
     match removed.and_then(|((), backed_up)| backed_up) {

@@ -5,55 +5,60 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use luks_core::{Container, LoadError, LuksUuid, RepairError};
+use luks_core::{Container, Header, LoadError, LuksUuid, OpenError};
 
 use super::drive::Drive;
 use super::say;
-use crate::failure::{Exit, Failure};
-use crate::headers;
+use crate::enrolment::{self, Known};
+use crate::failure::{Exit, Failure, OrFail as _};
+use crate::headers::{self, Kept};
 use crate::keyring::Keyring;
 use crate::paths::Root;
-use crate::site::Site;
+use crate::site::{Magazine, Site};
 
-/// Loads the enrolled container; a damaged copy of its header is written anew from the other one.
-pub(super) fn load(root: &Root, luks: LuksUuid, device: &Path) -> Result<Container, Failure> {
-    let (container, mended) =
-        Container::load_repairing(device).map_err(|error| unreadable(device, &error))?;
-    if container.uuid() != luks {
-        return Err(Failure::new(Exit::Refused, format!("{} holds another container now", device.display()))
-            .hint("plug the drive again"));
+/// Reads the header of the enrolled drive, once; a damaged copy of it is written anew from the other one.
+pub(super) fn read(
+    root: &Root,
+    magazine: &Magazine,
+    luks: LuksUuid,
+    known: &Known,
+    device: &Path,
+) -> Result<Header, Failure> {
+    let header = known.read(root, &magazine.name, luks, device)?;
+    if header.damage().is_some() {
+        mend(root, luks, device);
     }
-    if let Some(repair) = mended {
-        match headers::note_mended(root, luks, &repair) {
-            Ok(said) => say(&format!("{}: {said}", device.display())),
-            Err(failure) => say(failure.message()),
-        }
-    }
-    Ok(container)
+    Ok(header)
 }
 
-fn unreadable(device: &Path, error: &RepairError) -> Failure {
-    let failure =
-        Failure::because(Exit::Failed, format!("cannot read the LUKS header of {}", device.display()), error);
-    match error {
-        RepairError::Load(
-            LoadError::HeaderRuined { .. } | LoadError::Suspicious { .. } | LoadError::TooCostly { .. },
-        ) => {
-            failure.hint(format!("bring it back from its backup: offsite luks restore {}", device.display()))
-        }
-        _ => failure,
-    }
-}
-
-/// Gives the container the keys that it should have; a drive that can't be settled is used as it is.
-pub(super) fn settle(root: &Root, container: &Container, keys: &Keyring) {
-    for problem in &keys.problems {
-        say(problem);
-    }
-    match keys.settle(root, container) {
-        Ok(done) => done.iter().for_each(|line| say(&format!("{} {line}", container.device().display()))),
+/// The header that was read opens the drive, whatever becomes of its copies.
+fn mend(root: &Root, luks: LuksUuid, device: &Path) {
+    let said = match Container::load_repairing(device) {
+        Ok((_, Some(repair))) => headers::note_mended(root, luks, &repair),
+        Ok((_, None)) => return,
+        Err(error) => Err(Failure::because(Exit::Failed, "a header copy stays damaged", &error)),
+    };
+    match said {
+        Ok(said) => say(&format!("{}: {said}", device.display())),
         Err(failure) => say(failure.message()),
     }
+}
+
+/// Gives the drive the keys that it should have, while one takes the place of another; one that can't be settled is used
+/// as it is. Tells whether its header may have changed.
+pub(super) fn settle(root: &Root, device: &Path, keys: &Keyring) -> bool {
+    keys.problems.iter().for_each(|problem| say(problem));
+    if !keys.is_rotating() {
+        return false;
+    }
+    let settled = Container::load(device)
+        .or_fail(format!("cannot exchange the key of {}", device.display()))
+        .and_then(|container| keys.settle(root, &container));
+    match settled {
+        Ok(done) => done.iter().for_each(|line| say(&format!("{} {line}", device.display()))),
+        Err(failure) => say(failure.message()),
+    }
+    true
 }
 
 /// Drives that came together are opened first: libcryptsetup serves one at a time.
@@ -68,8 +73,8 @@ pub(super) fn back_up(root: &Root, site: &Arc<Site>, drive: &Arc<Drive>) {
         thread::sleep(BACK_UP_AFTER);
         let _work = of.work();
         match back_up_now(&root, &site, &of, luks) {
-            Ok(true) => of.say(&format!("the header of {} is backed up", of.magazine())),
-            Ok(false) => {}
+            Ok(Some(said)) => of.say(&said),
+            Ok(None) => {}
             Err(failure) => of.say(failure.message()),
         }
     };
@@ -78,23 +83,40 @@ pub(super) fn back_up(root: &Root, site: &Arc<Site>, drive: &Arc<Drive>) {
     }
 }
 
-fn back_up_now(root: &Root, site: &Site, drive: &Drive, luks: LuksUuid) -> Result<bool, Failure> {
+fn back_up_now(root: &Root, site: &Site, drive: &Drive, luks: LuksUuid) -> Result<Option<String>, Failure> {
     let seen = drive.seen();
     let (Some(plugged), Some(_)) = (seen.plugged, seen.open) else {
-        return Ok(false); // it has gone meanwhile
+        return Ok(None); // it has gone meanwhile
     };
-    let container = load(root, luks, &plugged.path)?;
-    let keys = Keyring::load(root, site)?;
-    headers::keep(root, &container, keys.to_open(&container)?)
+    let magazine = drive.magazine();
+    let known = Known::of(root, &magazine, luks)?;
+    let header = read(root, &magazine, luks, &known, &plugged.path)?;
+    Ok(match headers::keep(root, &known, &header, &Keyring::load(root, site)?.secrets())? {
+        Kept::AsItWas => None,
+        Kept::Renewed => Some(format!("the header of {magazine} is backed up")),
+        Kept::Changed(slots) => {
+            let said = enrolment::slots_changed(&magazine.name, &slots);
+            headers::note_changed(root, luks, &said)?;
+            Some(said)
+        }
+    })
 }
 
 /// A drive that stays closed because its key material is gone can have it back from its backup.
-pub(super) fn with_remedy(root: &Root, container: &Container, keys: &Keyring, failure: Failure) -> Failure {
-    if keys.opening(container).is_ok() {
-        return failure; // it is something else than the key
-    }
-    match keys.remedy(root, container) {
+pub(super) fn with_remedy(
+    root: &Root,
+    luks: LuksUuid,
+    device: &Path,
+    keys: &Keyring,
+    error: &OpenError,
+) -> Failure {
+    let failure = Failure::because(Exit::Failed, format!("cannot unlock {}", device.display()), error);
+    let by_key = matches!(error, OpenError::WrongKey { .. } | OpenError::Load(LoadError::TooCostly { .. }));
+    match keys.remedy(root, luks, device).filter(|_| by_key) {
         Some(remedy) => failure.hint(remedy),
+        None if matches!(error, OpenError::OtherMapping { .. }) => {
+            failure.hint("the drive's header or this system's libcryptsetup is not to be trusted; offsite doctor tells more")
+        }
         None => failure,
     }
 }

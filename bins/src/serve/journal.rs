@@ -83,6 +83,7 @@ mod tests {
         let magazine = Magazine {
             name: "A".into(),
             luks_uuid: None,
+            luks_digest: None,
             fs_uuid: "7A1B-03C4".parse().unwrap(),
             fs_type: "ext4".into(),
             serial: None,

@@ -9,11 +9,12 @@ use mount_by_uuid::{BlockDevice, FindError, MountError, MountOptions, Refusal, S
 
 use super::drive::{Doing, Drive, Open, Plugged};
 use super::{check, custody, eject, health, say, warn};
+use crate::enrolment::Known;
 use crate::failure::{Exit, Failure, OrFail as _, chain};
 use crate::filesystems::mount_options;
 use crate::keyring::Keyring;
 use crate::paths::Root;
-use crate::site::{Site, mapping_name};
+use crate::site::{Magazine, Site, mapping_name};
 use crate::status::Problem;
 use crate::torn::{self, Torn};
 
@@ -89,8 +90,9 @@ fn unlock_if_encrypted(
     drive: &Drive,
     device: &BlockDevice,
 ) -> Result<(PathBuf, Option<String>), Failure> {
-    let Some(luks) = drive.magazine().luks_uuid else { return Ok((device.path.clone(), None)) };
-    let name = unlock(root, site, luks, device)?;
+    let magazine = drive.magazine();
+    let Some(luks) = magazine.luks_uuid else { return Ok((device.path.clone(), None)) };
+    let name = unlock(root, site, &magazine, luks, device)?;
     // One that goes when its last user does has no name in /dev/mapper any more, but can be used.
     let named = root.join("/dev/mapper").join(&name);
     let path = if named.exists() { Some(named) } else { system.mapping(&name).map(|device| device.path) };
@@ -258,18 +260,33 @@ pub(super) fn doubled(error: &FindError) -> Problem {
     }
 }
 
-/// Unlocks the container and returns its mapping's name.
-fn unlock(root: &Root, site: &Site, luks: LuksUuid, device: &BlockDevice) -> Result<String, Failure> {
-    let container = custody::load(root, luks, &device.path)?;
+/// Unlocks the container, as it was enrolled, and returns its mapping's name.
+fn unlock(
+    root: &Root,
+    site: &Site,
+    magazine: &Magazine,
+    luks: LuksUuid,
+    device: &BlockDevice,
+) -> Result<String, Failure> {
+    let known = Known::of(root, magazine, luks)?;
+    let read = || custody::read(root, magazine, luks, &known, &device.path);
+    let mut header = read()?;
     let keys = Keyring::load(root, site)?;
-    custody::settle(root, &container, &keys);
+    if custody::settle(root, &device.path, &keys) {
+        header = read()?;
+    }
     let first = mapping_name(luks);
     // A mapping that a pulled drive left behind may live as long as a program holds a file on it; the
     // drive must come back all the same, so the next free name is taken.
     for name in [first.clone(), format!("{first}-2"), format!("{first}-3")] {
         match luks_core::mapping_status(&name).or_fail(format!("cannot look at the mapping {name}"))? {
             MappingStatus::Absent => {}
-            status if status.is_backed_by(device.devnum.major, device.devnum.minor) => return Ok(name),
+            status if status.is_backed_by(device.devnum.major, device.devnum.minor) => {
+                header
+                    .confirm_mapping(&name)
+                    .or_fail(format!("cannot use the mapping {name} of {magazine}"))?;
+                return Ok(name);
+            }
             MappingStatus::Active { .. } => {
                 say(&format!("{name} points at a drive that is gone: clearing it away"));
                 force_closed(&name);
@@ -278,13 +295,9 @@ fn unlock(root: &Root, site: &Site, luks: LuksUuid, device: &BlockDevice) -> Res
                 }
             }
         }
-        let key = keys
-            .to_open(&container)
-            .map_err(|failure| custody::with_remedy(root, &container, &keys, failure))?;
-        container
-            .open(&name, key, &OpenOptions::default())
-            .or_fail(format!("cannot unlock {}", device.path.display()))
-            .map_err(|failure| custody::with_remedy(root, &container, &keys, failure))?;
+        header
+            .open(&name, &keys.secrets(), &OpenOptions::default())
+            .map_err(|error| custody::with_remedy(root, luks, &device.path, &keys, &error))?;
         return Ok(name);
     }
     Err(Failure::new(Exit::Failed, format!("old mappings of {first} are still in use"))

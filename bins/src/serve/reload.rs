@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::custody;
 use super::drive::Drive;
 use super::fleet::Fleet;
+use crate::enrolment::Known;
 use crate::failure::{Exit, Failure, OrFail as _};
 use crate::keyring::Keyring;
 use crate::paths::Root;
@@ -84,12 +85,14 @@ impl Fleet {
                 else {
                     continue;
                 };
-                let settled = custody::load(fleet.root(), luks, &plugged.path).and_then(|container| {
-                    custody::settle(fleet.root(), &container, &Keyring::load(fleet.root(), &fleet.site())?);
+                let (root, magazine) = (fleet.root(), drive.magazine());
+                let settled = Known::of(root, &magazine, luks).and_then(|known| {
+                    custody::read(root, &magazine, luks, &known, &plugged.path)?;
+                    custody::settle(root, &plugged.path, &Keyring::load(root, &fleet.site())?);
                     Ok(())
                 });
                 if let Err(failure) = settled {
-                    drive.warn(&format!("{}: {}", drive.magazine(), failure.message()));
+                    drive.warn(&format!("{magazine}: {}", failure.message()));
                 }
             }
         });

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use luks_core::{Container, FormatOptions, KeySlot, LuksUuid, Secret, SecretKind, load_key_file};
+use luks_core::{Container, FormatOptions, Header, KeySlot, LuksUuid, Secret, SecretKind, load_key_file};
 use offsite::headers;
 use offsite::paths::Root;
 use offsite::site::Site;
@@ -51,9 +51,11 @@ impl Fleet {
         File::create_new(&drive).unwrap().set_len(mib << 20).unwrap();
         let container =
             Container::format(&drive, options, &self.key(), SecretKind::KeyFile, KeySlot::ONE).unwrap();
-        headers::keep(&self.root, &container, &self.key()).unwrap();
+        let header = Header::read(&drive).unwrap();
+        headers::enrol(&self.root, &header, &[&self.key()]).unwrap();
+        let digest = header.enrolment().digest();
         let table = format!(
-            "\n[[magazine]]\nname = \"{name}\"\nluks_uuid = \"{}\"\nfs_uuid = \"{}\"\nfs_type = \"ext4\"\nserial = {:?}\n",
+            "\n[[magazine]]\nname = \"{name}\"\nluks_uuid = \"{}\"\nluks_digest = \"{digest}\"\nfs_uuid = \"{}\"\nfs_type = \"ext4\"\nserial = {:?}\n",
             container.uuid(),
             LuksUuid::random(),
             drive.to_str().unwrap() // which is what a file has in place of a serial number
