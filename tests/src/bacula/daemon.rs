@@ -34,13 +34,16 @@ impl Daemon {
         let log = installed.log(&format!("{program}.out"));
         let output = File::create(&log).with_context(|| format!("create {}", log.display()))?;
         let mut command = Command::new(sbin(program));
-        // In the foreground, without a file for its process id.
-        command.args(["-f", "-P", "-c"]).arg(config);
         if installed.account == Account::Packaged && program != "bacula-fd" {
+            // As the units do it: the storage daemon has the other group besides, and its changer needs it.
             let accounts = &installed.settings.accounts;
             let group = if program == "bacula-sd" { &accounts.storage_group } else { &accounts.group };
-            command.args(["-u", accounts.user.as_str(), "-g", group.as_str()]);
+            command = Command::new("/usr/bin/setpriv");
+            command.args(["--reuid", accounts.user.as_str(), "--regid", group.as_str()]);
+            command.args(["--groups", &format!("{group},{}", accounts.group)]).arg(sbin(program));
         }
+        // In the foreground, without a file for its process id.
+        command.args(["-f", "-P", "-c"]).arg(config);
         if let Some(path) = library.filter(|_| program == "bacula-dir") {
             command.env("LD_LIBRARY_PATH", path);
         }
