@@ -4,8 +4,8 @@
 
 use std::fmt::Write;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use changer_model::{Changer, Config, Environment, Outcome, Privileges, run_command_line};
@@ -72,10 +72,15 @@ impl Site {
 
     /// A console that runs a shell script; what it is told is appended to `said`.
     pub(crate) fn console(&self, body: &str) {
-        let path = self.path("bconsole");
         let text = format!("#!/bin/sh\nroot={}\n{body}\n", self.env.root.display());
-        fs::write(&path, text).expect("writes a console");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("makes it executable");
+        fs::write(self.path("console.text"), text).expect("writes a console");
+        // written by another program: what other tests start meanwhile would else have it open, and it could not run
+        let copy = "cat \"$0\" > \"$1\" && chmod 755 \"$1\"";
+        let copied = Command::new("/bin/sh")
+            .args(["-c", copy])
+            .args([self.path("console.text"), self.path("bconsole")])
+            .status();
+        assert!(copied.expect("starts").success(), "copies the console");
     }
 
     /// The labels that the console writes into new volumes.
