@@ -4,11 +4,13 @@
 
 mod director;
 mod site;
+mod waits;
 
 use std::fs;
 
-use director::{CONSOLE, DIRECTOR, waits};
+use director::{CONSOLE, DIRECTOR};
 use site::{Site, label_block};
+use waits::waits;
 
 /// A site with the magazines `m0` (volumes `a`, `b`) and `m1` (volume `c`) that Bacula knows.
 fn shelving_site() -> Site {

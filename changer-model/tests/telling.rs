@@ -2,12 +2,14 @@
 
 mod director;
 mod site;
+mod waits;
 
 use std::fs;
 use std::time::{Duration, Instant};
 
-use director::{CONSOLE, DIRECTOR, waits};
+use director::{CONSOLE, DIRECTOR};
 use site::{Site, label_block};
+use waits::waits;
 
 #[test]
 fn a_change_is_told_once() {

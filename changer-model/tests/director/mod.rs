@@ -1,7 +1,5 @@
 //! A console that answers for a Director, as a shell script.
 
-#![expect(clippy::expect_used, reason = "a test's surroundings fail by panicking")]
-
 /// Configuration that names it.
 pub(crate) const CONSOLE: &str =
     "bconsole = ROOT/bconsole\nbconsole config = ROOT/bconsole.conf\nDefault Pool = P\n";
@@ -45,21 +43,3 @@ while read -r line; do
   esac
 done
 "#;
-
-/// Has job 3 wait for `volume` (none: for any that can be written) in drive 1.
-pub(crate) fn waits(site: &crate::site::Site, reading: bool, volume: Option<&str>) {
-    let (verb, level, kind) = if reading {
-        ("Reading:  ", "Restore", "Rest Rest")
-    } else {
-        ("Writing:", "Full Backup", "Back Full")
-    };
-    let what = if volume.is_some() { "a mount request" } else { "an appendable Volume" };
-    let job = format!("     3  {kind}          0         0  J                 is waiting for {what}\n");
-    std::fs::write(site.path("waiting"), job).expect("writes");
-    let (volume, device) = (volume.unwrap_or_default(), site.path("work/1"));
-    let device = device.display();
-    let job = format!(
-        "{verb} {level} job J JobId=3 Volume=\"{volume}\"\n    pool=\"P\" device=\"D1\" ({device})\n    Files=0\n"
-    );
-    std::fs::write(site.path("devices"), job).expect("writes");
-}
