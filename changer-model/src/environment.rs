@@ -20,9 +20,9 @@ pub struct Environment {
     pub root: PathBuf,
     /// How long to wait for another changer command; vchanger and this crate's default: 300 s.
     pub lock_limit: Duration,
-    /// How long one run of Bacula's console may take, plus [`Environment::console_limit_per_volume`].
+    /// Timeout for one run of Bacula's console that is about no volume, and for its silence in longer ones.
     pub console_limit: Duration,
-    /// What each volume that is labelled or taken out adds to the console's limit.
+    /// What each volume that is told of adds to the timeout of a run.
     pub console_limit_per_volume: Duration,
     /// Whether [`run_command_line`](crate::run_command_line) changes identity when started by root.
     pub privileges: Privileges,

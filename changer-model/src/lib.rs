@@ -74,6 +74,7 @@ mod finished_jobs;
 pub mod fuzz;
 mod identifiers;
 mod identity;
+mod isolation;
 mod label;
 mod legacy;
 mod letting_go;
