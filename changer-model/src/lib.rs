@@ -76,6 +76,7 @@ mod identifiers;
 mod identity;
 mod isolation;
 mod label;
+mod labelling;
 mod legacy;
 mod letting_go;
 mod lock;

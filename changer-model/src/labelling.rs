@@ -1,0 +1,81 @@
+//! Having the Director label blank volumes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::changer::{Changer, ChangerError, consistently};
+use crate::console::{Console, ConsoleError};
+use crate::dialogue;
+use crate::identifiers::{MagazineId, VolumeName};
+use crate::model;
+use crate::places::Places;
+use crate::state::Volumes;
+use crate::survey::Scan;
+use crate::telling::RefreshError;
+
+impl Changer {
+    /// Has the Director label the blank volumes, and looks into their files whether it did.
+    pub(crate) fn label(&self, console: &Console, ids: &[MagazineId]) -> Result<(), RefreshError> {
+        let wanted = consistently(|| self.unlabelled(ids))?;
+        let mut output = String::new();
+        for (pool, slots) in wanted.iter().flat_map(|(pool, slots)| slots.parts().map(move |s| (pool, s))) {
+            let script = dialogue::label(self.config.storage(), pool, &slots);
+            let limit = self.console_limit(usize::try_from(slots.len()).unwrap_or(usize::MAX));
+            output = console.run(&script, limit)?;
+            self.note_refusals(ids, &dialogue::refused_labels(&output))?;
+        }
+        self.update(Scan::Only(ids))?;
+        let left = consistently(|| self.unlabelled(ids))?;
+        let count: u32 = left.values().map(Places::len).sum();
+        match left.values().next().and_then(Places::lowest) {
+            None => Ok(()),
+            Some(slot) => Err(ConsoleError::Unlabelled {
+                count: usize::try_from(count).unwrap_or(usize::MAX),
+                first: format!("in slot {slot}"),
+                output,
+            }
+            .into()),
+        }
+    }
+
+    /// The slots of volumes without a label, by the pool they are meant for.
+    fn unlabelled(&self, ids: &[MagazineId]) -> Result<BTreeMap<String, Places>, ChangerError> {
+        let view = self.look()?;
+        let mut wanted: BTreeMap<String, Places> = BTreeMap::new();
+        for id in ids.iter().filter(|id| view.present.contains(*id)) {
+            let Some(record) = view.state.magazines.get(id) else { continue };
+            for (place, volume) in self.store.volumes(id, record)? {
+                if !volume.blank || volume.refused {
+                    continue;
+                }
+                if let Some(slot) = model::slot_of(view.state.manner, record, place) {
+                    let pool = volume.pool.unwrap_or_else(|| self.config.pool().to_owned());
+                    wanted.entry(pool).or_default().insert(slot.number());
+                }
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// A volume the catalog has already is not labelled by the Director, and asking again changes nothing.
+    fn note_refusals(&self, ids: &[MagazineId], names: &BTreeSet<VolumeName>) -> Result<(), ChangerError> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let _lock = self.lock()?;
+        let before = self.store.state()?;
+        let Some(mut state) = before.clone() else { return Ok(()) };
+        let mut changed: BTreeMap<MagazineId, Volumes> = BTreeMap::new();
+        for id in ids {
+            let Some(record) = state.magazines.get_mut(id) else { continue };
+            let mut volumes = self.store.volumes(id, record)?;
+            for volume in volumes.values_mut().filter(|v| v.blank && names.contains(&v.name)) {
+                volume.refused = true;
+            }
+            let left = volumes.values().filter(|v| v.blank && !v.refused).count();
+            record.blank = u32::try_from(left).unwrap_or(u32::MAX);
+            changed.insert(id.clone(), volumes);
+        }
+        self.store.commit(before.as_ref(), &mut state, &changed)?;
+        Ok(())
+    }
+}
