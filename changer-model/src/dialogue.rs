@@ -8,11 +8,11 @@ use std::fmt::Write;
 
 use crate::identifiers::{DriveIndex, Slot, VolumeName};
 use crate::places::Places;
-use crate::shelf::Statuses;
 
-/// The command that makes the Director read slots and volumes anew.
+/// The command that makes the Director read slots and volumes anew; the answer to the last one tells that all of it
+/// came.
 pub(crate) fn update_slots(storage: &str) -> String {
-    format!("update slots storage=\"{storage}\" drive=0\n")
+    format!("update slots storage=\"{storage}\" drive=0\nversion\n")
 }
 
 /// The commands that tell that volumes left, where `update slots` says nothing: it does nothing without a volume.
@@ -23,6 +23,15 @@ pub(crate) fn out_of_changer<'a>(names: impl IntoIterator<Item = &'a VolumeName>
     let mut script = String::new();
     for name in names {
         let _ = writeln!(script, "update volume=\"{name}\" slot=0 inchanger=no");
+    }
+    script
+}
+
+/// The commands that tell in which slots volumes are.
+pub(crate) fn into_changer<'a>(slots: impl IntoIterator<Item = (&'a VolumeName, &'a Slot)>) -> String {
+    let mut script = String::new();
+    for (name, slot) in slots {
+        let _ = writeln!(script, "update volume=\"{name}\" slot={slot} inchanger=yes");
     }
     script
 }
@@ -51,51 +60,28 @@ pub(crate) fn mount(storage: &str, slot: Slot, drive: DriveIndex) -> String {
     format!("mount storage=\"{storage}\" slot={slot} drive={drive}\n")
 }
 
-/// Whether the Director read the changer's list and dealt with every volume that it should have found there.
-pub(crate) fn slots_were_updated(output: &str, storage: &str, shown: &BTreeSet<VolumeName>) -> bool {
+/// Whether the Director read the changer's list, dealt with every volume that it should have found there, and came to
+/// the end of it.
+pub(crate) fn slots_were_updated<'a>(
+    output: &str,
+    storage: &str,
+    shown: impl IntoIterator<Item = &'a VolumeName>,
+) -> bool {
     // without this line it would have taken another storage in silence
     let other = output.contains(&format!("Storage resource \"{storage}\": not found"));
-    let listed = output.contains("3306 Issuing autochanger \"list\" command");
-    let named: BTreeSet<&str> = output.lines().filter_map(|line| between(line, "Volume \"", "\"")).collect();
-    listed && !other && shown.iter().all(|name| named.contains(name.as_str()))
-}
-
-/// What a Director says that could not, or would not, list its volumes; it answers `version` all the same, which
-/// needs no catalog.
-const NOT_LISTED: [&str; 3] = ["Could not open catalog", "is an invalid command", "ERR="];
-
-/// Reads the tables of `list volumes`; none unless all of them came.
-pub(crate) fn statuses(output: &str) -> Option<Statuses> {
-    let mut statuses = Statuses::new();
-    let mut columns: Option<(usize, usize)> = None;
-    let mut listed = false;
-    let mut versions = 0;
+    let Some((_, answer)) = output.rsplit_once("3306 Issuing autochanger \"list\" command.") else {
+        return false;
+    };
+    let mut named = BTreeSet::new();
     let mut complete = false;
-    for line in output.lines().map(str::trim) {
-        if NOT_LISTED.iter().any(|words| line.contains(words)) {
-            return None;
-        }
-        listed |= line == "No results to list.";
-        if let Some(cells) = line.strip_prefix('|') {
-            let cells: Vec<&str> = cells.split('|').map(str::trim).collect();
-            let column = |title: &str| cells.iter().position(|cell| cell.eq_ignore_ascii_case(title));
-            if let (Some(name), Some(status)) = (column("volumename"), column("volstatus")) {
-                columns = Some((name, status));
-                listed = true;
-            } else if let Some((name, status)) = columns
-                && let (Some(name), Some(status)) = (cells.get(name), cells.get(status))
-                && let Ok(name) = VolumeName::new(*name)
-            {
-                statuses.insert(name, (*status).to_owned());
-            }
+    for line in answer.lines() {
+        if let Some(name) = between(line, "Volume \"", "\"") {
+            named.insert(name);
             complete = false;
-        } else if line.contains(" Version: ") {
-            // the greeting has the first
-            versions += 1;
-            complete = versions > 1;
         }
+        complete |= line.contains(" Version: ");
     }
-    (complete && listed).then_some(statuses)
+    complete && !other && shown.into_iter().all(|name| named.contains(name.as_str()))
 }
 
 /// The volumes of which the Director said that its catalog does not have them.
@@ -106,11 +92,11 @@ pub(crate) fn unknown_volumes(output: &str) -> BTreeSet<VolumeName> {
         .collect()
 }
 
-/// Whether every volume was changed in the catalog, or is not in it.
-pub(crate) fn volumes_were_updated(output: &str, names: &BTreeSet<VolumeName>) -> bool {
-    let changed = output.matches("New InChanger flag is: no").count();
+/// Whether so many volumes were changed in the catalog, or are not in it.
+pub(crate) fn volumes_were_updated(output: &str, count: usize) -> bool {
+    let changed = output.matches("New InChanger flag is: ").count();
     let unknown = output.matches("Media record for Volume name \"").count();
-    changed + unknown >= names.len()
+    changed + unknown >= count
 }
 
 /// The volumes the Director will not label because the catalog has them.
@@ -140,7 +126,8 @@ mod tests {
         3306 Issuing autochanger \"slots\" command.\nDevice \"AC\" has 10 slots.\n\
         Connecting to Storage daemon c0 at 127.0.0.1:9103 ...\n3306 Issuing autochanger \"list\" command.\n\
         Catalog record for Volume \"a\" updated to reference slot 1.\nCatalog record for Volume \"b\" is up to date.\n\
-        Volume \"c\" not found in catalog. Slot=3 InChanger set to zero.\n";
+        Volume \"c\" not found in catalog. Slot=3 InChanger set to zero.\nversion\n\
+        d Version: 9.6.7 (10 December 2020) x86_64-pc-linux-gnu debian bookworm/sid\n";
 
     #[test]
     fn only_an_answer_that_names_every_volume_counts() {
@@ -151,18 +138,27 @@ mod tests {
         assert!(!slots_were_updated(&other, "c0", &names(&["a"])));
         let no_daemon = "Connecting to Storage daemon c0 at 127.0.0.1:9103 ...\n";
         assert!(!slots_were_updated(no_daemon, "c0", &names(&[])));
-        let nothing =
-            "3306 Issuing autochanger \"list\" command.\nNo Volumes found to label, or no barcodes.\n";
+        let nothing = "3306 Issuing autochanger \"list\" command.\nNo Volumes found to label, or no barcodes.\nd Version: 9\n";
         assert!(!slots_were_updated(nothing, "c0", &names(&["a"])));
         assert!(slots_were_updated(nothing, "c0", &names(&[])));
+    }
+
+    #[test]
+    fn half_an_update_of_slots_does_not_count() {
+        let end = UPDATED.rfind("d Version").expect("the last answer");
+        for cut in 0..end {
+            assert!(!slots_were_updated(&UPDATED[..cut], "c0", &names(&["a"])), "cut at {cut}");
+        }
+        let late = format!("{UPDATED}Catalog record for Volume \"d\" is up to date.\n");
+        assert!(!slots_were_updated(&late, "c0", &names(&["a"])), "something came behind the last answer");
     }
 
     #[test]
     fn volumes_that_left_are_confirmed_one_by_one() {
         let output = "update volume=\"a\" inchanger=no\nNew InChanger flag is: no\nupdate volume=\"b\" inchanger=no\n\
             sql_get.c:1266 Media record for Volume name \"b\" not found.\n";
-        assert!(volumes_were_updated(output, &names(&["a", "b"])));
-        assert!(!volumes_were_updated(output, &names(&["a", "b", "c"])));
+        assert!(volumes_were_updated(output, 2));
+        assert!(!volumes_were_updated(output, 3));
     }
 
     #[test]
@@ -171,66 +167,18 @@ mod tests {
         assert_eq!(refused_labels(output), names(&["b"]));
     }
 
-    /// What bconsole 9.6.7 printed.
-    const LISTED: &str = include_str!("../tests/transcripts/list_volumes.txt");
-
     #[test]
-    fn the_catalogs_volumes_are_read() {
-        let read = statuses(LISTED).expect("complete");
-        assert_eq!(read.len(), 8);
-        assert_eq!(read[&VolumeName::new("c0_A_0001").expect("legal")], "Append");
-        assert_eq!(read[&VolumeName::new("c0_B_0001").expect("legal")], "Read-Only");
+    fn volumes_that_the_catalog_does_not_have_are_named() {
         let set = include_str!("../tests/transcripts/set_statuses.txt");
-        let read = statuses(set).expect("complete");
-        assert_eq!(read[&VolumeName::new("c0_A_0001").expect("legal")], "Read-Only");
-        assert!(!read.contains_key(&VolumeName::new("nope").expect("legal")));
         assert_eq!(unknown_volumes(set), names(&["nope"]));
-        // PostgreSQL folds the titles' case
-        let lower = LISTED.replace("VolumeName", "volumename").replace("VolStatus", "volstatus");
-        assert_eq!(statuses(&lower), statuses(LISTED));
-        let empty =
-            "1000 OK: 103 d Version: 9.6.7\nlist volumes\nNo results to list.\nversion\nd Version: 9.6.7\n";
-        assert_eq!(statuses(empty), Some(Statuses::new()));
-    }
-
-    #[test]
-    fn half_an_answer_is_none() {
-        for broken in [
-            include_str!("../tests/transcripts/director_gone.txt"),
-            include_str!("../tests/transcripts/wrong_password.txt"),
-            include_str!("../tests/transcripts/no_director.txt"),
-            include_str!("../tests/transcripts/refused.txt"),
-            include_str!("../tests/transcripts/no_database.txt"),
-            include_str!("../tests/transcripts/no_list_command.txt"),
-            "",
-        ] {
-            assert_eq!(statuses(broken), None, "{broken}");
-        }
-        // wherever it is cut, nothing is taken for the whole
-        let end = LISTED.find("backup-dir Version: 9.6.7 (10 December 2020) x86").expect("the last answer");
-        for cut in 0..end {
-            assert_eq!(statuses(&LISTED[..cut]), None, "cut at {cut}");
-        }
-    }
-
-    #[test]
-    fn odd_output_changes_no_status() {
-        let expected = statuses(LISTED);
-        let message = "24-Nov 02:19 backup-dir JobId 3: c0_A_0001 | Error |\nYou have messages.\n\u{1b}[31mred\u{1b}[0m\n";
-        for (at, _) in LISTED.match_indices('\n') {
-            let (before, after) = LISTED.split_at(at + 1);
-            assert_eq!(statuses(&format!("{before}{message}{after}")), expected);
-        }
-        let long = "x".repeat(1 << 20);
-        assert_eq!(statuses(&format!("{long}\n{LISTED}")), expected);
-        let prompt = LISTED.replace("list volumes\n", "list volumes\nSelect Catalog resource (1-2): ");
-        assert_eq!(statuses(&prompt), expected);
     }
 
     #[test]
     fn a_real_update_of_slots_counts() {
         let updated = include_str!("../tests/transcripts/update_slots.txt");
-        assert!(slots_were_updated(updated, "c0", &names(&["c0_A_0001", "c0_A_0004"])));
+        let shown = names(&["c0_A_0001", "c0_A_0004"]);
+        let whole = format!("{updated}version\nbackup-dir Version: 9.6.7 (10 December 2020)\n");
+        assert!(slots_were_updated(&whole, "c0", &shown) && !slots_were_updated(updated, "c0", &shown));
     }
 
     #[test]
@@ -245,5 +193,7 @@ mod tests {
             "label storage=\"c0\" pool=\"My Pool\" drive=0 slots=1-3,7 barcodes\nyes\n"
         );
         assert_eq!(out_of_changer(&names(&["a"])), "update volume=\"a\" slot=0 inchanger=no\n");
+        let place = (&VolumeName::new("a").expect("legal"), &Slot::new(3).expect("not 0"));
+        assert_eq!(into_changer([place]), "update volume=\"a\" slot=3 inchanger=yes\n");
     }
 }

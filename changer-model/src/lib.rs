@@ -90,6 +90,7 @@ mod presence;
 mod running;
 mod shelf;
 mod shelving;
+mod slots_in_catalog;
 mod standin;
 mod state;
 mod store;

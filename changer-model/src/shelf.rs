@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::identifiers::{MagazineId, VolumeName};
+use crate::slots_in_catalog::Catalog;
 use crate::state::VERSION;
 use crate::store::Versioned;
 
@@ -50,9 +51,6 @@ impl Open {
         }
     }
 }
-
-/// What the catalog says of volumes: their `VolStatus` by their names.
-pub(crate) type Statuses = BTreeMap<VolumeName, String>;
 
 /// The volumes that are closed: `shelf.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,13 +108,13 @@ impl Shelf {
     /// and forgets what needs no memory any more.
     pub(crate) fn plan(
         &mut self,
-        catalog: &Statuses,
+        catalog: &Catalog,
         away: &BTreeSet<VolumeName>,
         open: &BTreeSet<VolumeName>,
     ) -> Work {
         let mut work = Work::default();
         for name in away {
-            if let Some(status) = catalog.get(name).and_then(|status| Open::of(status)) {
+            if let Some(status) = catalog.get(name).and_then(|volume| Open::of(&volume.status)) {
                 self.volumes.insert(name.clone(), status);
                 work.close.insert(name.clone());
             }
@@ -124,7 +122,7 @@ impl Shelf {
         // a volume that is neither away nor open may have moved to where it is none of our business; of
         // one that the answer doesn't have, nothing is known
         self.volumes.retain(|name, _| {
-            work.close.contains(name) || catalog.get(name).is_none_or(|status| status == CLOSED)
+            work.close.contains(name) || catalog.get(name).is_none_or(|volume| volume.status == CLOSED)
         });
         let back = self.volumes.iter().filter(|(name, _)| open.contains(*name));
         work.reopen = back.map(|(name, was)| (name.clone(), *was)).collect();
@@ -146,8 +144,8 @@ impl Shelf {
 
 impl Work {
     /// The volumes of which the catalog says something else than what they were closed to be.
-    pub(crate) fn still_open<'a>(&'a self, catalog: &'a Statuses) -> impl Iterator<Item = &'a VolumeName> {
-        self.close.iter().filter(|name| catalog.get(*name).is_some_and(|status| status != CLOSED))
+    pub(crate) fn still_open<'a>(&'a self, catalog: &'a Catalog) -> impl Iterator<Item = &'a VolumeName> {
+        self.close.iter().filter(|name| catalog.get(*name).is_some_and(|volume| volume.status != CLOSED))
     }
 }
 
@@ -156,6 +154,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::slots_in_catalog::Listed;
 
     fn name(text: &str) -> VolumeName {
         VolumeName::new(text).expect("legal")
@@ -165,8 +164,12 @@ mod tests {
         list.iter().map(|text| name(text)).collect()
     }
 
-    fn catalog(list: &[(&str, &str)]) -> Statuses {
-        list.iter().map(|(text, status)| (name(text), (*status).to_owned())).collect()
+    fn with_status(status: &str) -> Listed {
+        Listed { status: status.to_owned(), ..Listed::default() }
+    }
+
+    fn catalog(list: &[(&str, &str)]) -> Catalog {
+        list.iter().map(|(text, status)| (name(text), with_status(status))).collect()
     }
 
     #[test]
@@ -206,7 +209,7 @@ mod tests {
         let mut kept = Shelf::default();
         let all = names(&["a"]);
         kept.plan(&catalog(&[("a", "Append")]), &all, &BTreeSet::new());
-        assert_eq!(kept.plan(&Statuses::new(), &all, &BTreeSet::new()), Work::default());
+        assert_eq!(kept.plan(&Catalog::new(), &all, &BTreeSet::new()), Work::default());
         let back = kept.plan(&catalog(&[("a", CLOSED)]), &BTreeSet::new(), &all);
         assert_eq!(back.reopen, BTreeMap::from([(name("a"), Open::Append)]));
     }
@@ -247,9 +250,9 @@ mod tests {
     /// Two volumes on each of three drives.
     struct World {
         here: [bool; 3],
-        catalog: Statuses,
+        catalog: Catalog,
         /// What each volume was set to last by somebody else than us.
-        truth: Statuses,
+        truth: Catalog,
         shelf: Shelf,
     }
 
@@ -275,13 +278,13 @@ mod tests {
                 if !step() {
                     return false;
                 }
-                self.catalog.insert(name.clone(), CLOSED.to_owned());
+                self.catalog.insert(name.clone(), with_status(CLOSED));
             }
             for (name, open) in &work.reopen {
                 if !step() {
                     return false;
                 }
-                self.catalog.insert(name.clone(), open.as_str().to_owned());
+                self.catalog.insert(name.clone(), with_status(open.as_str()));
             }
             if !step() {
                 return false;
@@ -294,7 +297,7 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_happens_the_last_word_comes_back(story in prop::collection::vec(happening(), 0..40)) {
-            let catalog: Statuses = (0..6).map(|v| (name(&format!("v{v}")), "Append".to_owned())).collect();
+            let catalog: Catalog = (0..6).map(|v| (name(&format!("v{v}")), with_status("Append"))).collect();
             let mut world = World { here: [true; 3], truth: catalog.clone(), catalog, shelf: Shelf::default() };
             for happening in story {
                 match happening {
@@ -302,12 +305,12 @@ mod tests {
                     Happening::Unplug(drive) => world.here[drive] = false,
                     Happening::SetByHand(volume, status) => {
                         let name = name(&format!("v{volume}"));
-                        world.truth.insert(name.clone(), status.to_owned());
-                        world.catalog.insert(name, status.to_owned());
+                        world.truth.insert(name.clone(), with_status(status));
+                        world.catalog.insert(name, with_status(status));
                     }
                     Happening::Tell(steps) => {
                         if world.tell(steps) {
-                            for (name, status) in &world.catalog {
+                            for (name, Listed { status, .. }) in &world.catalog {
                                 let away = !world.volumes(|here| here).contains(name);
                                 prop_assert!(!away || Open::of(status).is_none(), "{name} is open and away");
                             }

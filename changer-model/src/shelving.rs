@@ -7,11 +7,21 @@ use crate::console::{Console, ConsoleError};
 use crate::dialogue;
 use crate::identifiers::VolumeName;
 use crate::model::{self, Debt};
-use crate::shelf::{CLOSED, Open, Statuses};
-use crate::telling::{RefreshError, VolumesNow};
+use crate::shelf::{CLOSED, Open};
+use crate::slots_in_catalog::{self, Catalog};
+use crate::telling::{RefreshError, VolumesNow, unconfirmed};
 
 /// Volumes that are back and still closed, with what they were.
 pub(crate) type Returned = BTreeMap<VolumeName, Open>;
+
+/// What closing came to.
+pub(crate) struct Closed {
+    /// What the catalog says now.
+    pub(crate) catalog: Catalog,
+    pub(crate) back: Returned,
+    /// A volume that the Director didn't close.
+    pub(crate) besides: Result<(), RefreshError>,
+}
 
 impl Changer {
     /// Compares what Bacula was told with what is there: slots, labels, and volumes that are away.
@@ -31,10 +41,12 @@ impl Changer {
         Ok(debt)
     }
 
-    /// Closes in the catalog what is away, and returns what is to be reopened. Whoever calls this holds the teller's
-    /// lock.
-    pub(crate) fn close_absent(&self, console: &Console, now: &VolumesNow) -> Result<Returned, RefreshError> {
-        let (catalog, _) = self.statuses(console, &dialogue::list_volumes(), 0)?;
+    /// Closes in the catalog what is away. Whoever calls this holds the teller's lock.
+    ///
+    /// # Errors
+    /// The catalog can't be read, or what it says can't be noted.
+    pub(crate) fn close_absent(&self, console: &Console, now: &VolumesNow) -> Result<Closed, RefreshError> {
+        let mut catalog = self.catalog(console)?;
         let before = self.store.shelf().map_err(ChangerError::from)?;
         let mut kept = before.clone();
         let work = kept.plan(&catalog, &now.away, &now.open());
@@ -42,14 +54,15 @@ impl Changer {
         if kept != before {
             self.store.write_shelf(&kept).map_err(ChangerError::from)?;
         }
+        let mut besides = Ok(());
         if !work.close.is_empty() {
             let script = dialogue::set_statuses(work.close.iter().map(|name| (name, CLOSED)));
-            let (catalog, _) = self.statuses(console, &script, work.close.len())?;
+            (catalog, _) = self.listed(console, &script, work.close.len())?;
             if let Some(name) = work.still_open(&catalog).next() {
-                return Err(unset(name, CLOSED).into());
+                besides = Err(unset(name, CLOSED).into());
             }
         }
-        Ok(work.reopen)
+        Ok(Closed { catalog, back: work.reopen, besides })
     }
 
     /// Gives volumes back their status, as far as they are still here.
@@ -60,10 +73,11 @@ impl Changer {
             return Ok(());
         }
         let script = dialogue::set_statuses(back.iter().map(|(name, open)| (name, open.as_str())));
-        let (catalog, unknown) = self.statuses(console, &script, back.len())?;
-        let is_closed = |name: &VolumeName| catalog.get(name).is_some_and(|status| status == CLOSED);
-        let is_done =
-            |name: &VolumeName| catalog.get(name).map_or(unknown.contains(name), |status| status != CLOSED);
+        let (catalog, unknown) = self.listed(console, &script, back.len())?;
+        let is_closed = |name: &VolumeName| catalog.get(name).is_some_and(|volume| volume.status == CLOSED);
+        let is_done = |name: &VolumeName| {
+            catalog.get(name).map_or(unknown.contains(name), |volume| volume.status != CLOSED)
+        };
         let mut kept = self.store.shelf().map_err(ChangerError::from)?;
         kept.reopened(back.keys().filter(|name| is_done(name)));
         self.store.write_shelf(&kept).map_err(ChangerError::from)?;
@@ -88,17 +102,22 @@ impl Changer {
         Ok(())
     }
 
-    /// What the catalog says after a script, and which of the script's volumes it does not have.
-    fn statuses(
+    /// What the catalog says of all volumes.
+    pub(crate) fn catalog(&self, console: &Console) -> Result<Catalog, ConsoleError> {
+        Ok(self.listed(console, &dialogue::list_volumes(), 0)?.0)
+    }
+
+    /// What the catalog says after a script about so many volumes, and which of the script's volumes it does not have.
+    pub(crate) fn listed(
         &self,
         console: &Console,
         script: &str,
         volumes: usize,
-    ) -> Result<(Statuses, BTreeSet<VolumeName>), ConsoleError> {
+    ) -> Result<(Catalog, BTreeSet<VolumeName>), ConsoleError> {
         let output = console.run(script, self.console_limit(volumes))?;
-        match dialogue::statuses(&output) {
-            Some(statuses) => Ok((statuses, dialogue::unknown_volumes(&output))),
-            None => Err(ConsoleError::Unconfirmed { command: "list volumes".to_owned(), output }),
+        match slots_in_catalog::catalog(&output) {
+            Some(catalog) => Ok((catalog, dialogue::unknown_volumes(&output))),
+            None => Err(unconfirmed("list volumes", output)),
         }
     }
 }
@@ -106,7 +125,7 @@ impl Changer {
 impl VolumesNow {
     /// The volumes that are not to be closed.
     fn open(&self) -> BTreeSet<VolumeName> {
-        self.shown.union(&self.released).cloned().collect()
+        self.shown.keys().chain(&self.released).cloned().collect()
     }
 }
 

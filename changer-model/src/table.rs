@@ -60,9 +60,13 @@ pub(crate) fn records<'a>(output: &'a str, first: &str) -> Vec<Row<'a>> {
 /// Whether the answer to a list and the one to `version` behind it came: the greeting has the first version. With its
 /// database down, or where it may not list, the Director answers `version` all the same.
 pub(crate) fn is_whole(output: &str) -> bool {
+    !output.lines().any(is_refusal) && output.matches(" Version: ").count() > 1
+}
+
+/// Whether a line says that the Director could not, or would not, list.
+pub(crate) fn is_refusal(line: &str) -> bool {
     const NO_LIST: [&str; 3] = ["Could not open catalog", "is an invalid command", "ERR="];
-    let refused = output.lines().any(|line| NO_LIST.iter().any(|words| line.contains(words)));
-    !refused && output.matches(" Version: ").count() > 1
+    NO_LIST.iter().any(|words| line.contains(words))
 }
 
 /// A number, which Bacula may write with commas.

@@ -1,7 +1,8 @@
 //! Telling Bacula's catalog what is in the changer, outside every call that bacula-sd makes.
 //!
-//! What has to be told is not noted but computed: the revision of each magazine's map against the revision the
-//! catalog was last told. So nothing can get lost between a change and its telling, whatever ends in between. The
+//! What has to be told is not noted but computed, twice: the revision of each magazine's map against the revision the
+//! catalog was last told, and what the catalog says of each volume's slot against the slot it is in. So nothing can get
+//! lost between a change and its telling, whatever ends in between, and what others change in the catalog is mended. The
 //! changer's lock is free while the console runs, for the Director has the storage daemon call the changer; a
 //! second lock keeps two tellers apart.
 //!
@@ -9,15 +10,17 @@
 //! step is a volume open and away (see the modules `shelf` and `shelving`).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::changer::{Changer, ChangerError, View, consistently};
 use crate::console::{Console, ConsoleError, Limits, is_installed};
 use crate::dialogue;
-use crate::identifiers::{MagazineId, VolumeName};
+use crate::identifiers::{MagazineId, Slot, VolumeName};
 use crate::lock::Lock;
 use crate::magazine::MagazineError;
-use crate::model::{self, Debt};
+use crate::model;
+use crate::slots_in_catalog::{Catalog, Misplaced, misplaced};
 use crate::survey::Scan;
 
 /// Why `refresh` did not do all of its work.
@@ -54,24 +57,27 @@ pub enum RefreshError {
 /// The volumes by what the Director has to know of them.
 #[derive(Default)]
 pub(crate) struct VolumesNow {
-    /// It must find them in the changer's list.
-    pub(crate) shown: BTreeSet<VolumeName>,
+    /// It must find them in the changer's list, in these slots; in more than one where two files have one label.
+    pub(crate) shown: BTreeMap<VolumeName, BTreeSet<Slot>>,
     /// They are to be closed.
     pub(crate) away: BTreeSet<VolumeName>,
     /// Their magazines left the configuration: they are none of our business, and not to be left closed.
     pub(crate) released: BTreeSet<VolumeName>,
 }
 
+/// How often the catalog is told anew when the volumes change meanwhile.
+const MOST_ROUNDS: usize = 3;
+
 /// Maximum time that the Director is silent for each volume or empty slot of a command: it says nothing of the empty
 /// ones, which took it 7 ms each in a catalog of 10,000.
 const SILENT_VOLUME: Duration = Duration::from_millis(50);
 
-/// How often the catalog is told anew when the volumes change meanwhile.
-const MOST_ROUNDS: usize = 3;
+/// The pauses between two looks at what the Director does after its console was cut off.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
 impl Changer {
-    /// Looks at every magazine that is there, then tells Bacula what changed; `force` looks also at the locked
-    /// ones and tells Bacula even when nothing changed.
+    /// Looks at every magazine that is there, then tells Bacula what changed and mends what its catalog says of the
+    /// slots; `force` looks also at the locked ones and tells Bacula even when nothing changed.
     ///
     /// # Errors
     /// [`RefreshError`]; what could not be told stays owed.
@@ -100,81 +106,148 @@ impl Changer {
         Some(Console { program, config: setting.config.as_ref().map(|path| self.env.path(path)) })
     }
 
-    /// Tells Bacula what it does not know yet.
+    /// Tells Bacula what it does not know yet, or has wrong.
     pub(crate) fn tell_bacula(&self, force: bool) -> Result<(), RefreshError> {
         let Some(console) = self.console() else { return Ok(()) };
-        let owed = force || !self.debt(&self.look()?)?.is_none();
-        if !owed && self.store.shelf().map_err(ChangerError::from)?.is_empty() {
-            return Ok(());
-        }
         let path = self.store.dir().join("console.lock");
         let _teller = Lock::take(&path, self.env.lock_limit).map_err(ChangerError::from)?;
-        let mut outcome = Ok(());
-        if !owed {
-            // volumes are away: what somebody opened meanwhile, or a job that was under way, is closed again
-            let closed = self.close_absent(&console, &self.volumes_now()?);
-            outcome = closed.and_then(|back| self.reopen(&console, back));
+        let owed = force || !self.debt(&self.look()?)?.is_none();
+        let watched = !self.store.shelf().map_err(ChangerError::from)?.is_empty();
+        if !owed && !watched && self.volumes_now()?.is_empty() {
+            return Ok(());
         }
-        let mut forced = force;
-        for _ in 0..MOST_ROUNDS {
+        let mut told = Told::default();
+        for round in 0..MOST_ROUNDS {
             let view = self.look()?;
-            if outcome.is_err() || (self.debt(&view)?.is_none() && !forced) {
+            if round > 0 && (told.besides.is_err() || self.debt(&view)?.is_none()) {
                 break;
             }
-            outcome = self.tell_once(&console, &view, forced)?;
-            forced = false;
+            let now = self.tell_once(&console, &view, force && round == 0)?;
+            told = Told { changed: told.changed || now.changed, ..now };
         }
-        // the slots are told, whatever else failed; a job that could not be woken goes on at its next poll
-        let _ = self.wake_waiting(&console, owed);
-        outcome
+        if owed || watched || told.changed {
+            // the slots are told, whatever else failed; a job that could not be woken goes on at its next poll
+            let _ = self.wake_waiting(&console, owed || told.changed);
+        }
+        told.besides
     }
 
     /// Fails where the slots could not be told; within, what could not be done besides.
-    fn tell_once(
-        &self,
-        console: &Console,
-        view: &View,
-        forced: bool,
-    ) -> Result<Result<(), RefreshError>, RefreshError> {
+    fn tell_once(&self, console: &Console, view: &View, forced: bool) -> Result<Told, RefreshError> {
         let debt = self.debt(view)?;
-        let closed = self.close_absent(console, &self.volumes_now()?);
-        // a console that may not list volumes may still update the slots
-        if let Err(error) = &closed
-            && !matches!(error, RefreshError::Console(ConsoleError::Unconfirmed { .. }))
-        {
-            return closed.map(|_| Ok(()));
+        let now = self.volumes_now()?;
+        let (closed, mut besides) = match self.close_absent(console, &now) {
+            Ok(closed) => (Some(closed), Ok(())),
+            // a console that may not list volumes may still update the slots
+            Err(error @ RefreshError::Console(ConsoleError::Unconfirmed { .. })) => (None, Err(error)),
+            Err(error) => return Err(error),
+        };
+        let (mut catalog, mut back) = (None, BTreeMap::new());
+        if let Some(closed) = closed {
+            (catalog, back, besides) = (Some(closed.catalog), closed.back, closed.besides);
         }
-        self.tell_slots(console, &debt, forced)?;
-        let shelved = closed.and_then(|back| self.reopen(console, back));
-        if shelved.is_ok() {
+        let wrong = catalog.as_ref().map(|catalog| misplaced(catalog, &now)).unwrap_or_default();
+        let changed = forced || !debt.is_none() || !wrong.is_empty();
+        if changed {
+            self.tell_slots(console, catalog.as_ref(), wrong.away, forced)?;
+        }
+        if let Err(error) = self.reopen(console, back) {
+            besides = besides.and(Err(error));
+        }
+        if besides.is_ok() {
             self.note_closed(view)?;
         }
-        self.confirm(view)?;
-        let labelled = if debt.blank.is_empty() { Ok(()) } else { self.label(console, &debt.blank) };
-        Ok(shelved.and(labelled))
+        if changed {
+            self.confirm(view)?;
+        }
+        if !debt.blank.is_empty() {
+            let labelled = self.label(console, &debt.blank);
+            besides = besides.and(labelled);
+        }
+        Ok(Told { changed, besides })
     }
 
-    fn tell_slots(&self, console: &Console, debt: &Debt, forced: bool) -> Result<(), RefreshError> {
-        if debt.empty {
+    /// Has the Director take over which volumes are in the changer. `catalog` is what it says of them now, where it
+    /// could be read, and `away` which of them it believes to be in the changer.
+    fn tell_slots(
+        &self,
+        console: &Console,
+        catalog: Option<&Catalog>,
+        mut away: BTreeSet<VolumeName>,
+        forced: bool,
+    ) -> Result<(), RefreshError> {
+        let now = self.volumes_now()?;
+        if now.shown.is_empty() {
             // `update slots` does nothing when there is no volume, so each one is said to have left
-            let gone = self.told_volumes()?;
-            if !gone.is_empty() {
-                let output = console.run(&dialogue::out_of_changer(&gone), self.console_limit(gone.len()))?;
-                if !dialogue::volumes_were_updated(&output, &gone) {
-                    return Err(unconfirmed("update volume", output).into());
-                }
+            let is_unknown = |name: &VolumeName| catalog.is_none_or(|catalog| !catalog.contains_key(name));
+            away.extend(self.told_volumes()?.into_iter().filter(is_unknown));
+            self.place(console, &Misplaced { away, ..Misplaced::default() })?;
+        }
+        if !now.shown.is_empty() || forced {
+            self.update_slots(console, &now)?;
+        }
+        if catalog.is_none() {
+            return Ok(());
+        }
+        let left = || -> Result<Misplaced, RefreshError> {
+            let catalog = self.catalog(console)?;
+            Ok(misplaced(&catalog, &self.volumes_now()?))
+        };
+        // of volumes that the changer's list doesn't have, `update slots` says nothing
+        let more = left()?;
+        if more.is_empty() {
+            return Ok(());
+        }
+        self.place(console, &more)?;
+        let still = left()?;
+        match still.here.keys().chain(&still.away).next() {
+            None => Ok(()),
+            Some(name) => {
+                let command = format!("update volume=\"{name}\" slot");
+                Err(ConsoleError::Unconfirmed { command, output: String::new() }.into())
             }
         }
-        if !debt.empty || forced {
-            let shown = self.volumes_now()?.shown;
-            let script = dialogue::update_slots(self.config.storage());
-            let slots = usize::try_from(model::total_slots(&self.look()?.state)).unwrap_or(usize::MAX);
-            let output = console.run(&script, self.console_limit(slots))?;
-            if !dialogue::slots_were_updated(&output, self.config.storage(), &shown) {
-                return Err(unconfirmed(&script, output).into());
-            }
+    }
+
+    /// Tells of each volume where it is.
+    fn place(&self, console: &Console, places: &Misplaced) -> Result<(), ConsoleError> {
+        if places.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let script = dialogue::out_of_changer(&places.away) + &dialogue::into_changer(&places.here);
+        let output = console.run(&script, self.console_limit(places.len()))?;
+        if dialogue::volumes_were_updated(&output, places.len()) {
+            return Ok(());
+        }
+        Err(unconfirmed("update volume", output))
+    }
+
+    fn update_slots(&self, console: &Console, now: &VolumesNow) -> Result<(), RefreshError> {
+        let storage = self.config.storage();
+        let script = dialogue::update_slots(storage);
+        let slots = usize::try_from(model::total_slots(&self.look()?.state)).unwrap_or(usize::MAX);
+        let limits = self.console_limit(slots.saturating_add(now.away.len()));
+        match console.run(&script, limits) {
+            Ok(output) if dialogue::slots_were_updated(&output, storage, now.shown.keys()) => Ok(()),
+            Ok(output) => Err(unconfirmed("update slots", output).into()),
+            Err(cut @ ConsoleError::TimedOut { .. }) => self.await_slots(console, cut, limits.silence),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits for a Director that goes on updating the slots after its console was `cut` off, as long as its catalog
+    /// shows it at work at least once in `patience`.
+    fn await_slots(
+        &self,
+        console: &Console,
+        cut: ConsoleError,
+        patience: Duration,
+    ) -> Result<(), RefreshError> {
+        let left = || {
+            let catalog = self.catalog(console).ok()?;
+            Some(misplaced(&catalog, &self.volumes_now().ok()?).len())
+        };
+        if comes_to_an_end(left, patience) { Ok(()) } else { Err(cut.into()) }
     }
 
     /// The volumes as they are to the Director now.
@@ -183,20 +256,23 @@ impl Changer {
             let view = self.look()?;
             let mut now = VolumesNow::default();
             for (id, record) in &view.state.magazines {
-                let names = self.store.volumes(id, record)?.into_values().map(|v| v.name);
-                if !self.is_configured(id) {
-                    now.released.extend(names.chain(record.departed.iter().cloned()));
-                } else if model::shown_revision(&view.state, id, &view.present).is_some() {
-                    now.shown.extend(names);
-                } else {
-                    now.away.extend(names);
+                let volumes = self.store.volumes(id, record)?;
+                let shown = model::shown_revision(&view.state, id, &view.present).is_some();
+                for (place, volume) in volumes {
+                    let slot = model::slot_of(view.state.manner, record, place).filter(|_| shown);
+                    if !self.is_configured(id) {
+                        now.released.insert(volume.name);
+                    } else if let Some(slot) = slot {
+                        now.shown.entry(volume.name).or_default().insert(slot);
+                    } else {
+                        now.away.insert(volume.name);
+                    }
                 }
-                if self.is_configured(id) {
-                    now.away.extend(record.departed.iter().cloned());
-                }
+                let departed = record.departed.iter().cloned();
+                if self.is_configured(id) { now.away.extend(departed) } else { now.released.extend(departed) }
             }
-            now.away.retain(|name| !now.shown.contains(name));
-            now.released.retain(|name| !now.away.contains(name));
+            now.away.retain(|name| !now.shown.contains_key(name));
+            now.released.retain(|name| !now.away.contains(name) && !now.shown.contains_key(name));
             Ok(now)
         })
     }
@@ -246,6 +322,43 @@ impl Changer {
     }
 }
 
-fn unconfirmed(command: &str, output: String) -> ConsoleError {
-    ConsoleError::Unconfirmed { command: command.trim_end().to_owned(), output }
+/// What one telling did.
+struct Told {
+    /// The slots had to be told.
+    changed: bool,
+    /// What could not be done besides.
+    besides: Result<(), RefreshError>,
+}
+
+impl Default for Told {
+    fn default() -> Self {
+        Self { changed: false, besides: Ok(()) }
+    }
+}
+
+impl VolumesNow {
+    fn is_empty(&self) -> bool {
+        self.shown.is_empty() && self.away.is_empty()
+    }
+}
+
+/// Waits until nothing is left, as long as something more is done at least once in `patience`; false when it ends
+/// otherwise, or when nobody can tell what is left.
+pub(crate) fn comes_to_an_end(left: impl Fn() -> Option<usize>, patience: Duration) -> bool {
+    let (mut least, mut since) = (usize::MAX, Instant::now());
+    let mut pause = PAUSES.0;
+    loop {
+        match left() {
+            Some(0) => return true,
+            Some(now) if now < least => (least, since) = (now, Instant::now()),
+            Some(_) if since.elapsed() < patience => {}
+            _ => return false,
+        }
+        thread::sleep(pause.min(patience));
+        pause = (pause * 2).min(PAUSES.1);
+    }
+}
+
+pub(crate) fn unconfirmed(command: &str, output: String) -> ConsoleError {
+    ConsoleError::Unconfirmed { command: command.to_owned(), output }
 }

@@ -71,7 +71,7 @@ fn volumes_are_closed_while_they_are_away() {
     assert_eq!(catalog(&site), ["a Append", "b Full", "c Used"]);
     fs::remove_file(site.path("said")).expect("removes");
     site.answer("refresh");
-    assert_eq!(site.said(), "", "with every magazine back nothing is left to watch");
+    assert_eq!(site.said(), "list volumes\nversion\n", "with every magazine back no drive is left to watch");
 }
 
 #[test]
@@ -231,7 +231,7 @@ fn a_magazine_that_left_the_configuration_is_let_go() {
     site.answer("refresh");
     assert_eq!(
         (catalog(&site)[0].as_str(), site.said().as_str()),
-        ("a Used", ""),
+        ("a Used", "list volumes\nversion\n"),
         "whoever has it now decides"
     );
     fs::write(site.path("c.conf"), whole).expect("writes");

@@ -1,5 +1,7 @@
 //! Telling Bacula, with a console that is a script.
 
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
 mod director;
 mod site;
 mod waits;
@@ -18,7 +20,8 @@ fn a_change_is_told_once() {
     site.volume("m0/a");
     site.answer("refresh");
     let update = "update slots storage=\"c0\" drive=0\n";
-    assert_eq!(site.said(), format!("list volumes\nversion\n{update}.status dir running\n"));
+    let look = "list volumes\nversion\n";
+    assert_eq!(site.said(), format!("{look}{update}version\n{look}.status dir running\n"));
     let arguments = fs::read_to_string(site.path("arguments")).expect("was called");
     let config = site.path("bconsole.conf");
     assert!(arguments.starts_with(&format!("-c {} -n\n", config.display())), "{arguments}");
@@ -179,6 +182,117 @@ fn names_never_become_commands() {
     for line in site.said().lines() {
         assert!(commands.contains(&line), "{line:?} was said");
     }
+}
+
+/// What the catalog says of a volume's slot and of whether it is in the changer.
+fn place(site: &Site, volume: &str) -> String {
+    fs::read_to_string(site.path("places").join(volume)).expect("is known").trim().to_owned()
+}
+
+/// A site with volumes on two magazines that the catalog has in the slots 1, 2 and 3.
+fn site_with_a_catalog() -> Site {
+    let site = Site::with("m0 m1", CONSOLE);
+    site.console(DIRECTOR);
+    fs::create_dir(site.path("catalog")).expect("makes a directory");
+    for path in ["m0/a", "m0/b", "m1/c"] {
+        site.volume(path);
+        fs::write(site.path("catalog").join(&path[3..]), "Append").expect("writes");
+    }
+    site.answer("refresh");
+    assert_eq!(["a", "b", "c"].map(|name| place(&site, name)), ["1 1", "2 1", "3 1"]);
+    site
+}
+
+#[test]
+fn what_others_say_of_slots_is_mended_at_the_next_look() {
+    let site = site_with_a_catalog();
+    // as the storage daemon writes it after a restore that asked for a drive, and what somebody may type
+    for wrong in ["0 0", "2 0", "0 1", "7 1"] {
+        fs::write(site.path("places/b"), wrong).expect("writes");
+        assert_eq!(site.changer().pending_catalog().expect("reads"), None, "nothing of ours is owed");
+        site.answer("refresh");
+        assert_eq!(place(&site, "b"), "2 1", "{wrong}");
+    }
+    fs::rename(site.path("m0"), site.path("away")).expect("pulls");
+    site.answer("refresh");
+    assert_eq!(["a", "b", "c"].map(|name| place(&site, name)), ["0 0", "0 0", "3 1"]);
+    for wrong in ["0 1", "1 1", "1 0"] {
+        fs::write(site.path("places/a"), wrong).expect("writes");
+        site.answer("refresh");
+        assert_eq!(place(&site, "a"), "0 0", "{wrong}");
+    }
+    fs::rename(site.path("m1"), site.path("away too")).expect("pulls");
+    site.answer("refresh");
+    // `update slots` typed with an empty dock changes nothing, and what was told before may be anything
+    for name in ["a", "b", "c"] {
+        fs::write(site.path("places").join(name), "3 1").expect("writes");
+    }
+    site.answer("refresh");
+    assert_eq!(["a", "b", "c"].map(|name| place(&site, name)), ["0 0", "0 0", "0 0"]);
+    let said = site.said();
+    site.answer("refresh");
+    let look = "list volumes\nversion\n.status dir running\n";
+    assert_eq!(site.said(), format!("{said}{look}"), "what is right is left alone");
+}
+
+#[test]
+fn what_update_slots_leaves_wrong_is_told_by_volume() {
+    let site = site_with_a_catalog();
+    site.console(&DIRECTOR.replace("echo \"$slot 1\" > $root/places/$name\n", ":\n"));
+    fs::write(site.path("places/b"), "0 0").expect("writes");
+    site.answer("refresh");
+    assert_eq!(place(&site, "b"), "2 1");
+    assert!(site.said().contains("update volume=\"b\" slot=2 inchanger=yes\n"), "{}", site.said());
+    // one that does nothing of what it is told is named
+    fs::write(site.path("places/b"), "0 0").expect("writes");
+    fs::write(site.path("stubborn"), "").expect("writes");
+    let outcome = site.run("refresh");
+    assert_eq!(outcome.code, 1);
+    assert!(outcome.stderr.contains("did not confirm 'update volume'"), "{}", outcome.stderr);
+}
+
+/// The Director goes on with what it was at when its console ends.
+const GOES_ON: &str = "setsid sh -c";
+
+#[test]
+fn a_director_that_goes_on_updating_slots_is_waited_for() {
+    let mut site = site_with_a_catalog();
+    fs::rename(site.path("m0"), site.path("away")).expect("pulls");
+    site.env.console_limit = Duration::from_secs(2);
+    site.env.console_limit_per_volume = Duration::ZERO;
+    let slow = format!(
+        "{GOES_ON} \"for name in a b; do sleep 1; echo 0 0 > $root/places/\\$name; done\" > /dev/null 2>&1 &\n\
+         sleep 600"
+    );
+    let hanging = DIRECTOR.replacen("echo '3306 Issuing autochanger \"list\" command.'", &slow, 1);
+    site.console(&hanging);
+    assert_eq!(site.answer("refresh"), "");
+    assert_eq!(["a", "b", "c"].map(|name| place(&site, name)), ["0 0", "0 0", "3 1"]);
+    assert_eq!(site.said().matches("update slots").count(), 2, "it was told once");
+    assert_eq!(site.changer().pending_catalog().expect("reads"), None);
+
+    // one that does nothing any more is not
+    fs::rename(site.path("away"), site.path("m0")).expect("plugs");
+    site.console(&hanging.replace("in a b;", "in;"));
+    let outcome = site.run("refresh");
+    assert!(outcome.stderr.contains("was cut off after 2 s"), "{}", outcome.stderr);
+    assert!(site.changer().pending_catalog().expect("reads").is_some());
+}
+
+#[test]
+fn half_an_answer_to_update_slots_confirms_nothing() {
+    let site = site_with_a_catalog();
+    fs::rename(site.path("m0"), site.path("away")).expect("pulls");
+    // it ends with exit status 0 behind the line that was enough once
+    site.console(&DIRECTOR.replacen(
+        "  'update slots storage=\"c0\" drive=0')\n",
+        "  'update slots storage=\"c0\" drive=0') echo '3306 Issuing autochanger \"list\" command.'; \
+         echo 'Catalog record for Volume \"c\" is up to date.'; exit 0\n",
+        1,
+    ));
+    let outcome = site.run("refresh");
+    assert!(outcome.stderr.contains("did not confirm 'update slots'"), "{}", outcome.stderr);
+    assert!(site.changer().pending_catalog().expect("reads").is_some());
 }
 
 #[test]

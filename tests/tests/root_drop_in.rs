@@ -1,0 +1,117 @@
+//! What others than the changer write into the catalog, with real daemons, and that the next look mends it.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use bacula_conf::Size;
+use offsite_tests::bacula::{Bacula, Dock, JobId, Volume};
+use offsite_tests::trials::{self, Test};
+use tempfile::TempDir;
+
+const LIMIT: Duration = Duration::from_mins(2);
+
+fn main() {
+    let tests: [Test; 1] = [("a_volume_that_a_restore_asked_for_keeps_its_slot", a_lost_slot)];
+    trials::run(Dock::lacking().as_deref(), None, tests);
+}
+
+struct Site {
+    bacula: Bacula,
+    dock: Dock,
+    tree: TempDir,
+}
+
+impl Site {
+    /// Drives A and B with volumes that are labelled; A is in the dock.
+    fn new() -> Result<Self> {
+        let tree = TempDir::new()?;
+        let (dock, mut plan) = Dock::plan(&["A", "B"], [tree.path()])?;
+        plan.settings.pool.maximum_volume_bytes = Size::bytes(1_000_000);
+        let bacula = Bacula::start(plan)?;
+        let dock = dock.with(&bacula)?;
+        let site = Self { bacula, dock, tree };
+        fs::write(site.tree.path().join("one"), "one".repeat(50_000))?;
+        for drive in ["B", "A"] {
+            site.dock.plug(drive)?;
+            site.dock.make_volumes(drive, 3)?;
+            if drive == "B" {
+                site.dock.pull(drive)?;
+                site.dock.refresh()?;
+            }
+        }
+        Ok(site)
+    }
+
+    fn back_up(&self) -> Result<()> {
+        let job = self.bacula.wait_job(self.bacula.run_backup("Full")?)?;
+        ensure!(job.is_ok(), "{job:?}");
+        Ok(())
+    }
+
+    /// Puts one drive in the other's place; nobody is told.
+    fn swap(&self, out: &str, into: &str) -> Result<()> {
+        self.dock.pull(out)?;
+        self.dock.plug(into)
+    }
+
+    /// The volumes of a drive.
+    fn volumes_of(&self, drive: &str) -> Result<Vec<Volume>> {
+        let all = self.bacula.volumes()?.into_iter();
+        Ok(all.filter(|volume| Dock::drive_of(&volume.name) == Some(drive)).collect())
+    }
+
+    /// Waits until a job has ended well; it must not ask for a volume.
+    fn ends_without_asking(&self, job: JobId) -> Result<()> {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let state = self.bacula.job(job)?.context("the job")?;
+            if state.has_ended() {
+                ensure!(state.is_ok(), "{state:?}");
+                return Ok(());
+            }
+            ensure!(!state.log.contains("Please mount"), "it asks for what is here: {}", state.log);
+            ensure!(Instant::now() < deadline, "{state:?}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn restored(&self, target: &Path) -> Result<()> {
+        let below = target.join(self.tree.path().strip_prefix("/")?);
+        ensure!(fs::read(below.join("one"))? == fs::read(self.tree.path().join("one"))?, "it differs");
+        Ok(())
+    }
+
+    fn stop(self) -> Result<()> {
+        self.bacula.stop()?;
+        self.dock.close()
+    }
+}
+
+/// The storage daemon writes back the slot it was given: after a restore that asked for a drive, none.
+fn a_lost_slot() -> Result<()> {
+    let site = Site::new()?;
+    site.back_up()?;
+    site.swap("A", "B")?;
+    site.dock.refresh()?;
+    let target = TempDir::new()?;
+    let job = site.bacula.restore(target.path())?;
+    site.bacula.wait_for_question(job)?;
+    site.swap("B", "A")?;
+    site.dock.refresh()?;
+    let job = site.bacula.wait_job(job)?;
+    ensure!(job.is_ok(), "{job:?}");
+    let lost = site.volumes_of("A")?.into_iter().any(|volume| volume.slot == 0 || !volume.in_changer);
+    ensure!(lost, "the storage daemon left the slots as they are: this shows nothing any more");
+
+    site.dock.refresh()?;
+    for volume in site.volumes_of("A")? {
+        let slot = volume.name.strip_prefix("c0_A_").context("a number")?.parse::<u32>()? + 3;
+        ensure!(volume.in_changer && volume.slot == slot, "{volume:?}");
+    }
+    let again = TempDir::new()?;
+    site.ends_without_asking(site.bacula.restore(again.path())?)?;
+    site.restored(again.path())?;
+    site.stop()
+}
