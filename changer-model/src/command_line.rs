@@ -189,13 +189,14 @@ fn done_or_refused(outcome: Result<(), CommandError>, config: &Config) -> Outcom
     }
 }
 
-/// New volumes are there whether or not Bacula can be told of them now; it will be at the next refresh.
+/// New volumes are there whether or not Bacula can be told of them now; it will be at the next refresh. That it could
+/// not is a failure all the same: a volume without a label is of no use to a job.
 fn created(changer: &Changer, report: String, creation: Creation) -> Outcome {
-    let told = if creation.names.is_empty() { Ok(()) } else { changer.tell_bacula(false) };
+    let told = if creation.names.is_empty() { Ok(()) } else { changer.tell_of_new() };
     match (creation.error, told) {
         (Some(error), _) if creation.names.is_empty() => failed(&error, MINUS_ONE),
         (Some(error), _) => Outcome { stdout: report, ..failed(&error, MINUS_ONE) },
-        (None, Err(error)) => Outcome { stdout: report, stderr: line(&error), code: 0 },
+        (None, Err(error)) => Outcome { stdout: report, ..failed(&error, FAILED) },
         (None, Ok(())) => done(report),
     }
 }

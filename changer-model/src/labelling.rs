@@ -10,18 +10,39 @@ use crate::model;
 use crate::places::Places;
 use crate::state::Volumes;
 use crate::survey::Scan;
-use crate::telling::RefreshError;
+use crate::telling::{RefreshError, comes_to_an_end};
+
+/// Maximum number of volumes in one label command: what a cut costs, and how often the changer's list is read.
+const PORTION: u32 = 100;
+
+/// The slots of volumes without a label, by the pool they are meant for.
+type Unlabelled = BTreeMap<String, Places>;
 
 impl Changer {
-    /// Has the Director label the blank volumes, and looks into their files whether it did.
+    /// Has the Director label the blank volumes of magazines, and looks into their files whether it did.
     pub(crate) fn label(&self, console: &Console, ids: &[MagazineId]) -> Result<(), RefreshError> {
         let wanted = consistently(|| self.unlabelled(ids))?;
-        let mut output = String::new();
-        for (pool, slots) in wanted.iter().flat_map(|(pool, slots)| slots.parts().map(move |s| (pool, s))) {
+        let mut said = String::new();
+        let portions =
+            wanted.iter().flat_map(|(pool, slots)| slots.parts(PORTION).into_iter().map(move |s| (pool, s)));
+        for (pool, slots) in portions {
             let script = dialogue::label(self.config.storage(), pool, &slots);
-            let limit = self.console_limit(usize::try_from(slots.len()).unwrap_or(usize::MAX));
-            output = console.run(&script, limit)?;
+            let limits = self.console_limit(usize::try_from(slots.len()).unwrap_or(usize::MAX));
+            let error = match console.run(&script, limits) {
+                Ok(output) => {
+                    self.note_refusals(ids, &dialogue::refused_labels(&output))?;
+                    said = output;
+                    continue;
+                }
+                Err(error) => error,
+            };
+            said = error.to_string();
+            let ConsoleError::TimedOut { output, .. } = error else { break };
             self.note_refusals(ids, &dialogue::refused_labels(&output))?;
+            // the Director is at it still, and another label command would get in its way
+            if !comes_to_an_end(|| self.count_left(ids, pool, &slots).ok(), limits.silence) {
+                break;
+            }
         }
         self.update(Scan::Only(ids))?;
         let left = consistently(|| self.unlabelled(ids))?;
@@ -31,16 +52,22 @@ impl Changer {
             Some(slot) => Err(ConsoleError::Unlabelled {
                 count: usize::try_from(count).unwrap_or(usize::MAX),
                 first: format!("in slot {slot}"),
-                output,
+                output: said,
             }
             .into()),
         }
     }
 
-    /// The slots of volumes without a label, by the pool they are meant for.
-    fn unlabelled(&self, ids: &[MagazineId]) -> Result<BTreeMap<String, Places>, ChangerError> {
+    /// How many volumes in some slots have no label yet.
+    fn count_left(&self, ids: &[MagazineId], pool: &str, slots: &Places) -> Result<usize, ChangerError> {
+        self.update(Scan::Only(ids))?;
+        let left = consistently(|| self.unlabelled(ids))?;
+        Ok(left.get(pool).map_or(0, |left| left.iter().filter(|slot| slots.contains(*slot)).count()))
+    }
+
+    fn unlabelled(&self, ids: &[MagazineId]) -> Result<Unlabelled, ChangerError> {
         let view = self.look()?;
-        let mut wanted: BTreeMap<String, Places> = BTreeMap::new();
+        let mut wanted = Unlabelled::new();
         for id in ids.iter().filter(|id| view.present.contains(*id)) {
             let Some(record) = view.state.magazines.get(id) else { continue };
             for (place, volume) in self.store.volumes(id, record)? {

@@ -56,12 +56,25 @@ impl Places {
         self.ranges.iter().map(|(first, last)| (*first, *last))
     }
 
-    /// The same set in parts of a few ranges each: the console takes lines of some hundred characters only.
-    pub(crate) fn parts(&self) -> impl Iterator<Item = Self> + '_ {
-        let all: Vec<(u32, u32)> = self.ranges().collect();
-        let parts: Vec<Self> =
-            all.chunks(10).map(|part| Self { ranges: part.iter().copied().collect() }).collect();
-        parts.into_iter()
+    /// The same set in parts of at most `most` members, and of a few ranges each: the console takes lines of some
+    /// hundred characters only.
+    pub(crate) fn parts(&self, most: u32) -> Vec<Self> {
+        const MOST_RANGES: usize = 10;
+        let mut parts: Vec<Self> = Vec::new();
+        let mut part = Self::default();
+        for (mut first, last) in self.ranges() {
+            while first <= last {
+                if part.len() >= most || part.ranges.len() >= MOST_RANGES {
+                    parts.push(std::mem::take(&mut part));
+                }
+                let room = most.saturating_sub(part.len()).max(1);
+                let end = last.min(first.saturating_add(room - 1));
+                part.ranges.insert(first, end);
+                first = end + 1;
+            }
+        }
+        parts.extend((!part.is_empty()).then_some(part));
+        parts
     }
 
     /// The members, ascending.
@@ -202,6 +215,12 @@ mod tests {
             prop_assert!(places.iter().eq(set.iter().copied()));
             prop_assert_eq!(places.len() as usize, set.len());
             prop_assert_eq!(places.to_string().parse::<Places>(), Ok(places.clone()));
+            for most in [1, 3, 100] {
+                let parts = places.parts(most);
+                prop_assert!(parts.iter().flat_map(Places::iter).eq(places.iter()));
+                prop_assert!(parts.iter().all(|part| part.len() <= most && part.ranges.len() <= 10));
+                prop_assert!(parts.len() <= set.len());
+            }
             let mut free = FreePlaces::beside([&places]);
             for _ in 0..20 {
                 let number = free.lowest();

@@ -132,6 +132,12 @@ impl Changer {
         told.besides
     }
 
+    /// Tells Bacula of volumes that were just made, and of what else changed where it can be seen without harm.
+    pub(crate) fn tell_of_new(&self) -> Result<(), RefreshError> {
+        self.update(Scan::Changed)?;
+        self.tell_bacula(false)
+    }
+
     /// Fails where the slots could not be told; within, what could not be done besides.
     fn tell_once(&self, console: &Console, view: &View, forced: bool) -> Result<Told, RefreshError> {
         let debt = self.debt(view)?;
@@ -228,8 +234,15 @@ impl Changer {
         let slots = usize::try_from(model::total_slots(&self.look()?.state)).unwrap_or(usize::MAX);
         let limits = self.console_limit(slots.saturating_add(now.away.len()));
         match console.run(&script, limits) {
-            Ok(output) if dialogue::slots_were_updated(&output, storage, now.shown.keys()) => Ok(()),
-            Ok(output) => Err(unconfirmed("update slots", output).into()),
+            Ok(output) => {
+                // the storage daemon asks the changer, which may have seen some go
+                let then = self.volumes_now()?;
+                let stayed = now.shown.keys().filter(|name| then.shown.contains_key(*name));
+                if dialogue::slots_were_updated(&output, storage, stayed) {
+                    return Ok(());
+                }
+                Err(unconfirmed("update slots", output).into())
+            }
             Err(cut @ ConsoleError::TimedOut { .. }) => self.await_slots(console, cut, limits.silence),
             Err(error) => Err(error.into()),
         }

@@ -106,7 +106,7 @@ fn what_was_not_confirmed_stays_owed() {
     fs::remove_file(site.path("bconsole")).expect("removes");
     assert!(site.run("refresh").stderr.contains("cannot start Bacula's console"));
     let made = site.run("createvols 0 1");
-    assert_eq!(made.code, 0, "the volumes are there");
+    assert_eq!(made.code, 1, "without labels they are of no use");
     assert!(made.stdout.ends_with("Created 1 volume files on magazine 0\n"));
     assert!(made.stderr.contains("will be at the next refresh"), "{}", made.stderr);
     site.labels(&["c0_0000_0000"]);
@@ -293,6 +293,55 @@ fn half_an_answer_to_update_slots_confirms_nothing() {
     let outcome = site.run("refresh");
     assert!(outcome.stderr.contains("did not confirm 'update slots'"), "{}", outcome.stderr);
     assert!(site.changer().pending_catalog().expect("reads").is_some());
+}
+
+/// Volumes on magazine `m0`, with the labels that the Director will write.
+fn to_label(site: &Site, count: usize) {
+    let names: Vec<String> = (0..count).map(|number| format!("new{number:04}")).collect();
+    site.labels(&names.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+#[test]
+fn labels_are_made_in_portions() {
+    let site = Site::with("m0", CONSOLE);
+    site.console(DIRECTOR);
+    to_label(&site, 250);
+    assert!(site.answer("createvols 0 250 -l new").ends_with("Created 250 volume files on magazine 0\n"));
+    let said = site.said();
+    let slots: Vec<&str> =
+        said.lines().filter_map(|line| line.split_once(" slots=")).map(|(_, s)| s).collect();
+    assert_eq!(slots, ["1-100 barcodes", "101-200 barcodes", "201-250 barcodes"]);
+    assert_eq!(site.changer().pending_catalog().expect("reads"), None);
+}
+
+#[test]
+fn a_director_that_goes_on_labelling_is_waited_for() {
+    let mut site = Site::with("m0", CONSOLE);
+    to_label(&site, 120);
+    site.env.console_limit = Duration::from_secs(2);
+    site.env.console_limit_per_volume = Duration::ZERO;
+    let slow = format!(
+        "{GOES_ON} \"sleep 1; for file in $root/m0/new00*; do cp $root/labels/\\${{file##*/}} \\$file; done\" \
+         > /dev/null 2>&1 &\n sleep 600"
+    );
+    let first = "'label storage=\"c0\" pool=\"P\" drive=0 slots=1-100 barcodes')";
+    let hanging = DIRECTOR.replacen("  'label '*)", &format!("  {first} {slow};;\n  'label '*)"), 1);
+    site.console(&hanging);
+    assert!(site.answer("createvols 0 120 -l new").ends_with("Created 120 volume files on magazine 0\n"));
+    assert_eq!(site.said().matches("label storage").count(), 2, "each portion once");
+    assert_eq!(site.changer().pending_catalog().expect("reads"), None);
+
+    // one that does nothing any more is not, and what is left is said
+    let mut site = Site::with("m0", CONSOLE);
+    to_label(&site, 120);
+    site.env.console_limit = Duration::from_secs(2);
+    site.env.console_limit_per_volume = Duration::ZERO;
+    site.console(&hanging.replace("/m0/new00*", "/m0/new003*"));
+    let outcome = site.run("createvols 0 120 -l new");
+    assert_eq!(outcome.code, 1);
+    assert!(outcome.stderr.contains("left 110 new volume(s) without a label"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("was cut off after 2 s"), "{}", outcome.stderr);
+    assert_eq!(site.said().matches("label storage").count(), 1, "not in its way");
 }
 
 #[test]

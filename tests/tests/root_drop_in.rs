@@ -13,7 +13,10 @@ use tempfile::TempDir;
 const LIMIT: Duration = Duration::from_mins(2);
 
 fn main() {
-    let tests: [Test; 1] = [("a_volume_that_a_restore_asked_for_keeps_its_slot", a_lost_slot)];
+    let tests: [Test; 2] = [
+        ("a_volume_that_a_restore_asked_for_keeps_its_slot", a_lost_slot),
+        ("six_hundred_volumes_get_their_labels", many_labels),
+    ];
     trials::run(Dock::lacking().as_deref(), None, tests);
 }
 
@@ -113,5 +116,14 @@ fn a_lost_slot() -> Result<()> {
     let again = TempDir::new()?;
     site.ends_without_asking(site.bacula.restore(again.path())?)?;
     site.restored(again.path())?;
+    site.stop()
+}
+
+fn many_labels() -> Result<()> {
+    let site = Site::new()?;
+    site.dock.make_volumes("A", 600)?;
+    let labelled = site.volumes_of("A")?;
+    ensure!(labelled.len() == 603, "{} volumes", labelled.len());
+    ensure!(labelled.iter().all(|volume| volume.in_changer && volume.slot > 0), "{labelled:?}");
     site.stop()
 }
