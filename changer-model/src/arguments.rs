@@ -96,7 +96,7 @@ pub(crate) enum Command {
     ListMags,
     CreateVols { magazine: u32, count: u32, start: Option<u32>, prefix: Option<String>, pool: Option<String> },
     InitMag { bay: u32, number: Option<u32> },
-    Refresh { force: bool },
+    Refresh { force: bool, if_owed: bool },
 }
 
 impl fmt::Display for Command {
@@ -127,6 +127,7 @@ enum Opt {
     Label,
     Pool,
     Force,
+    IfOwed,
     Number,
 }
 
@@ -138,6 +139,7 @@ const LONG: &[(&str, Opt)] = &[
     ("label", Opt::Label),
     ("pool", Opt::Pool),
     ("force", Opt::Force),
+    ("if-owed", Opt::IfOwed),
 ];
 
 /// `-m` is 0.8's, for `initmag`.
@@ -145,7 +147,7 @@ const SHORT: &[(char, Opt)] = &[('u', Opt::User), ('g', Opt::Group), ('l', Opt::
 
 impl Opt {
     fn takes_value(self) -> bool {
-        !matches!(self, Self::Version | Self::Help | Self::Force)
+        !matches!(self, Self::Version | Self::Help | Self::Force | Self::IfOwed)
     }
 }
 
@@ -177,8 +179,10 @@ pub(crate) fn parse(arguments: &[OsString]) -> Result<Request, ArgumentError> {
     if !creates && last(Opt::Pool).is_some_and(|v| !v.is_empty()) {
         return refuse("--pool");
     }
-    if !matches!(command, Command::Refresh { .. }) && last(Opt::Force).is_some() {
-        return refuse("--force");
+    for (opt, option) in [(Opt::Force, "--force"), (Opt::IfOwed, "--if-owed")] {
+        if !matches!(command, Command::Refresh { .. }) && last(opt).is_some() {
+            return refuse(option);
+        }
     }
     if !matches!(command, Command::InitMag { .. }) && last(Opt::Number).is_some() {
         return Err(ArgumentError::UnknownOption { option: "-m".to_owned() });
@@ -283,7 +287,9 @@ fn command(
         "listall" => Command::ListAll,
         "slots" => Command::Slots,
         "listmags" => Command::ListMags,
-        "refresh" => Command::Refresh { force: option(Opt::Force).is_some() },
+        "refresh" => {
+            Command::Refresh { force: option(Opt::Force).is_some(), if_owed: option(Opt::IfOwed).is_some() }
+        }
         "loaded" => {
             at(3, "slot number")?;
             Command::Loaded { drive: drive()? }
@@ -375,6 +381,7 @@ mod tests {
             "c unload 0 d 0",
             "c list -l x",
             "c list --force",
+            "c list --if-owed",
             "c list --pool=x",
             "c createvols x 1",
             "c createvols 0 0",

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use crate::answers::CommandError;
 use crate::arguments::{self, ArgumentError, Command, Invocation, Request};
@@ -22,6 +23,9 @@ pub struct Outcome {
     pub stderr: String,
     /// The exit code: 0 done, 1 refused or failed, 255 no volumes created (0.8: nothing loaded or unloaded).
     pub code: u8,
+    /// The configuration of a changer that has to be refreshed, which can't be done within the storage daemon's call:
+    /// for [`start_refresh`](crate::start_refresh), once stdout was written.
+    pub refresh_due: Option<PathBuf>,
 }
 
 const FAILED: u8 = 1;
@@ -40,9 +44,9 @@ Usage:
       PREFIX and a number of four digits, and have Bacula label them into POOL
   vchanger [options] CONFIG INITMAG BAY [-m NUMBER]
       with a configuration of the 0.8 generation: fill the magazine in BAY
-  vchanger [options] CONFIG REFRESH [--force]
+  vchanger [options] CONFIG REFRESH [--force] [--if-owed]
       look at the magazines and tell Bacula what changed; with --force, tell
-      it in any case
+      it in any case; with --if-owed, leave it to a refresh that is at work
   vchanger --version
   vchanger --help
 
@@ -65,16 +69,16 @@ pub fn run_command_line(args: &[OsString], env: &Environment) -> Outcome {
         Ok(Request::Command(invocation)) => run(&invocation, env),
         // the storage daemon gives all parameters, and its job's log is no place for the help
         Err(error @ ArgumentError::BadNumber { .. }) if args.len() >= 5 => failed(&error, FAILED),
-        Err(error) => Outcome { stdout: HELP.to_owned(), stderr: line(&error), code: FAILED },
+        Err(error) => Outcome { stdout: HELP.to_owned(), ..failed(&error, FAILED) },
     }
 }
 
 fn done(stdout: String) -> Outcome {
-    Outcome { stdout, stderr: String::new(), code: 0 }
+    Outcome { stdout, stderr: String::new(), code: 0, refresh_due: None }
 }
 
 fn failed(error: &dyn Error, code: u8) -> Outcome {
-    Outcome { stdout: String::new(), stderr: line(error), code }
+    Outcome { stdout: String::new(), stderr: line(error), code, refresh_due: None }
 }
 
 /// An error and its causes on one line.
@@ -113,7 +117,13 @@ fn run(invocation: &Invocation, env: &Environment) -> Outcome {
         Ok(changer) => changer,
         Err(error) => return failed(&error, FAILED),
     };
-    let outcome = execute(&changer, invocation, &config);
+    let mut outcome = execute(&changer, invocation, &config);
+    if invocation.by_daemon
+        && invocation.command == Command::List
+        && changer.is_refresh_due().unwrap_or(false)
+    {
+        outcome.refresh_due = Some(invocation.config.clone());
+    }
     if outcome.stderr.is_empty() {
         log.write(Level::Notice, &format!("{}: done", invocation.command));
     } else {
@@ -132,10 +142,13 @@ fn execute(changer: &Changer, invocation: &Invocation, config: &Config) -> Outco
         Command::Loaded { drive } => answered(changer.loaded(*drive)),
         Command::Load { slot, drive } => done_or_refused(changer.load(*slot, *drive), config),
         Command::Unload { drive } => done_or_refused(changer.unload(*drive), config),
-        Command::Refresh { force } => match changer.refresh(*force) {
-            Ok(()) => done(String::new()),
-            Err(error) => failed(&error, FAILED),
-        },
+        Command::Refresh { force, if_owed } => {
+            let told = if *if_owed { changer.refresh_if_owed() } else { changer.refresh(*force) };
+            match told {
+                Ok(()) => done(String::new()),
+                Err(error) => failed(&error, FAILED),
+            }
+        }
         Command::CreateVols { magazine, count, start, prefix, pool } => {
             if let Some(pool) = pool
                 && !Config::is_pool_name(pool)

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::isolation::isolate;
+use crate::isolation::{Life, isolate};
 use conversation::Ended;
 
 /// Maximum of the console's output, in bytes: the list of a quarter of a million volumes.
@@ -119,7 +119,7 @@ impl Console {
         command.arg("-n");
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C");
         command.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        isolate(&mut command);
+        isolate(&mut command, Life::Bound);
         let child = command
             .spawn()
             .map_err(|source| ConsoleError::NotStarted { program: self.program.clone(), source })?;

@@ -17,14 +17,25 @@ const FIRST_OTHER: libc::c_uint = 3;
 /// Without close_range(2), descriptors below this number are closed.
 const MOST_DESCRIPTORS: libc::rlim_t = 65_536;
 
-/// Has `command` start its program in a session of its own, without other descriptors and without ignored signals. The
-/// kernel kills it when the thread that started it ends.
-pub(crate) fn isolate(command: &mut Command) {
+/// How long a program lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// The kernel kills it when the thread that started it ends.
+    Bound,
+    /// It goes on alone.
+    Own,
+}
+
+/// Has `command` start its program in a session of its own, without other descriptors and without ignored signals.
+pub(crate) fn isolate(command: &mut Command, life: Life) {
     let parent = Pid::this();
     let isolate = move || {
         setsid()?;
         default_signals()?;
         close_others_at_exec()?;
+        if life == Life::Own {
+            return Ok(());
+        }
         set_pdeathsig(Signal::SIGKILL)?;
         // The parent may have ended before it was said.
         if getppid() == parent { Ok(()) } else { Err(io::Error::from(Errno::ESRCH)) }

@@ -67,6 +67,7 @@ mod console;
 mod creation;
 mod dialogue;
 mod drives;
+mod drop_in;
 mod environment;
 mod finished_jobs;
 #[cfg(fuzzing)]
@@ -116,6 +117,7 @@ pub use config::{
 pub use console::ConsoleError;
 pub use creation::CreationError;
 pub use drives::DriveError;
+pub use drop_in::start_refresh;
 pub use environment::{Environment, Privileges};
 pub use finished_jobs::FinishedJob;
 pub use identifiers::{DriveIndex, IllegalVolumeName, MagazineId, Slot, VolumeName};

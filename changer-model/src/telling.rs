@@ -10,6 +10,7 @@
 //! step is a volume open and away (see the modules `shelf` and `shelving`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use crate::changer::{Changer, ChangerError, View, consistently};
 use crate::console::{Console, ConsoleError, Limits, is_installed};
 use crate::dialogue;
 use crate::identifiers::{MagazineId, Slot, VolumeName};
-use crate::lock::Lock;
+use crate::lock::{Lock, LockError};
 use crate::magazine::MagazineError;
 use crate::model;
 use crate::slots_in_catalog::{Catalog, Misplaced, misplaced};
@@ -84,7 +85,7 @@ impl Changer {
     pub fn refresh(&self, force: bool) -> Result<(), RefreshError> {
         let scan = if force { Scan::All } else { Scan::Mounted };
         let updated = self.update(scan)?;
-        let told = self.tell_bacula(force);
+        let told = self.tell_bacula(Telling { forced: force, ..self.telling() });
         if let Some((id, source)) = updated.unusable.into_iter().next() {
             told?;
             return Err(RefreshError::Unusable { id, source });
@@ -107,11 +108,10 @@ impl Changer {
     }
 
     /// Tells Bacula what it does not know yet, or has wrong.
-    pub(crate) fn tell_bacula(&self, force: bool) -> Result<(), RefreshError> {
+    pub(crate) fn tell_bacula(&self, telling: Telling) -> Result<(), RefreshError> {
         let Some(console) = self.console() else { return Ok(()) };
-        let path = self.store.dir().join("console.lock");
-        let _teller = Lock::take(&path, self.env.lock_limit).map_err(ChangerError::from)?;
-        let owed = force || !self.debt(&self.look()?)?.is_none();
+        let _teller = Lock::take(&self.teller(), telling.patience).map_err(ChangerError::from)?;
+        let owed = telling.forced || !self.debt(&self.look()?)?.is_none();
         let watched = !self.store.shelf().map_err(ChangerError::from)?.is_empty();
         if !owed && !watched && self.volumes_now()?.is_empty() {
             return Ok(());
@@ -122,7 +122,8 @@ impl Changer {
             if round > 0 && (told.besides.is_err() || self.debt(&view)?.is_none()) {
                 break;
             }
-            let now = self.tell_once(&console, &view, force && round == 0)?;
+            let telling = Telling { forced: telling.forced && round == 0, ..telling };
+            let now = self.tell_once(&console, &view, telling)?;
             told = Told { changed: told.changed || now.changed, ..now };
         }
         if owed || watched || told.changed {
@@ -135,11 +136,31 @@ impl Changer {
     /// Tells Bacula of volumes that were just made, and of what else changed where it can be seen without harm.
     pub(crate) fn tell_of_new(&self) -> Result<(), RefreshError> {
         self.update(Scan::Changed)?;
-        self.tell_bacula(false)
+        self.tell_bacula(self.telling())
+    }
+
+    /// All that there is to tell.
+    pub(crate) fn telling(&self) -> Telling {
+        Telling { forced: false, label: true, patience: self.env.lock_limit }
+    }
+
+    /// What a teller holds.
+    fn teller(&self) -> PathBuf {
+        self.store.dir().join("console.lock")
+    }
+
+    /// Whether somebody tells Bacula just now.
+    pub(crate) fn is_being_told(&self) -> Result<bool, ChangerError> {
+        self.store.create_dir()?;
+        match Lock::take(&self.teller(), Duration::ZERO) {
+            Ok(_) => Ok(false),
+            Err(LockError::Busy { .. }) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Fails where the slots could not be told; within, what could not be done besides.
-    fn tell_once(&self, console: &Console, view: &View, forced: bool) -> Result<Told, RefreshError> {
+    fn tell_once(&self, console: &Console, view: &View, telling: Telling) -> Result<Told, RefreshError> {
         let debt = self.debt(view)?;
         let now = self.volumes_now()?;
         let (closed, mut besides) = match self.close_absent(console, &now) {
@@ -153,9 +174,9 @@ impl Changer {
             (catalog, back, besides) = (Some(closed.catalog), closed.back, closed.besides);
         }
         let wrong = catalog.as_ref().map(|catalog| misplaced(catalog, &now)).unwrap_or_default();
-        let changed = forced || !debt.is_none() || !wrong.is_empty();
+        let changed = telling.forced || !debt.is_none() || !wrong.is_empty();
         if changed {
-            self.tell_slots(console, catalog.as_ref(), wrong.away, forced)?;
+            self.tell_slots(console, catalog.as_ref(), wrong.away, telling.forced)?;
         }
         if let Err(error) = self.reopen(console, back) {
             besides = besides.and(Err(error));
@@ -166,7 +187,7 @@ impl Changer {
         if changed {
             self.confirm(view)?;
         }
-        if !debt.blank.is_empty() {
+        if telling.label && !debt.blank.is_empty() {
             let labelled = self.label(console, &debt.blank);
             besides = besides.and(labelled);
         }
@@ -333,6 +354,17 @@ impl Changer {
         }
         Ok(())
     }
+}
+
+/// What is to be told, and how.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Telling {
+    /// Also when nothing changed.
+    pub(crate) forced: bool,
+    /// Blank volumes get their labels.
+    pub(crate) label: bool,
+    /// How long to wait for another teller.
+    pub(crate) patience: Duration,
 }
 
 /// What one telling did.

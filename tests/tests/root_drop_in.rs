@@ -1,4 +1,5 @@
-//! What others than the changer write into the catalog, with real daemons, and that the next look mends it.
+//! A site without our daemon on real daemons: nobody runs `refresh`, the storage daemon calls the changer, and
+//! `update slots` is typed or run by a job, as with vchanger. And what others write into the catalog meanwhile.
 
 use std::fs;
 use std::path::Path;
@@ -13,8 +14,10 @@ use tempfile::TempDir;
 const LIMIT: Duration = Duration::from_mins(2);
 
 fn main() {
-    let tests: [Test; 2] = [
+    let tests: [Test; 4] = [
         ("a_volume_that_a_restore_asked_for_keeps_its_slot", a_lost_slot),
+        ("update_slots_alone_opens_what_is_back", update_slots_alone),
+        ("update_slots_typed_with_an_empty_dock_empties_the_catalog", an_empty_dock),
         ("six_hundred_volumes_get_their_labels", many_labels),
     ];
     trials::run(Dock::lacking().as_deref(), None, tests);
@@ -63,6 +66,32 @@ impl Site {
     fn volumes_of(&self, drive: &str) -> Result<Vec<Volume>> {
         let all = self.bacula.volumes()?.into_iter();
         Ok(all.filter(|volume| Dock::drive_of(&volume.name) == Some(drive)).collect())
+    }
+
+    /// Waits until all volumes of a drive are so.
+    fn await_volumes(&self, drive: &str, what: &str, so: impl Fn(&Volume) -> bool) -> Result<()> {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let volumes = self.volumes_of(drive)?;
+            if !volumes.is_empty() && volumes.iter().all(&so) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "the volumes of {drive} are not {what}: {volumes:?}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Waits until a job says something.
+    fn await_words(&self, job: JobId, words: &str) -> Result<()> {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let state = self.bacula.job(job)?.context("the job")?;
+            if state.log.contains(words) {
+                return Ok(());
+            }
+            ensure!(!state.has_ended() && Instant::now() < deadline, "{words:?} was not said: {state:?}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// Waits until a job has ended well; it must not ask for a volume.
@@ -116,6 +145,43 @@ fn a_lost_slot() -> Result<()> {
     let again = TempDir::new()?;
     site.ends_without_asking(site.bacula.restore(again.path())?)?;
     site.restored(again.path())?;
+    site.stop()
+}
+
+/// What left was closed; it is back, and nothing is done but `update slots`, as by the job that the tutorial has.
+fn update_slots_alone() -> Result<()> {
+    let site = Site::new()?;
+    site.swap("A", "B")?;
+    let admin = site.bacula.wait_job(site.bacula.run_update_slots_job()?)?;
+    ensure!(admin.status == "T", "{admin:?}");
+    site.await_volumes("A", "closed", |volume| volume.status == "Read-Only" && !volume.in_changer)?;
+    site.await_volumes("B", "open", |volume| volume.status == "Append" && volume.in_changer)?;
+    site.dock.pull("B")?;
+    site.bacula.update_slots()?;
+    site.await_volumes("B", "closed", |volume| volume.status == "Read-Only" && !volume.in_changer)?;
+    // a job that waits for any volume is woken when one is back
+    let job = site.bacula.run_backup("Full")?;
+    site.await_words(job, "Cannot find any appendable volumes")?;
+    site.dock.plug("A")?;
+    site.bacula.update_slots()?;
+    site.await_volumes("A", "open", |volume| volume.status == "Append" && volume.in_changer)?;
+    let job = site.bacula.wait_job(job)?;
+    ensure!(job.is_ok(), "{job:?}");
+    site.stop()
+}
+
+/// `update slots` leaves all as it was when the changer is empty; what it leaves wrong is put right behind it.
+fn an_empty_dock() -> Result<()> {
+    let site = Site::new()?;
+    site.dock.pull("A")?;
+    site.bacula.update_slots()?;
+    site.await_volumes("A", "gone", |volume| !volume.in_changer && volume.slot == 0)?;
+    // and what was told once and is wrong again
+    for volume in site.volumes_of("A")? {
+        site.bacula.console(&format!("update volume={} inchanger=yes", volume.name))?;
+    }
+    site.dock.refresh()?;
+    site.await_volumes("A", "gone again", |volume| !volume.in_changer && volume.slot == 0)?;
     site.stop()
 }
 

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use changer_model::{Environment, run_command_line};
+use changer_model::{Environment, run_command_line, start_refresh};
 use offsite::{escape, process};
 
 fn main() -> ExitCode {
@@ -14,6 +14,10 @@ fn main() -> ExitCode {
     let explained = std::io::stderr().write_all(escape::page(&outcome.stderr).as_bytes());
     if answered.and(explained).is_err() {
         return ExitCode::FAILURE; // the answer didn't arrive, so it must not count
+    }
+    if let Some(config) = outcome.refresh_due {
+        // What can't be started now is still owed at the next call, and the answer counts all the same.
+        let _ = std::env::current_exe().and_then(|program| start_refresh(&program, &config));
     }
     ExitCode::from(outcome.code)
 }
