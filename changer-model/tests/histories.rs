@@ -230,10 +230,13 @@ fn play(steps: &[Step]) {
                 let plugged = world.plugged.clone();
                 let here = |v: &Volume| plugged.contains(&v.0);
                 let held = world.drives.get(&drive).copied();
-                let slot = held.filter(|(_, v)| here(v)).map_or(0, |(slot, _)| slot);
+                let slot =
+                    held.filter(|(_, v)| here(v) && world.files.contains(v)).map_or(0, |(slot, _)| slot);
                 assert_eq!(site.answer(&format!("loaded 1 dev {drive}")), format!("{slot}\n"));
-                if held.is_some_and(|(_, v)| !here(&v)) {
-                    world.drives.retain(|_, (_, v)| here(v));
+                match held {
+                    Some((_, v)) if !here(&v) => world.drives.retain(|_, (_, v)| here(v)),
+                    Some(_) if slot == 0 => world.look(),
+                    _ => {}
                 }
             }
             Step::List => {
