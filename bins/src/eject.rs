@@ -223,6 +223,7 @@ mod tests {
             waiting: None,
             bacula: crate::status::BaculaStatus::default(),
             backups: Vec::new(),
+            unknown_drives: Vec::new(),
             version: 1,
             daemon_pid: Some(1),
             mount_root: "/srv".into(),

@@ -56,5 +56,6 @@ pub mod status;
 pub mod superblock;
 pub mod torn;
 pub mod trusted_path;
+pub mod unknown_drives;
 pub mod unseen;
 pub mod wipe;

@@ -24,6 +24,7 @@ use crate::paths::Root;
 use crate::report;
 use crate::site::{Magazine, Site};
 use crate::torn::Torn;
+use crate::unknown_drives::{self, UnknownDrive};
 
 /// The version of the JSON form; raised when a script could notice.
 pub const VERSION: u32 = 1;
@@ -50,6 +51,9 @@ pub struct SiteStatus {
     /// How the backups of data ended, by job.
     #[serde(default)]
     pub backups: Vec<JobStatus>,
+    /// Drives that are plugged, and neither enrolled nor used by this server.
+    #[serde(default)]
+    pub unknown_drives: Vec<UnknownDrive>,
 }
 
 /// Whether Bacula answers.
@@ -311,6 +315,7 @@ impl<'a> View<'a> {
                 last_error: catalog_error,
             },
             backups: backups.collect(),
+            unknown_drives: unknown_drives::look(self.root, site),
             waiting: self.bacula.waiting,
             bacula: self.bacula.bacula,
         }

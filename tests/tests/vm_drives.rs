@@ -221,7 +221,25 @@ fn foreign(vm: &Vm) -> Result<()> {
     ensure!(keys_read()? != "0\n", "the tracer saw nothing");
     let open = vm.sh("dmsetup ls")?;
     ensure!(open.lines().count() == 1 && open.contains(&a.luks_uuid), "open are {open}");
-    ensure!(!vm.sh("offsite status")?.contains("FOREIGN"), "the status counts it among our drives");
+    let told = vm.sh("offsite status")?;
+    ensure!(
+        !told.lines().any(|line| line.starts_with("FOREIGN")),
+        "the status counts it among our drives: {told}"
+    );
+    let line = told.lines().find(|line| line.starts_with("not enrolled: ") && line.contains("FOREIGN"));
+    ensure!(line.is_some_and(|line| line.ends_with("a LUKS container that is not enrolled here")), "{told}");
+    ensure!(
+        told.matches("not enrolled: ").count() == 1,
+        "what the server itself uses is told as well: {told}"
+    );
+    let blank = site.blank("BLANK", 64)?;
+    vm.wait_for(
+        "the blank drive to be told",
+        SOON,
+        "udevadm settle; offsite status | grep 'not enrolled: .*BLANK.*: blank'",
+    )?;
+    vm.unplug(&blank)?;
+    vm.wait_for("it to be gone", SOON, "! offsite status | grep BLANK")?;
     let said = vm.run(&format!("offsite identify {device}"))?;
     ensure!(said.success() && said.text.contains("LUKS"), "{said:?}");
     Ok(())

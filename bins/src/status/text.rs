@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 use super::{BackupStatus, DriveState, JobStatus, MagazineStatus, SiteStatus};
 use crate::confirm::size;
 use crate::escape;
+use crate::unknown_drives::UnknownDrive;
 
 /// Maximum number of jobs that are shown; those that failed come first.
 const MOST_JOBS: usize = 20;
@@ -32,6 +33,7 @@ pub(super) fn page(status: &SiteStatus, zone: &TimeZone) -> String {
             below(format!("do:      {}", problem.remedy));
         }
     }
+    lines.extend(status.unknown_drives.iter().flat_map(unknown));
     lines.extend(jobs(&status.backups));
     match (&status.catalog.last_error, status.catalog.pending) {
         (Some(error), _) => {
@@ -82,6 +84,13 @@ fn drive(magazine: &MagazineStatus, width: usize, zone: &TimeZone) -> String {
         line.push_str(", was pulled while in use: it will be checked");
     }
     line
+}
+
+/// A drive that isn't enrolled, and what can be done with it.
+fn unknown(drive: &UnknownDrive) -> [String; 2] {
+    let serial = drive.serial.as_ref().map(|serial| format!("{serial}, ")).unwrap_or_default();
+    let (device, size) = (drive.device.display(), size(drive.size_bytes));
+    [format!("not enrolled: {device} ({serial}{size}): {}", drive.contents), format!("    {}", drive.remedy)]
 }
 
 /// How the jobs ended, those that failed first.
@@ -242,6 +251,16 @@ mod tests {
                 &format!("Data: {good}"),
             ]
         );
+    }
+
+    #[test]
+    fn a_drive_that_is_not_enrolled_stands_below_the_others() {
+        let drive = json!({
+            "device": "/dev/sdc", "serial": "WD-1", "size_bytes": 64_000_000, "contents": "vfat \"KEYS\"",
+            "remedy": "do",
+        });
+        let page = shown(&json!({ "unknown_drives": [drive] }));
+        assert!(page.contains("\nnot enrolled: /dev/sdc (WD-1, 64.0 MB): vfat \"KEYS\"\n    do\n"), "{page}");
     }
 
     #[test]
