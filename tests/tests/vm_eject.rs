@@ -264,6 +264,8 @@ fn with_bacula(vm: &Vm) -> Result<()> {
     server.site.wait_for_catalog("A", Duration::from_mins(3))?;
     during_a_backup(&server)?;
 
+    looking_wakes_nothing(&server, &a)?;
+
     // No command is typed: the next job has the virtual drive.
     vm.unplug(&a)?;
     vm.plug(&b)?;
@@ -295,6 +297,40 @@ fn during_a_backup(server: &Server<'_>) -> Result<()> {
         "offsite status | grep '^A .* last backup Backup (full) 20'",
     )?;
     server.site.wait_for_empty_changer(Duration::from_mins(1))
+}
+
+/// After a job its volume stays loaded, and whoever looks must not have the drive unlocked for that.
+fn looking_wakes_nothing(server: &Server<'_>, a: &Drive) -> Result<()> {
+    let vm = server.vm;
+    vm.unplug(a)?;
+    vm.plug(a)?;
+    server.site.wait_for_catalog("A", Duration::from_mins(3))?;
+    server.site.backup("Incremental")?;
+    vm.sh("readlink /var/lib/offsite/c0/0 | grep ^/srv/offsite/")?;
+    vm.wait_for(
+        "the drive to be locked",
+        Duration::from_mins(3),
+        "offsite status | grep '^A  plugged, locked'",
+    )?;
+    let unlocked = || vm.sh("journalctl -u offsited -o cat | grep -c 'A is mounted'");
+    let before = unlocked()?;
+    for look in [
+        "offsite status",
+        "offsite status --json",
+        "timeout 15 offsite status --watch; true",
+        "offsite doctor; true",
+        "offsite conf --check /etc/bacula; true",
+        "vchanger /etc/offsite/vchanger.conf refresh",
+    ] {
+        vm.sh(look)?;
+        vm.sh(NOTHING_OPEN)?;
+        ensure!(unlocked()? == before, "{look} unlocked the drive");
+    }
+    ensure!(
+        vm.sh("offsite status")?.contains("A  plugged, locked: safe to pull"),
+        "the drive is not told to be locked"
+    );
+    vm.sh("offsite eject A").map(drop)
 }
 
 fn during_a_restore(server: &Server<'_>, of: u32) -> Result<()> {
