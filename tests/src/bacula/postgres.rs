@@ -5,7 +5,7 @@
 //! wins over its RUNPATH.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -49,7 +49,8 @@ impl Server {
         for directory in [&data, &socket, &library] {
             fs::create_dir(directory)?;
         }
-        symlink(unpacked()?.join(LIBRARY), library.join("libbaccats-9.6.7.so"))?;
+        // No link: the Director's user can't look into the cache of root.
+        fs::copy(unpacked()?.join(LIBRARY), library.join("libbaccats-9.6.7.so"))?;
         let account = account()?;
         for directory in [&data, &socket] {
             chown(directory, Some(account.uid.as_raw()), Some(account.gid.as_raw()))?;
