@@ -388,6 +388,12 @@ fn volumes_need_slots_and_a_pool_that_takes_them() {
         "  Volume Retention = 7 weeks\n  Maximum Volumes = 100\n",
     );
     assert_eq!(checks(&pool), ["pool-capacity"]);
+    let other = spoiled(
+        DIR,
+        "Pool {\n",
+        "Pool {\n  Name = File\n  Pool Type = Backup\n  Maximum Volume Bytes = 50 GB\n  Maximum Volumes = 100\n}\nPool {\n",
+    );
+    assert!(!checks(&other).contains(&"pool-capacity"), "a pool of another storage takes what it likes");
     let slots =
         spoiled(CHANGER, "Storage Resource = \"c0\"", "changer_name = \"c0\"\nslots_per_magazine = 69");
     assert_eq!(checks(&slots), ["slots", "slots"]);

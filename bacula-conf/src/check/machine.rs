@@ -223,7 +223,7 @@ fn magazines(set: &Set<'_>, file: usize, config: &Document, host: &dyn Host, rep
             None => {}
         }
     }
-    capacity(set, total, report);
+    capacity(set, config, total, report);
 }
 
 fn below_autofs(host: &dyn Host, path: &Path) -> bool {
@@ -288,9 +288,16 @@ pub(super) fn volume_size(pool: &Resource<'_>) -> Option<u64> {
     size_of(directive.value()).map(Size::as_bytes).filter(|bytes| *bytes > 0)
 }
 
-/// The pool has to take all volumes that there are.
-fn capacity(set: &Set<'_>, volumes: u32, report: &mut Report<'_>) {
-    for pool in set.all(Program::Director, "Pool") {
+/// The pool of the changer's volumes has to take all that there are; what others take is none of their business.
+fn capacity(set: &Set<'_>, config: &Document, volumes: u32, report: &mut Report<'_>) {
+    let is_ours = |pool: &Resource<'_>| {
+        let storage = config.text("Storage Resource").or_else(|| config.text("changer_name"));
+        let labelled = config.text("Default Pool").or_else(|| config.text("def_pool"));
+        labelled.is_some_and(|name| name == pool.name())
+            || storage.is_some_and(|name| pool.list("Storage").any(|storage| storage == name))
+    };
+    let named = set.all(Program::Director, "Pool").any(&is_ours);
+    for pool in set.all(Program::Director, "Pool").filter(|pool| !named || is_ours(pool)) {
         let most: Option<u32> = pool.text("Maximum Volumes").and_then(|most| most.parse().ok());
         if let Some(most) = most.filter(|most| *most > 0 && *most < volumes && volume_size(pool).is_some()) {
             report.error(
