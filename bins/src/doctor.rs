@@ -17,7 +17,7 @@ use crate::keyring::check_fingerprint;
 use crate::paths::Root;
 use crate::program::{Program, locate};
 use crate::site::Site;
-use crate::{key, report, status};
+use crate::{key, key_copies, report, status};
 
 /// How serious a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -94,6 +94,10 @@ fn examine(root: &Root) -> Vec<Finding> {
         let key_file = root.join(&site.key_file);
         let key =
             key::load(&key_file).and_then(|key| check_fingerprint(site.key_fingerprint, key.fingerprint()));
+        let encrypted = site.magazines.iter().any(|magazine| magazine.luks_uuid.is_some());
+        if let (Ok(key), true) = (key::load(&key_file), encrypted) {
+            findings.0.push(backups::key_copies(key_copies::of(root, key.fingerprint())));
+        }
         findings.check("the key file can be used, by root alone", key);
         if site.next_key_file.is_some() || !site.old_key_files.is_empty() {
             let remedy =

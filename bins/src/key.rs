@@ -12,6 +12,7 @@ use luks_core::{KeyFileError, Secret, generate_key_file, load_key_file};
 
 use crate::cli::{Key, KeyCommand};
 use crate::failure::{Exit, Failure, OrFail as _};
+use crate::key_copies::{self, Done};
 use crate::paths::Root;
 use crate::site::Site;
 
@@ -47,7 +48,9 @@ pub fn run(root: &Root, options: &Key) -> Result<(), Failure> {
             match split {
                 Some(split) => escrow::split(&key, to, split),
                 None => escrow::export(&key, to, recipient, *passphrase),
-            }
+            }?;
+            key_copies::note(root, key.fingerprint(), Done::Exported);
+            Ok(())
         }
         KeyCommand::Import { from, identity, to, fingerprint } => {
             escrow::import(root, from, identity.as_deref(), to.as_deref(), fingerprint.as_deref())

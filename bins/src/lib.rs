@@ -31,6 +31,7 @@ pub mod identify;
 pub mod init;
 pub mod interrupt;
 pub mod key;
+pub mod key_copies;
 pub mod keyring;
 pub mod luks;
 pub mod mapped;

@@ -87,6 +87,11 @@ impl Root {
         self.state_dir().join("seen")
     }
 
+    /// When copies of keys were made and tested.
+    pub fn key_copies(&self) -> PathBuf {
+        self.state_dir().join("key-copies.json")
+    }
+
     /// How the last backups ended.
     pub fn last_jobs(&self) -> PathBuf {
         self.state_dir().join("last-jobs.json")

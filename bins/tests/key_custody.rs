@@ -566,3 +566,21 @@ fn a_wrong_import_gives_way_to_the_key_that_opens_the_drives() {
     assert_eq!(refused.status.code(), Some(3), "{}", text(&refused));
     assert_eq!(fs::read(&path).unwrap(), key);
 }
+
+#[test]
+fn doctor_asks_for_a_copy_of_the_key_until_one_was_proven() {
+    let fleet = Fleet::new(&["A"]);
+    let says = |words: &str| {
+        let said = text(&fleet.world.offsite(&["doctor"]));
+        assert!(said.contains(words), "{words}: {said}");
+    };
+    says("no copy of the key was made or tested");
+    let (key, share) = (fleet.world.path("etc/offsite/key"), fleet.world.path("share"));
+    fleet.says(&["key", "export", shown(&share), "--split", "2/3"]);
+    says("was never tested");
+    fleet.says(&["key", "test", shown(&key)]);
+    says("was never tested");
+    let shares = [fleet.world.path("share.1"), fleet.world.path("share.3")];
+    fleet.says(&["key", "test", shown(&shares[0]), shown(&shares[1])]);
+    says("a copy of the key was proven on 20");
+}

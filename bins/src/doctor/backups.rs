@@ -4,8 +4,10 @@
 
 use bacula_conf::{Program, Settings};
 use changer_model::CatalogVolume;
+use jiff::tz::TimeZone;
 
 use super::{Finding, Grade};
+use crate::key_copies::Copies;
 use crate::status::{JobStatus, MagazineStatus};
 
 /// Maximum number of volumes that are named.
@@ -123,6 +125,31 @@ fn runs_into(text: &str, pool: &str) -> bool {
         let wanted: String = format!("pool={pool}").chars().filter(|c| !c.is_whitespace()).collect();
         run && squeezed.to_ascii_lowercase().contains(&wanted.to_ascii_lowercase())
     })
+}
+
+/// Whether there is a copy of the key that opens the drives, as far as it was made or tested by `offsite`.
+pub(super) fn key_copies(copies: Copies) -> Finding {
+    let test = "`offsite key test COPY` proves it, with the drives away";
+    match copies {
+        Copies { tested: Some(at), .. } => Finding {
+            grade: Grade::Ok,
+            message: format!("a copy of the key was proven on {}", at.to_zoned(TimeZone::system()).date()),
+            remedy: None,
+        },
+        Copies { exported: Some(at), .. } => finding(
+            Grade::Warning,
+            format!(
+                "the copy of the key that was made on {} was never tested: nobody knows that it opens the drives",
+                at.to_zoned(TimeZone::system()).date()
+            ),
+            test.to_owned(),
+        ),
+        Copies { .. } => finding(
+            Grade::Warning,
+            "no copy of the key was made or tested: when this server burns, nothing on the drives can be read".to_owned(),
+            format!("`offsite key export` makes one, or keep the key file's own copy; {test}"),
+        ),
+    }
 }
 
 /// What cryptsetup's version, as `cryptsetup --version` prints it, lets through.
@@ -260,6 +287,18 @@ mod tests {
         );
         assert!(pool(&copies).is_none());
         assert!(pool("").is_none(), "no configuration here");
+    }
+
+    #[test]
+    fn a_key_without_a_tested_copy_is_told() {
+        let at = Some(jiff::Timestamp::from_second(1_700_000_000).unwrap());
+        assert_eq!(key_copies(Copies::default()).grade, Grade::Warning);
+        let untested = key_copies(Copies { exported: at, tested: None });
+        assert!(
+            untested.grade == Grade::Warning && untested.message.contains("never tested"),
+            "{untested:?}"
+        );
+        assert_eq!(key_copies(Copies { exported: None, tested: at }).grade, Grade::Ok);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::escrow;
 use crate::failure::{Exit, Failure, chain};
+use crate::key_copies::{self, Done};
 use crate::paths::Root;
 use crate::site::{Magazine, Site};
 use crate::{headers, key, report, secret_input};
@@ -60,7 +61,7 @@ pub(super) fn run(
     json: bool,
 ) -> Result<(), Failure> {
     let site = Site::load(root)?;
-    let mut other_length = None;
+    let (mut copy, mut other_length) = (None, None);
     let rows = if copies.is_empty() {
         rows(root, &site, secret_input::recovery_key()?.secret())
     } else {
@@ -69,6 +70,7 @@ pub(super) fn run(
             let shown: Vec<_> = copies.iter().map(|path| path.display().to_string()).collect();
             println!("{}: the key {}", shown.join(", "), key.fingerprint());
         }
+        copy = Some(key.fingerprint());
         other_length = key::load(&root.join(&site.key_file))
             .ok()
             .map(|site| site.len())
@@ -86,7 +88,15 @@ pub(super) fn run(
     }
     let count = |exit| rows.iter().filter(|row| row.exit == Some(exit)).count();
     match (count(Exit::Failed), count(Exit::NotThere)) {
-        (0, 0) => Ok(()),
+        (0, 0) => {
+            // The key file itself is no copy.
+            let own = root.join(&site.key_file).canonicalize().ok();
+            let is_own = own.is_some() && copies.iter().any(|copy| copy.canonicalize().ok() == own);
+            if let Some(key) = copy.filter(|_| !is_own) {
+                key_copies::note(root, key, Done::Tested);
+            }
+            Ok(())
+        }
         (0, missing) => Err(Failure::new(
             Exit::NotThere,
             format!(

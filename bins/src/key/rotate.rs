@@ -11,6 +11,7 @@ use luks_core::{Secret, generate_key_file};
 
 use super::{escrow, status};
 use crate::failure::{Exit, Failure, OrFail as _};
+use crate::key_copies::{self, Done};
 use crate::keyring::{Keyring, Role, check_fingerprint};
 use crate::paths::Root;
 use crate::site::Site;
@@ -60,7 +61,13 @@ pub(super) fn run(
                 );
             }
             let site = if dry_run { site } else { begin(root, site, &next, copy, !proven)? };
-            if proven { exchange(root, site, &next, copy, dry_run) } else { Ok(()) }
+            if proven {
+                exchange(root, site, &next, copy, dry_run)?;
+            }
+            if let Some(copy) = copy.filter(|_| !dry_run) {
+                key_copies::note(root, copy.fingerprint(), Done::Tested);
+            }
+            Ok(())
         }
     }
 }
