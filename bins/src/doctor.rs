@@ -2,6 +2,7 @@
 
 mod backups;
 mod header;
+mod running;
 
 use std::path::Path;
 
@@ -168,6 +169,7 @@ fn bacula(root: &Root, site: &Site, findings: &mut Findings) {
     let resources = bacula_conf::settings(&checked.files);
     let texts: Vec<String> = checked.files.iter().map(|(_, text)| text.clone()).collect();
     findings.0.extend(backups::mail(&resources));
+    findings.0.extend(running::check(&root.kernel().join("proc"), &resources));
     findings.0.extend(backups::writers(&resources, &texts, site.bacula.pool.name.as_str()));
     if checked.findings.is_empty() {
         findings.ok(format!(
