@@ -86,8 +86,9 @@ fn backup_swap_restore() -> Result<()> {
                 other.unplug(LIMIT)?;
             }
             let drive = Dock::drive_of(volume).context("a drive in the volume's name")?;
-            let told = offsite(&["status"])?;
-            ensure!(told.contains(&format!("Bacula waits for {volume}: plug in drive {drive}")), "{told}");
+            // `status` doesn't wait for Bacula: it tells of a wait that has just begun a moment later.
+            let words = format!("Bacula waits for {volume}: plug in drive {drive}");
+            wait(&words, || Ok(offsite(&["status"])?.contains(&words)))?;
             wanted.plug()?;
             asked_for.push(volume.to_owned());
         }

@@ -15,7 +15,7 @@ use crate::bacula_view::{self, Known};
 const LOOK: Duration = Duration::from_mins(10);
 
 /// An answer that is older than this is renewed when somebody wants to know.
-const FRESH: Duration = Duration::from_secs(5);
+const FRESH: Duration = Duration::from_secs(1);
 
 /// Timeout for the new answer while somebody waits for it; then the old one has to do.
 const PATIENCE: Duration = Duration::from_millis(300);
