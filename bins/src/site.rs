@@ -9,6 +9,7 @@ use std::time::Duration;
 use bacula_conf::{Bacula, Name};
 use luks_core::{EnrolmentDigest, Fingerprint, LuksUuid};
 use mount_by_uuid::{FsUuid, Tag};
+use nix::libc::S_ISVTX;
 use nix::sys::stat;
 use serde::{Deserialize, Serialize};
 
@@ -285,15 +286,18 @@ impl Site {
 /// Maximum size of site.toml, in bytes.
 const LONGEST: u64 = 4 << 20;
 
-/// Reads site.toml, unless others than root could have written it: it says what is mounted where, and by which key.
+/// Reads a description that root acts on, unless others than root could have written it.
 fn read(path: &Path) -> io::Result<Result<String, (PathBuf, Distrust)>> {
     let (file, stat) = trusted_path::open_regular(path, LONGEST)?;
     if let Some(distrust) = trusted_path::distrust(&stat) {
         return Ok(Err((path.to_owned(), distrust)));
     }
-    // Whoever may write to its directory could put another file in its place.
-    let directory = path.parent().unwrap_or(path);
-    if let Some(distrust) = trusted_path::distrust(&stat::stat(directory)?) {
+    // Whoever may write to its directory could put another file in its place, unless it is one like /tmp.
+    let path = std::path::absolute(path)?;
+    let directory = path.parent().unwrap_or(&path);
+    let found = stat::stat(directory)?;
+    let sticky = found.st_uid == 0 && found.st_mode & S_ISVTX != 0;
+    if let Some(distrust) = trusted_path::distrust(&found).filter(|_| !sticky) {
         return Ok(Err((directory.to_owned(), distrust)));
     }
     let mut text = String::new();
@@ -301,8 +305,15 @@ fn read(path: &Path) -> io::Result<Result<String, (PathBuf, Distrust)>> {
     Ok(Ok(text))
 }
 
+/// Refuses a file, or what is none, that others than root could have written.
+pub fn trust(path: &Path) -> Result<(), Failure> {
+    let read = read(path)
+        .map_err(|error| Failure::because(Exit::Usage, format!("cannot read {}", path.display()), &error))?;
+    read.map(drop).map_err(|(path, distrust)| distrusted(&path, distrust))
+}
+
 /// What to say of a file that others may change.
-pub fn distrusted(path: &Path, distrust: Distrust) -> Failure {
+fn distrusted(path: &Path, distrust: Distrust) -> Failure {
     let shown = path.display();
     let (what, remedy) = match distrust {
         Distrust::Owner(uid) => (format!("belongs to user {uid}"), format!("chown root {shown}")),

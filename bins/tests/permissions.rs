@@ -76,6 +76,21 @@ fn a_site_that_others_may_write_stops_every_command() {
 }
 
 #[test]
+fn a_configuration_that_others_may_write_is_not_imported() {
+    let world = World::new();
+    let config = world.path("vchanger.conf");
+    fs::write(&config, "Storage Resource = c0\nWork Dir = /var/spool/vchanger/c0\nUser = root\n").unwrap();
+    fs::set_permissions(&config, Permissions::from_mode(0o664)).unwrap();
+    let import = ["conf", "--import", shown(&config)];
+    world.fails(&import, 2, "can be written by others (mode 0664)", "chmod go-w");
+    assert!(!world.path("etc/offsite/site.toml").exists());
+    fs::set_permissions(&config, Permissions::from_mode(0o644)).unwrap();
+    let pipe = world.path("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    world.fails(&["conf", "--import", shown(&pipe)], 2, "not a regular file", "");
+}
+
+#[test]
 fn a_mount_root_of_the_system_is_refused() {
     let world = World::initialised();
     for directory in ["/etc", "/usr", "/home", "/var/lib"] {

@@ -13,7 +13,7 @@ use crate::cli::Conf;
 use crate::failure::{Exit, Failure, OrFail as _, chain};
 use crate::init::FIRST_SITE;
 use crate::paths::Root;
-use crate::site::{Magazine, Site};
+use crate::site::{self, Magazine, Site};
 use crate::{durable, register, report};
 
 /// What becomes of one magazine of vchanger.conf.
@@ -42,6 +42,9 @@ struct Report<'a> {
 
 /// Shows what site.toml becomes, writes it, and takes the slots over.
 pub(super) fn run(root: &Root, config: &Path, options: &Conf) -> Result<(), Failure> {
+    // It says as which user its state is read, and where that lies.
+    let below = config.is_absolute() && !config.starts_with(root.path());
+    site::trust(&if below { root.join(config) } else { config.to_owned() })?;
     let old = Config::load(root.path(), config).or_exit(Exit::Usage, "cannot import")?;
     let path = root.site_toml();
     let there = there(&path)?;
