@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     let lacking: Lacking = sandbox::enter().or_else(pretend_udevd);
     let tests: &[(&'static str, fn())] = &[
         ("what_udevd_found_is_used", what_udevd_found_is_used),
-        ("a_device_that_udevd_has_not_seen_has_no_tag", a_device_that_udevd_has_not_seen_has_no_tag),
+        ("a_device_that_udevd_knows_nothing_of_is_read_from", a_device_without_a_record),
         ("what_udevd_says_is_confirmed", what_udevd_says_is_confirmed),
         ("events_come_from_udevd_with_tags", events_come_from_udevd_with_tags),
         ("an_overflow_of_udevds_messages_is_told", an_overflow_is_told),
@@ -89,14 +89,18 @@ fn what_udevd_found_is_used() {
     assert_eq!(found.size_bytes, 8 << 20);
 }
 
-fn a_device_that_udevd_has_not_seen_has_no_tag() {
+fn a_device_without_a_record() {
     let directory = tempdir().unwrap();
     let uuid = fresh_uuid();
     let device = Loop::attach(&ext4_image(directory.path(), &uuid));
+    let tag = Tag::Filesystem(uuid.parse().unwrap());
+    let unrecorded = system().unrecorded().unwrap();
+    let listed = unrecorded.iter().find(|listed| listed.path == device.path).unwrap();
+    assert_eq!(listed.tag, None);
     let scanned = system().scan().unwrap();
     let listed = scanned.iter().find(|listed| listed.path == device.path).unwrap();
-    assert_eq!(listed.tag, None);
-    assert!(system().probe(&device.path).unwrap().tag.is_some());
+    assert_eq!(listed.tag.as_ref(), Some(&tag));
+    assert_eq!(system().find(&tag).unwrap().path, device.path);
 }
 
 fn what_udevd_says_is_confirmed() {
