@@ -165,8 +165,9 @@ fn not_at_rest(vm: &Vm) -> Result<()> {
     vm.sh(NOTHING_OPEN)?;
 
     vm.sh("offsite unlock A")?;
-    vm.slow_down(&a.drive, 4)?;
-    vm.sh(&format!("dd if=/dev/zero of={}/volume bs=1M count=4", a.path()))?;
+    // The flush takes ten seconds at least.
+    vm.slow_down(&a.drive, 1)?;
+    vm.sh(&format!("dd if=/dev/zero of={}/volume bs=1M count=12", a.path()))?;
     let eject = vm.spawn("offsite eject A")?;
     std::thread::sleep(Duration::from_secs(3));
     vm.unplug(&a.drive)?;
