@@ -109,7 +109,8 @@ fn end_of_name(line: &str) -> Option<usize> {
         let second = words.get(index + 1).filter(|(second, _)| is_like_a_secret(&format!("{word}{second}")));
         // Without a sign between, name and value are one word to it.
         let start = end - word.len();
-        let within = (6..=word.len()).find(|length| word.get(..*length).is_some_and(is_like_a_secret));
+        let shortest = || (6..=word.len()).find(|length| word.get(..*length).is_some_and(is_like_a_secret));
+        let within = Some(word.len()).filter(|_| is_like_a_secret(word)).or_else(shortest);
         let within = within.map(|length| start + length_of_secret(word).unwrap_or(length));
         within.or(second.map(|(_, end)| *end))
     })
