@@ -175,7 +175,8 @@ fn refused(magazine: &str, device: &Path, error: &EnrolmentError) -> Failure {
     }
 }
 
-fn accept_or_restore(magazine: &str, device: &Path) -> String {
+/// The two ways on from a header that is not the enrolled one.
+pub fn accept_or_restore(magazine: &str, device: &Path) -> String {
     format!(
         "if you changed it yourself: offsite luks accept {magazine}; else bring the enrolled one back: offsite luks \
          restore {}",

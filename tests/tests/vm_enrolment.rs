@@ -77,6 +77,8 @@ fn changed_by_hand(vm: &Vm) -> Result<()> {
         Ok(said.contains("the header of A was changed outside offsite: key slots 5"))
     })?;
     ensure!(backups(vm)? == before, "the changed header was backed up");
+    let doctor = vm.run("offsite doctor")?;
+    ensure!(doctor.text.contains("if you changed it yourself: offsite luks accept A"), "{doctor:?}");
     site.wait_for_rest()?;
 
     // Something else: the drive is refused.

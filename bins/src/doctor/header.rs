@@ -6,6 +6,7 @@ use luks_core::{Container, LoadError, LuksUuid};
 use mount_by_uuid::{BlockDevice, ProbeError, System};
 
 use super::{Findings, Grade};
+use crate::enrolment::accept_or_restore;
 use crate::failure::chain;
 use crate::keyring::Keyring;
 use crate::paths::Root;
@@ -45,7 +46,10 @@ pub(super) fn backup(
             return mended(root, magazine, luks, findings);
         }
         headers::State::Stale => {
-            (Grade::Warning, format!("magazine {magazine}: its LUKS header was changed outside offsite"))
+            let message = format!("magazine {magazine}: its LUKS header was changed outside offsite");
+            let remedy = device.map_or(renew, |device| accept_or_restore(&magazine.name, &device.path));
+            findings.bad(Grade::Warning, message, remedy);
+            return mended(root, magazine, luks, findings);
         }
         headers::State::Bad(what) => (
             Grade::Error,
