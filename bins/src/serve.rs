@@ -1,4 +1,6 @@
-//! `offsited`: follows plugging and unplugging, unlocks on access, locks when idle, keeps Bacula told.
+//! The worker of `offsited`: follows plugging and unplugging, unlocks on access, locks when idle, keeps Bacula told.
+//!
+//! It serves the automount point that its parent keeps ([`supervise`](crate::supervise)), and may die at any moment.
 //!
 //! Four kinds of threads share one `Fleet`: this one waits for the kernel's hot-plug events and for
 //! signals; the autofs server asks for mounts and unmounts; the control socket answers people; one
@@ -17,7 +19,7 @@ mod eject;
 mod fleet;
 mod flush;
 mod health;
-mod journal;
+pub(crate) mod journal;
 mod open;
 mod reload;
 mod signals;
@@ -25,18 +27,20 @@ mod since;
 mod take_over;
 mod users;
 
+use std::fs::File;
 use std::io::Write as _;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use clap::Parser;
-use mount_by_uuid::{Automount, Event, Hotplug, Stop, System};
+use mount_by_uuid::{AutofsError, Automount, AutomountSettings, Event, Hotplug, Stop, System};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::{Pid, setpgid};
+use nix::sys::prctl;
+use nix::sys::signal::SigSet;
+use nix::unistd::dup2_stdin;
 use signal_hook::consts::SIGHUP;
 
 use crate::durable::{self, Owner};
@@ -44,46 +48,39 @@ use crate::failure::{Exit, Failure, OrFail as _};
 use crate::mount_root;
 use crate::paths::Root;
 use crate::site::Site;
+use crate::supervise::{ALIVE, READY};
 
 use drive::Plugged;
 use fleet::Fleet;
 use signals::Signals;
 
-/// Unlocks, mounts and locks the enrolled drives, and keeps Bacula's catalog true.
-#[derive(Debug, Parser)]
-#[command(name = "offsited", version)]
-pub struct Options {
-    /// Looks for /etc, /var, /run, /dev, /proc and /sys below DIR.
-    #[arg(long, value_name = "DIR", default_value = "/")]
-    pub root: PathBuf,
-    /// Leaves the mounts in place when stopped, for a restart that nobody notices.
-    #[arg(long)]
-    pub keep_mounts: bool,
-}
+/// The source by which the automount point is known again.
+pub(crate) const SOURCE: &str = "offsite";
 
-/// Serves until SIGTERM or SIGINT.
-pub fn run(options: &Options) -> Result<(), Failure> {
-    let root = Root::new(options.root.clone());
-    lead_a_group()?;
-    let site = Site::load(&root)?;
-    reload::check_key(&root, &site)?;
+/// How long drives may stay busy when all are to be locked.
+const BUSY_LIMIT: Duration = Duration::from_secs(30);
+
+/// Serves the automount point of the parent process until SIGTERM or SIGINT, and leaves what is mounted as it is.
+pub(crate) fn run(root: &Root) -> Result<(), Failure> {
+    let link = take_link()?;
+    // The parent waits for these signals otherwise, and a child inherits that.
+    SigSet::all().thread_unblock().or_fail("cannot catch signals")?;
+    prctl::set_name(c"offsited").or_fail("cannot set the name of this process")?;
+    let site = Site::load(root)?;
+    reload::check_key(root, &site)?;
     let system = System::new(root.kernel());
     let mount_root = root.join(&site.mount_root);
-    make_directories(&root)?;
-    mount_root::check(&system, &mount_root)?;
-    durable::directory(&mount_root, 0o755)?;
+    make_directories(root)?;
     // Signals and events are caught before the first look, so that nothing falls between the two.
     let signals = Signals::catch()?;
     let mut hotplug = Hotplug::listen(&system).or_fail("cannot follow hot-plug events")?;
-    let socket = control::bind(&root)?;
+    let socket = control::bind(root)?;
 
-    let automount = Automount::mount(&mount_root, site.idle())
-        .or_fail(format!("cannot make {} an automount point", mount_root.display()))?;
-    let askers = askers::Askers::of(&site);
-    automount.set_access(&askers.access()).or_fail("cannot protect the automount point")?;
-    let automount = Arc::new(automount);
-    let flusher = flush::start(root.clone());
-    let fleet = Arc::new(Fleet::new(root, system, site, askers, Arc::clone(&automount), flusher));
+    let settings = AutomountSettings { source: SOURCE.to_owned(), ..AutomountSettings::new(site.idle()) };
+    let automount = Automount::join(&system, &mount_root, &settings, link)
+        .or_fail(format!("cannot serve {}", mount_root.display()))
+        .map_err(|failure| failure.hint("if mount_root was changed: systemctl restart offsited"))?;
+    let (fleet, automount) = fleet_of(root, system, site, automount)?;
     // Who asks for a drive meanwhile waits in the kernel: nothing may be opened before it is known what is ejected.
     fleet.take_over();
     fleet.rescan();
@@ -95,26 +92,65 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     health::start(Arc::clone(&fleet));
     control::start(socket, Arc::clone(&fleet));
     let lost = stop_when_lost(&automount, &signals)?;
-    notify(&[sd_notify::NotifyState::Ready]);
+    automount.tell_relay(READY);
     say("ready");
 
     let result = follow(&fleet, &mut hotplug, &signals);
-    notify(&[sd_notify::NotifyState::Stopping]);
     let ended = if lost.load(Ordering::SeqCst) {
-        Err(Failure::new(Exit::Failed, format!("{} was taken away", mount_root.display()))
+        let what = format!("{} was taken away, or the parent process ended", mount_root.display());
+        Err(Failure::new(Exit::Failed, what)
             .hint("the supervisor starts offsited again, which takes over what is left"))
     } else {
         fleet.stop_telling();
         let _ = teller.join(); // a thread that panicked has nothing more to tell
-        let stop = if options.keep_mounts { Stop::KeepMounts } else { Stop::Unmount };
-        let stopped = automount.shutdown(stop);
-        if !options.keep_mounts {
-            fleet.retire();
-        }
-        stopped.or_fail("the mount point was not left clean").map(|()| say("stopped"))
+        let stopped = automount.shutdown(Stop::KeepMounts);
+        stopped.or_fail("the mount point was not left clean").map(|()| match fleet.mounted().as_slice() {
+            [] => say("stopped"),
+            names => say(&format!("stopped; mounted until the next start: {}", names.join(", "))),
+        })
     };
     fleet.end_work();
     ended.and(result)
+}
+
+/// Locks whatever an offsited that was stopped has left mounted or unlocked.
+pub(crate) fn lock_all(root: &Root) -> Result<(), Failure> {
+    let site = Site::load(root)?;
+    let system = System::new(root.kernel());
+    make_directories(root)?;
+    let mount_root = prepare_mount_root(root, &system, &site)?;
+    let settings = AutomountSettings { source: SOURCE.to_owned(), ..AutomountSettings::new(site.idle()) };
+    let automount = Automount::mount_with(&system, &mount_root, &settings).map_err(|error| {
+        let failure = Failure::because(Exit::Failed, "the drives can't be locked", &error);
+        match error {
+            AutofsError::InUse { .. } => failure.hint(
+                "offsited is running: stop it first (systemctl stop offsited), or lock one drive: offsite lock",
+            ),
+            _ => failure,
+        }
+    })?;
+    let (fleet, automount) = fleet_of(root, system, site, automount)?;
+    fleet.take_over();
+    fleet.rescan();
+    automount
+        .serve(Arc::new(fleet::Keeper::new(Arc::clone(&fleet))))
+        .or_fail("cannot serve the automount point")?;
+    let end = Instant::now() + BUSY_LIMIT;
+    let mut stopped = automount.shutdown(Stop::Unmount);
+    // What is unmounted may be in use elsewhere.
+    while Instant::now() < end && (stopped.is_err() || !fleet.mounted().is_empty()) {
+        std::thread::sleep(Duration::from_millis(200));
+        stopped = automount.shutdown(Stop::Unmount);
+    }
+    fleet.retire();
+    let left = fleet.mounted();
+    fleet.end_work();
+    stopped.or_fail("not every drive was locked")?;
+    if left.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Failed, format!("still in use, and not locked: {}", left.join(", ")))
+        .hint("end what uses them: fuser -vm DEVICE"))
 }
 
 /// Makes the daemon's directories, or takes them back from whoever could change them.
@@ -124,13 +160,36 @@ fn make_directories(root: &Root) -> Result<(), Failure> {
     durable::directory_of(&root.torn_dir(), Owner::own(), 0o700)
 }
 
-/// Makes the process the leader of a group of its own: the kernel knows who serves an automount point by the group,
-/// and whoever started this program must not count as the daemon.
-fn lead_a_group() -> Result<(), Failure> {
-    match setpgid(Pid::from_raw(0), Pid::from_raw(0)) {
-        Ok(()) | Err(Errno::EPERM) => Ok(()), // a session's leader leads its group already
-        Err(error) => Err(Failure::because(Exit::Failed, "cannot make a process group", &error)),
-    }
+/// Makes the directory of the automount point, unless it would hide something.
+pub(crate) fn prepare_mount_root(root: &Root, system: &System, site: &Site) -> Result<PathBuf, Failure> {
+    let mount_root = root.join(&site.mount_root);
+    mount_root::check(system, &mount_root)?;
+    durable::directory(&mount_root, 0o755)?;
+    Ok(mount_root)
+}
+
+/// The drives of a site at an automount point.
+fn fleet_of(
+    root: &Root,
+    system: System,
+    site: Site,
+    automount: Automount,
+) -> Result<(Arc<Fleet>, Arc<Automount>), Failure> {
+    let askers = askers::Askers::of(&site);
+    automount.set_access(&askers.access()).or_fail("cannot protect the automount point")?;
+    let automount = Arc::new(automount);
+    let flusher = flush::start(root.clone());
+    let fleet = Fleet::new(root.clone(), system, site, askers, Arc::clone(&automount), flusher);
+    Ok((Arc::new(fleet), automount))
+}
+
+/// Takes the parent's socket from where it is handed over, so that no child of this process inherits it.
+fn take_link() -> Result<OwnedFd, Failure> {
+    let failed = "cannot take the parent's socket";
+    let link = std::io::stdin().as_fd().try_clone_to_owned().or_fail(failed)?;
+    let nothing = File::open("/dev/null").or_fail(failed)?;
+    dup2_stdin(nothing).or_fail(failed)?;
+    Ok(link)
 }
 
 /// Ends the daemon when somebody else unmounts its automount point or makes it dumb; the next one begins anew.
@@ -149,7 +208,7 @@ fn stop_when_lost(automount: &Arc<Automount>, signals: &Signals) -> Result<Arc<A
 
 /// Follows events and signals until one of them says stop.
 fn follow(fleet: &Arc<Fleet>, hotplug: &mut Hotplug, signals: &Signals) -> Result<(), Failure> {
-    let watchdog = sd_notify::watchdog_enabled().map(|limit| limit / 2);
+    let watchdog = sd_notify::watchdog_enabled().map(|limit| limit / 4);
     let mut fed = Instant::now();
     loop {
         let wait = watchdog.map(|every| every.saturating_sub(fed.elapsed()));
@@ -170,7 +229,7 @@ fn follow(fleet: &Arc<Fleet>, hotplug: &mut Hotplug, signals: &Signals) -> Resul
         if let Some(every) = watchdog
             && fed.elapsed() >= every
         {
-            notify(&[sd_notify::NotifyState::Watchdog]);
+            fleet.automount.tell_relay(ALIVE);
             fed = Instant::now();
         }
         if signal {
@@ -226,13 +285,6 @@ fn reload(fleet: &Arc<Fleet>) {
     match fleet.reload() {
         Ok(message) => say(&message),
         Err(failure) => warn(&format!("site.toml was not taken, the old one stays: {}", failure.message())),
-    }
-}
-
-/// Tells the supervisor; without one nothing happens.
-fn notify(states: &[sd_notify::NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        warn(&format!("the supervisor was not told: {error}"));
     }
 }
 

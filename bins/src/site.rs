@@ -128,6 +128,12 @@ pub fn mapping_name(luks: LuksUuid) -> String {
     format!("offsite-{luks}")
 }
 
+/// Whether a mapping has a name that [`mapping_name`] gives, with or without a number behind it.
+pub fn is_mapping_name(name: &str) -> bool {
+    let luks = name.strip_prefix("offsite-").and_then(|rest| rest.get(..36));
+    luks.is_some_and(|luks| luks.parse::<LuksUuid>().is_ok())
+}
+
 impl fmt::Display for Magazine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)

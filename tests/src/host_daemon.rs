@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value;
 
 use crate::loop_drive::{LoopDrive, run};
 use crate::programs;
@@ -18,10 +19,11 @@ pub const IDLE: u64 = 2;
 /// Whatever is waited for comes within this time.
 pub const LIMIT: Duration = Duration::from_mins(1);
 
-/// A running offsited; stopped when dropped.
+/// A running offsited; when dropped it is stopped, and what it left mounted is locked.
 #[derive(Debug)]
 pub struct Daemon {
     child: Child,
+    program: PathBuf,
 }
 
 impl Daemon {
@@ -47,15 +49,35 @@ impl Daemon {
     /// # Errors
     /// When it doesn't answer.
     pub fn run(program: &Path) -> Result<Self> {
-        let daemon = Self { child: Command::new(program).spawn()? };
-        wait("offsited answers", || {
-            let status = offsite(&["status", "--json"])?;
-            Ok(status.contains("\"daemon_pid\": ") && !status.contains("\"daemon_pid\": null"))
-        })?;
+        Self::spawn(program, &mut Command::new(program))
+    }
+
+    /// Starts it by this command.
+    ///
+    /// # Errors
+    /// When it doesn't answer.
+    pub fn spawn(program: &Path, command: &mut Command) -> Result<Self> {
+        let daemon = Self { child: command.spawn()?, program: program.to_owned() };
+        daemon.worker()?;
         Ok(daemon)
     }
 
-    /// Its process.
+    /// Waits until a worker serves, and returns its process.
+    ///
+    /// # Errors
+    /// When none does.
+    pub fn worker(&self) -> Result<Pid> {
+        let mut worker = None;
+        wait("offsited answers", || {
+            // One that dies while it is asked gives no answer.
+            let status = serde_json::from_slice::<Value>(&try_offsite(&["status", "--json"])?.stdout);
+            worker = status.ok().and_then(|status| status.get("daemon_pid")?.as_i64());
+            Ok(worker.is_some())
+        })?;
+        Ok(Pid::from_raw(i32::try_from(worker.context("no worker")?)?))
+    }
+
+    /// The parent process, which is the daemon to whoever started it.
     ///
     /// # Errors
     /// When the number is none of a process.
@@ -71,23 +93,32 @@ impl Daemon {
         kill(self.pid()?, signal).with_context(|| format!("cannot send {signal}"))
     }
 
-    /// Kills it.
+    /// Kills the parent process, and waits for the end of its worker.
     ///
     /// # Errors
     /// When that fails.
     pub fn kill(mut self) -> Result<()> {
+        let worker = self.worker()?;
         self.child.kill()?;
         self.child.wait()?;
         std::mem::forget(self);
-        Ok(())
+        wait("the worker to end as well", || Ok(kill(worker, None).is_err()))
     }
 
-    /// Asks it to stop, and waits for its end.
+    /// Asks it to stop, and waits for its end; what is mounted stays so.
     ///
     /// # Errors
     /// When it doesn't end.
-    pub fn stop(mut self) -> Result<ExitStatus> {
+    pub fn stop(self) -> Result<ExitStatus> {
         self.signal(Signal::SIGTERM)?;
+        self.ended()
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// When it doesn't end.
+    pub fn ended(mut self) -> Result<ExitStatus> {
         let end = Instant::now() + LIMIT;
         let status = loop {
             match self.child.try_wait()? {
@@ -108,6 +139,10 @@ impl Drop for Daemon {
         }
         if let Err(error) = self.child.wait() {
             eprintln!("offsited was not awaited: {error}");
+        }
+        match Command::new(&self.program).arg("--lock").output() {
+            Ok(output) if output.status.success() => {}
+            output => eprintln!("what was mounted was not locked: {output:?}"),
         }
     }
 }
@@ -142,6 +177,14 @@ pub fn offsite(arguments: &[&str]) -> Result<String> {
 /// When it can't be started.
 pub fn try_offsite(arguments: &[&str]) -> Result<Output> {
     Ok(Command::new(programs::release("offsite")?).args(arguments).output()?)
+}
+
+/// Locks what a stopped offsited left mounted; returns how that ended.
+///
+/// # Errors
+/// When the program can't be started.
+pub fn lock_all() -> Result<Output> {
+    Ok(Command::new(programs::release("offsited")?).arg("--lock").output()?)
 }
 
 /// Where a drive appears.

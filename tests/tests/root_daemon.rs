@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::mount::MsFlags;
 use nix::sys::signal::Signal;
 use offsite_tests::host_daemon::{
-    Daemon, IDLE, LIMIT, at, is_mounted, list, offsite, try_offsite, wait, write_site,
+    Daemon, IDLE, LIMIT, at, is_mounted, list, lock_all, offsite, try_offsite, wait, write_site,
 };
 use offsite_tests::loop_drive::{LoopDrive, run};
 use offsite_tests::trials::{self, Test};
@@ -37,7 +37,7 @@ fn main() {
         ("a_new_idle_time_counts_and_a_key_must_be_there", what_is_read_again_counts),
         ("the_end_does_not_wait_for_bacula", the_end_does_not_wait_for_bacula),
         ("only_root_and_bacula_have_drives_unlocked", strangers_unlock_nothing),
-        ("a_busy_drive_keeps_its_mark_at_the_end_and_no_other_does", marks_at_the_end),
+        ("a_stop_leaves_drives_mounted_and_the_system_s_shutdown_locks_them", what_a_stop_leaves),
     ];
     // One at a time: they share /etc/offsite and the mount root.
     trials::run(lacking.as_deref(), Some(1), tests);
@@ -106,7 +106,7 @@ fn a_dropped_drive_is_put_to_rest() -> Result<()> {
         write_site(IDLE, drives)?;
         reload(&daemon)?;
     }
-    ensure!(daemon.stop()?.success() && !is_mounted(&a)?, "left behind");
+    ensure!(daemon.stop()?.success() && lock_all()?.status.success() && !is_mounted(&a)?, "left behind");
     a.unplug(LIMIT)
 }
 
@@ -306,19 +306,40 @@ fn strangers_unlock_nothing() -> Result<()> {
     a.unplug(LIMIT)
 }
 
-fn marks_at_the_end() -> Result<()> {
+fn what_a_stop_leaves() -> Result<()> {
     let (mut a, mut b) = (LoopDrive::ext4(16)?, LoopDrive::ext4(16)?);
-    let daemon = Daemon::start(&[("A", &a), ("B", &b)])?;
+    write_site(3600, &[("A", &a), ("B", &b)])?;
+    let daemon = Daemon::again()?;
     a.plug()?;
     b.plug()?;
     let marked = |drive: &LoopDrive| Path::new("/run/offsite/magazines").join(drive.uuid()).exists();
-    wait("both to be there", || Ok(list(&at(&a)).is_ok() && marked(&a) && marked(&b)))?;
+    wait("both to be there", || Ok(list(&at(&a)).is_ok() && list(&at(&b)).is_ok() && marked(&b)))?;
     let held = fs::File::open(at(&a).join("lost+found"))?;
-    ensure!(!daemon.stop()?.success(), "a busy drive was left without a word");
-    ensure!(marked(&a) && is_mounted(&a)?, "the busy one can be used on");
-    ensure!(!marked(&b), "the other one can't be used without the daemon");
-    drop(held);
-    let _daemon = Daemon::again()?;
+    ensure!(daemon.stop()?.success(), "it did not end well");
+    for drive in [&a, &b] {
+        ensure!(is_mounted(drive)? && marked(drive), "a job between two volumes could not go on");
+    }
+    let daemon = Daemon::again()?;
+    ensure!(offsite(&["status"])?.matches("in use").count() == 2, "{}", offsite(&["status"])?);
+    ensure_ended(&["lock", "B"], 0, "B is locked")?;
+    list(&at(&b))?;
+    let running = lock_all()?;
+    let said = String::from_utf8_lossy(&running.stderr);
+    ensure!(!running.status.success() && said.contains("offsited is running"), "{running:?}");
+
+    ensure!(daemon.stop()?.success(), "it did not end well");
+    let release = std::thread::spawn(move || {
+        // Whoever ends a moment later than offsited is waited for.
+        std::thread::sleep(Duration::from_secs(2));
+        drop(held);
+    });
+    let locked = lock_all()?;
+    ensure!(release.join().is_ok() && locked.status.success(), "{locked:?}");
+    for drive in [&a, &b] {
+        ensure!(!is_mounted(drive)? && !marked(drive), "it can't be used without offsited");
+    }
+    let table = fs::read_to_string("/proc/self/mounts")?;
+    ensure!(!table.contains("/srv/offsite"), "left behind: {table}");
     a.unplug(LIMIT)?;
     b.unplug(LIMIT)
 }

@@ -1,14 +1,17 @@
-//! The `offsited` program: parses, serves, maps a failure to an exit code.
+//! The `offsited` program: parses, supervises or serves, maps a failure to an exit code.
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use offsite::{as_bacula, failure, process, serve};
+use offsite::{as_bacula, failure, process, supervise};
 
 fn main() -> ExitCode {
     process::protect();
     if let Some(code) = as_bacula::answer_if_asked() {
         return code;
     }
-    failure::exit_code(serve::run(&serve::Options::parse()))
+    match supervise::run(&supervise::Options::parse()) {
+        Ok(code) if code != 0 => ExitCode::from(code),
+        result => failure::exit_code(result.map(drop)),
+    }
 }

@@ -375,6 +375,12 @@ impl Fleet {
         self.drives().iter().for_each(|drive| std::mem::forget(drive.work()));
     }
 
+    /// The names of the drives that are not locked.
+    pub(super) fn mounted(&self) -> Vec<String> {
+        let open = self.drives().into_iter().filter(|drive| drive.seen().open.is_some());
+        open.map(|drive| drive.magazine().to_string()).collect()
+    }
+
     /// Takes back the marks of all drives but those that stay mounted: without the daemon no other is there.
     pub(super) fn retire(&self) {
         for drive in self.drives() {
@@ -455,7 +461,7 @@ impl mount_by_uuid::Keeper for Keeper {
     }
 
     fn unmount(&self, name: &OsStr, at: &Path) -> Result<(), Refusal> {
-        let drive = self.0.by_fs_uuid(name).ok_or(Refusal::Absent)?;
+        let Some(drive) = self.0.by_fs_uuid(name) else { return self.0.put_away(at) };
         let _work = drive.work();
         match open::close(&self.0.root, &drive, at)? {
             Rest::Locked => self.0.rests(&drive),

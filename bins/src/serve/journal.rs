@@ -15,13 +15,13 @@ const SOCKET: &str = "/run/systemd/journal/socket";
 
 /// How much an entry matters, as in `syslog(3)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Priority {
+pub(crate) enum Priority {
     Warning = 4,
     Info = 6,
 }
 
 /// Says something, about a drive or about all.
-pub(super) fn tell(priority: Priority, about: Option<&Magazine>, line: &str) {
+pub(crate) fn tell(priority: Priority, about: Option<&Magazine>, line: &str) {
     static JOURNAL: OnceLock<Option<UnixDatagram>> = OnceLock::new();
     let entry = || entry(priority, about, line);
     match JOURNAL.get_or_init(connect) {

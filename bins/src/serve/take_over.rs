@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use luks_core::{CloseMode, Closed, LuksUuid, MappingStatus};
-use mount_by_uuid::{DevNum, MountEntry, MountTable};
+use mount_by_uuid::{DevNum, MountEntry, MountError, MountTable, Refusal, UnmountMode};
 
 use super::drive::{Drive, Open, Plugged};
 use super::fleet::Fleet;
-use super::{open, warn};
-use crate::site::mapping_name;
+use super::{open, say, warn};
+use crate::site::{is_mapping_name, mapping_name};
 
 impl Fleet {
     /// Takes over what an earlier daemon left mounted below the mount point, and locks what it left unlocked.
@@ -45,6 +45,25 @@ impl Fleet {
                 self.clear_away(&drive, Some(open));
             }
         }
+    }
+
+    /// Unmounts and locks what an earlier daemon mounted at `at` and site.toml doesn't know any more.
+    pub(super) fn put_away(&self, at: &Path) -> Result<(), Refusal> {
+        let mounts = MountTable::read(&self.system).map_err(|error| Refusal::failed(&error))?;
+        let mapping = mounts.at(at).and_then(|mount| self.mapping_of(mount));
+        match mount_by_uuid::flush(at).and_then(|()| mount_by_uuid::unmount(at, UnmountMode::Now)) {
+            Ok(()) | Err(MountError::NotMounted { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        say(&format!("{} is not enrolled any more: unmounted", at.display()));
+        if let Some(name) = mapping.filter(|name| is_mapping_name(name)) {
+            let closed = luks_core::close(&name, CloseMode::Now)
+                .or_else(|_| luks_core::close(&name, CloseMode::Deferred));
+            if let Err(error) = closed {
+                warn(&error.to_string());
+            }
+        }
+        Ok(())
     }
 
     /// The mapping that is mounted: by its number, or by its name where the mount table shows none (Btrfs).
