@@ -35,7 +35,7 @@ bench: build ## side by side with the peers; writes target/bench/figures.json
 
 install: build ## programs, units, manual pages and completions below $(DESTDIR)$(PREFIX)
 	install -Dm755 -t $(DESTDIR)$(PREFIX)/bin $(RELEASE)/offsite $(RELEASE)/offsited $(RELEASE)/vchanger
-	install -Dm644 bins/dist/offsited.service $(DESTDIR)/lib/systemd/system/offsited.service
+	install -Dm644 -t $(DESTDIR)/lib/systemd/system bins/dist/offsited.service bins/dist/offsited-lock.service
 	install -Dm755 bins/dist/offsited.openrc $(DESTDIR)$(PREFIX)/share/offsite/offsited.openrc
 	$(RELEASE)/offsite generate target/generated
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man1 target/generated/*.1

@@ -54,8 +54,10 @@ impl<'vm> GuestSite<'vm> {
         for name in ["offsite", "offsited", "vchanger"] {
             vm.put(&programs::release(name)?, &format!("/usr/bin/{name}"), 0o755)?;
         }
-        let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../bins/dist/offsited.service");
-        vm.put(&unit, "/etc/systemd/system/offsited.service", 0o644)?;
+        let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../bins/dist");
+        for unit in ["offsited.service", "offsited-lock.service"] {
+            vm.put(&units.join(unit), &format!("/etc/systemd/system/{unit}"), 0o644)?;
+        }
         vm.sh("systemctl daemon-reload && modprobe dm-crypt && offsite init")?;
         vm.write("/etc/offsite/site.toml", SITE, 0o644)?;
         Ok(Self { vm })

@@ -214,8 +214,9 @@ fn the_socket_is_not_occupied() -> Result<()> {
     let a = LoopDrive::ext4(16)?;
     let daemon = Daemon::start(&[("A", &a)])?;
     fs::set_permissions("/run/offsite/control", fs::Permissions::from_mode(0o666))?;
+    let worker = daemon.worker()?;
     let occupy = r#"use IO::Socket::UNIX;
-        for (1..80) { my $s = IO::Socket::UNIX->new(Peer => "/run/offsite/control"); $s->syswrite("{"); push @s, $s }
+        $SIG{PIPE} = "IGNORE"; for (1..80) { my $s = IO::Socket::UNIX->new(Peer => "/run/offsite/control"); $s->syswrite("{"); push @s, $s }
         $| = 1; print "sits\n"; sleep 600"#;
     let mut guest = Command::new("setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups", "perl", "-e", occupy])
@@ -225,8 +226,7 @@ fn the_socket_is_not_occupied() -> Result<()> {
         let mut said = String::new();
         BufReader::new(guest.stdout.take().context("its words")?).read_line(&mut said)?;
         ensure!(said == "sits\n", "{said:?}");
-        let threads =
-            || Ok::<_, anyhow::Error>(fs::read_dir(format!("/proc/{}/task", daemon.pid()?))?.count());
+        let threads = || Ok::<_, anyhow::Error>(fs::read_dir(format!("/proc/{worker}/task"))?.count());
         wait("all but a few to be turned away", || Ok((16..=16 + 10).contains(&threads()?)))?;
         let asked = Instant::now();
         ensure!(offsite(&["status"])?.contains("A  away"), "root is not heard");
@@ -259,24 +259,27 @@ fn what_is_read_again_counts() -> Result<()> {
 
 fn the_end_does_not_wait_for_bacula() -> Result<()> {
     let a = LoopDrive::ext4(16)?;
-    let directory = tempfile::tempdir()?;
-    let program = directory.path().join("offsited");
-    fs::copy(programs::release("offsited")?, &program)?;
-    let changer = directory.path().join("vchanger");
-    fs::write(
-        &changer,
-        "#!/bin/sh\nsleep 600 &\necho $! >/run/sleeps.new && mv /run/sleeps.new /run/sleeps; wait\n",
-    )?;
-    fs::set_permissions(&changer, fs::Permissions::from_mode(0o755))?;
+    // A console that hangs, where Bacula's user can run it.
+    let directory = Path::new("/run/console");
+    fs::create_dir(directory)?;
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o777))?;
+    let (console, sleeps) = (directory.join("bconsole"), directory.join("sleeps"));
+    fs::write(&console, "#!/bin/sh\ncd /run/console; echo $$ >new && mv new sleeps; exec sleep 600\n")?;
+    fs::set_permissions(&console, fs::Permissions::from_mode(0o755))?;
     write_site(IDLE, &[("A", &a)])?;
-    fs::write("/etc/offsite/vchanger.conf", "")?;
-    let daemon = Daemon::run(&program)?;
-    wait("the changer to be asked", || Ok(Path::new("/run/sleeps").exists()))?;
-    let sleeps = fs::read_to_string("/run/sleeps")?;
+    let config = format!(
+        "Storage Resource = c0\nWork Dir = /run/console/work\nbconsole = {}\nbconsole config = /run/console/bconsole.conf\nMagazine = UUID:{}\n",
+        console.display(),
+        a.uuid()
+    );
+    fs::write("/etc/offsite/vchanger.conf", config)?;
+    let daemon = Daemon::again()?;
+    wait("Bacula to be asked", || Ok(sleeps.exists()))?;
+    let asleep = fs::read_to_string(&sleeps)?;
     ensure!(daemon.stop()?.success(), "it did not end well");
     fs::remove_file("/etc/offsite/vchanger.conf")?;
     wait("what it started to end", || {
-        let state = fs::read_to_string(format!("/proc/{}/stat", sleeps.trim()));
+        let state = fs::read_to_string(format!("/proc/{}/stat", asleep.trim()));
         Ok(state.map_or(true, |state| state.contains(") Z ")))
     })
 }
