@@ -354,7 +354,7 @@ fn with_a_director_that_is_ill(server: &Server<'_>) -> Result<()> {
     server.site.wait_for_catalog("B", Duration::from_mins(2))?;
 
     vm.sh("kill -STOP $(pidof bacula-dir)")?;
-    ensure_ended(&server.eject("B")?, 0, &["did not end within 15 s", "safe to remove"])?;
+    ensure_ended(&server.eject("B")?, 0, &["cut off after 15 s", "safe to remove"])?;
     vm.sh("kill -CONT $(pidof bacula-dir); offsite unlock B")?;
     server.site.wait_for_catalog("B", Duration::from_mins(3))?;
 
