@@ -269,7 +269,7 @@ fn no_key_outside(vm: &Vm) -> Result<()> {
          offsite key export /run/share --split 2/3\n\
          offsite key test /etc/offsite/key-2 || true")?;
     wait_for_keys(vm, "A", "current")?;
-    let pid = vm.sh("systemctl show -P MainPID offsited")?;
+    let pid = vm.sh("pgrep -P $(systemctl show -P MainPID offsited)")?;
     vm.write("/run/look.pl", LOOK, 0o700)?;
     let found = vm.sh("perl /run/look.pl")?;
     ensure!(found == "64 needles\n", "{found}");

@@ -104,7 +104,8 @@ fn plugged_and_idle(vm: &Vm) -> Result<()> {
     site.plug(&a.drive)?;
     site.wait_for_volumes(&a)?;
     let first = vm.sh(&format!("readlink -e {}", a.drive.by_id()))?;
-    let options = vm.sh(&format!("grep ' {} ext4 ' /proc/mounts", a.path()))?;
+    // In one breath: on a busy machine it may have been locked meanwhile.
+    let options = vm.sh(&format!("ls {0} >/run/listed && grep ' {0} ext4 ' /proc/mounts", a.path()))?;
     ensure!(options.contains("rw,nosuid,nodev,noexec"), "mounted with {options}");
     site.wait_for_rest()?;
     site.wait_for_state(&a, "locked")?;
@@ -201,7 +202,7 @@ fn foreign(vm: &Vm) -> Result<()> {
     let device = drive.by_id();
     vm.sh(&format!("cryptsetup -q luksFormat --pbkdf pbkdf2 --pbkdf-force-iterations 1000 {device} /etc/offsite/key && udevadm settle"))?;
     vm.unplug(&drive)?;
-    let pid = vm.sh("systemctl show -P MainPID offsited")?;
+    let pid = vm.sh("pgrep -P $(systemctl show -P MainPID offsited)")?;
     let trace = vm.spawn(&format!("strace -f -e trace=openat -o /run/trace -p {}", pid.trim()))?;
     vm.wait_for(
         "the tracer",

@@ -102,9 +102,9 @@ fn at_rest(vm: &Vm, figures: &mut Figures) -> Result<()> {
 fn rest(vm: &Vm, unit: &str) -> Result<Rest> {
     let said = vm.sh_within(
         &format!(
-            "pid=$(systemctl show -P MainPID {unit}); sleep 2\n\
-             look() {{ cat /proc/$pid/task/*/status | awk '/ctxt_switches/ {{ n += $2 }} END {{ print n }}'; }}\n\
-             look; sleep {}; look; awk '/VmRSS/ {{ print $2 }}' /proc/$pid/status",
+            "pids=$(cat /sys/fs/cgroup/system.slice/{unit}.service/cgroup.procs); sleep 2\n\
+             look() {{ for pid in $pids; do cat /proc/$pid/task/*/status; done | awk '/ctxt_switches/ {{ n += $2 }} END {{ print n }}'; }}\n\
+             look; sleep {}; look; for pid in $pids; do cat /proc/$pid/status; done | awk '/VmRSS/ {{ n += $2 }} END {{ print n }}'",
             MINUTE.as_secs()
         ),
         LIMIT,
