@@ -119,7 +119,7 @@ fn in_use(vm: &Vm) -> Result<()> {
         let refused = vm.run(&format!("offsite {command}"))?;
         ensure_ended(&refused, REFUSED, &["A is in use: ", "(process ", " stands in /srv/offsite/"])?;
     }
-    ensure_ended(&vm.run("offsite eject --wait=1")?, TIME_LIMIT, &["waiting: A is in use", "still"])?;
+    ensure_ended(&vm.run("offsite eject --wait=5")?, TIME_LIMIT, &["waiting: A is in use", "still"])?;
     // A drive that isn't ejected is used as before.
     site.wait_for_volumes(&a)?;
     let waits = vm.spawn("offsite eject --wait A")?;
