@@ -320,6 +320,7 @@ impl Changer {
             magazine: id.clone(),
             volume: volume.name.clone(),
             path: path.to_string_lossy().into_owned(),
+            unflushed: false,
         };
         if drives.loaded.get(&drive) != Some(&loaded) {
             drives.loaded.insert(drive, loaded);
@@ -329,15 +330,23 @@ impl Changer {
         Ok(())
     }
 
-    /// `unload`: empties a drive; an empty one stays empty.
+    /// `unload`: empties a drive; an empty one stays empty. That what was written could not all be brought to the medium
+    /// is said once, by a failure; a drive that stayed loaded for it would keep the storage daemon from all others.
     pub(crate) fn unload(&self, drive: DriveIndex) -> Result<(), CommandError> {
         self.check_drive(drive)?;
         self.look_first()?;
-        if let Some(loaded) = self.store.drives().map_err(ChangerError::from)?.loaded.get(&drive) {
-            self.flush(loaded)?;
-        }
+        let before = self.store.drives().map_err(ChangerError::from)?;
+        let flushed = before.loaded.get(&drive).map_or(Ok(()), |loaded| self.flush(loaded));
         let _lock = self.lock()?;
         let mut drives = self.store.drives().map_err(ChangerError::from)?;
+        if flushed.is_err()
+            && let Some(loaded) = drives.loaded.get_mut(&drive)
+            && before.loaded.get(&drive) == Some(loaded)
+            && !std::mem::replace(&mut loaded.unflushed, true)
+        {
+            self.write_drives(&drives)?;
+            return flushed;
+        }
         // first the memory, then the link: a drive said to be full whose link is gone makes Bacula mark a good
         // volume as bad
         if drives.loaded.remove(&drive).is_some() {

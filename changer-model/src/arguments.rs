@@ -96,7 +96,7 @@ pub(crate) enum Command {
     ListMags,
     CreateVols { magazine: u32, count: u32, start: Option<u32>, prefix: Option<String>, pool: Option<String> },
     InitMag { bay: u32, number: Option<u32> },
-    Refresh { force: bool, if_owed: bool },
+    Refresh { force: bool, if_owed: bool, checked: bool },
 }
 
 impl fmt::Display for Command {
@@ -128,6 +128,7 @@ enum Opt {
     Pool,
     Force,
     IfOwed,
+    Checked,
     Number,
 }
 
@@ -140,6 +141,7 @@ const LONG: &[(&str, Opt)] = &[
     ("pool", Opt::Pool),
     ("force", Opt::Force),
     ("if-owed", Opt::IfOwed),
+    ("checked", Opt::Checked),
 ];
 
 /// `-m` is 0.8's, for `initmag`.
@@ -147,7 +149,7 @@ const SHORT: &[(char, Opt)] = &[('u', Opt::User), ('g', Opt::Group), ('l', Opt::
 
 impl Opt {
     fn takes_value(self) -> bool {
-        !matches!(self, Self::Version | Self::Help | Self::Force | Self::IfOwed)
+        !matches!(self, Self::Version | Self::Help | Self::Force | Self::IfOwed | Self::Checked)
     }
 }
 
@@ -179,7 +181,7 @@ pub(crate) fn parse(arguments: &[OsString]) -> Result<Request, ArgumentError> {
     if !creates && last(Opt::Pool).is_some_and(|v| !v.is_empty()) {
         return refuse("--pool");
     }
-    for (opt, option) in [(Opt::Force, "--force"), (Opt::IfOwed, "--if-owed")] {
+    for (opt, option) in [(Opt::Force, "--force"), (Opt::IfOwed, "--if-owed"), (Opt::Checked, "--checked")] {
         if !matches!(command, Command::Refresh { .. }) && last(opt).is_some() {
             return refuse(option);
         }
@@ -287,9 +289,11 @@ fn command(
         "listall" => Command::ListAll,
         "slots" => Command::Slots,
         "listmags" => Command::ListMags,
-        "refresh" => {
-            Command::Refresh { force: option(Opt::Force).is_some(), if_owed: option(Opt::IfOwed).is_some() }
-        }
+        "refresh" => Command::Refresh {
+            force: option(Opt::Force).is_some(),
+            if_owed: option(Opt::IfOwed).is_some(),
+            checked: option(Opt::Checked).is_some(),
+        },
         "loaded" => {
             at(3, "slot number")?;
             Command::Loaded { drive: drive()? }
@@ -382,6 +386,7 @@ mod tests {
             "c list -l x",
             "c list --force",
             "c list --if-owed",
+            "c list --checked",
             "c list --pool=x",
             "c createvols x 1",
             "c createvols 0 0",

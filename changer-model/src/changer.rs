@@ -13,6 +13,7 @@ use crate::identifiers::{DriveIndex, MagazineId, Slot};
 use crate::lock::{Lock, LockError};
 use crate::magazine::directory_stamp;
 use crate::model;
+use crate::notices::Notice;
 use crate::presence::{Access, Finder, Presence};
 use crate::state::{Drives, Manner, State, Volumes};
 use crate::store::{StateError, Store, VolumeList};
@@ -56,6 +57,9 @@ pub struct ChangerStatus {
     pub drives: Vec<DriveStatus>,
     /// What Bacula's catalog does not know yet.
     pub pending: Option<PendingCatalog>,
+    /// What a person should know although nothing failed.
+    #[serde(default)]
+    pub notices: Vec<Notice>,
 }
 
 /// What a magazine is like now.
@@ -235,6 +239,7 @@ impl Changer {
             slots: model::total_slots(state),
             drives: drives.collect(),
             pending: self.pending(&view)?,
+            notices: self.notices(&view)?,
             magazines,
         })
     }

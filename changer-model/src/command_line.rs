@@ -44,9 +44,11 @@ Usage:
       PREFIX and a number of four digits, and have Bacula label them into POOL
   vchanger [options] CONFIG INITMAG BAY [-m NUMBER]
       with a configuration of the 0.8 generation: fill the magazine in BAY
-  vchanger [options] CONFIG REFRESH [--force] [--if-owed]
+  vchanger [options] CONFIG REFRESH [--force] [--if-owed] [--checked]
       look at the magazines and tell Bacula what changed; with --force, tell
-      it in any case; with --if-owed, leave it to a refresh that is at work
+      it in any case; with --if-owed, leave it to a refresh that is at work;
+      with --checked, when the filesystems of the magazines that are here were
+      checked, open their empty volumes that a write error closed
   vchanger --version
   vchanger --help
 
@@ -142,8 +144,12 @@ fn execute(changer: &Changer, invocation: &Invocation, config: &Config) -> Outco
         Command::Loaded { drive } => answered(changer.loaded(*drive)),
         Command::Load { slot, drive } => done_or_refused(changer.load(*slot, *drive), config),
         Command::Unload { drive } => done_or_refused(changer.unload(*drive), config),
-        Command::Refresh { force, if_owed } => {
-            let told = if *if_owed { changer.refresh_if_owed() } else { changer.refresh(*force) };
+        Command::Refresh { force, if_owed, checked } => {
+            let told = match (if_owed, checked) {
+                (true, _) => changer.refresh_if_owed(),
+                (false, true) => changer.refresh_checked(*force),
+                (false, false) => changer.refresh(*force),
+            };
             match told {
                 Ok(()) => done(String::new()),
                 Err(error) => failed(&error, FAILED),

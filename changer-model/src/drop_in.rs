@@ -59,7 +59,7 @@ impl Changer {
     /// Does what is owed, unless another refresh is at it; the other one sees what there is to do.
     pub(crate) fn refresh_if_owed(&self) -> Result<(), RefreshError> {
         self.update(Scan::Mounted)?;
-        let telling = Telling { forced: false, label: false, patience: PATIENCE };
+        let telling = Telling { forced: false, label: false, checked: false, patience: PATIENCE };
         match self.tell_bacula(telling) {
             Err(RefreshError::Changer(ChangerError::Lock(LockError::Busy { .. }))) => Ok(()),
             told => told,

@@ -69,6 +69,7 @@ mod dialogue;
 mod drives;
 mod drop_in;
 mod environment;
+mod failed_volumes;
 mod finished_jobs;
 #[cfg(fuzzing)]
 #[doc(hidden)]
@@ -86,6 +87,7 @@ mod magazine;
 mod marker;
 mod model;
 mod mounts;
+mod notices;
 mod places;
 mod presence;
 mod running;
@@ -126,8 +128,9 @@ pub use letting_go::{JobDoing, RunningJob};
 pub use lock::LockError;
 pub use log::LogError;
 pub use magazine::MagazineError;
-pub use marker::{marker_path, remove_marker, write_marker};
+pub use marker::{marker_path, note_checked, remove_marker, write_marker};
 pub use model::LoadRefusal;
+pub use notices::Notice;
 pub use store::StateError;
 pub use takeover::{TakeOver, TakeOverError, TakenOver};
 pub use telling::RefreshError;

@@ -1,14 +1,20 @@
 //! Marker files: how whoever unlocks drives says which are plugged, so that asking never touches one.
 //!
 //! `<root>/run/offsite/magazines/<fs-uuid>` holds one line: the directory the file system is, or on access will
-//! be, mounted at. Its absence says that the drive is away.
+//! be, mounted at. Its absence says that the drive is away. `<root>/run/offsite/checked/<fs-uuid>` says when the file
+//! system was checked last.
 
 use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 const DIRECTORY: &str = "run/offsite/magazines";
+const CHECKED: &str = "run/offsite/checked";
+
+/// Maximum of a mark's text, in bytes.
+const LONGEST: u64 = 8192;
 
 /// The marker file of a file system's UUID; the UUID's case does not count.
 pub fn marker_path(root: &Path, fs_uuid: &str) -> PathBuf {
@@ -20,21 +26,39 @@ pub fn marker_path(root: &Path, fs_uuid: &str) -> PathBuf {
 /// # Errors
 /// When the UUID could not be a file's name, or the system refuses.
 pub fn write_marker(root: &Path, fs_uuid: &str, mount_directory: &Path) -> io::Result<()> {
-    let path = checked(root, fs_uuid)?;
-    let directory = root.join(DIRECTORY);
-    DirBuilder::new().recursive(true).mode(0o755).create(&directory)?;
-    let fresh = directory.join(format!(".{}.new", fs_uuid.to_ascii_lowercase()));
-    let mut line = mount_directory.as_os_str().as_encoded_bytes().to_vec();
-    line.push(b'\n');
+    replace(&root.join(DIRECTORY), fs_uuid, mount_directory.as_os_str().as_encoded_bytes())
+}
+
+/// Says that the file system was checked just now and found sound, so that volumes of its that a write error made
+/// unusable may be used again.
+///
+/// # Errors
+/// When the UUID could not be a file's name, or the system refuses.
+pub fn note_checked(root: &Path, fs_uuid: &str) -> io::Result<()> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
+    replace(&root.join(CHECKED), fs_uuid, now.as_nanos().to_string().as_bytes())
+}
+
+/// When a file system was checked last, in words that compare only as equal; none if it never was since the start.
+pub(crate) fn read_checked(root: &Path, fs_uuid: &str) -> Option<String> {
+    first_line(&root.join(CHECKED), fs_uuid)
+}
+
+/// Replaces a mark, readable for all.
+fn replace(directory: &Path, fs_uuid: &str, line: &[u8]) -> io::Result<()> {
+    let name = legal(fs_uuid)?;
+    DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
+    let fresh = directory.join(format!(".{name}.new"));
     // What lies there was left by a writer that ended half-way, or planted: nothing is written through it.
     match fs::remove_file(&fresh) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
-    file.write_all(&line)?;
+    file.write_all(line)?;
+    file.write_all(b"\n")?;
     file.set_permissions(fs::Permissions::from_mode(0o644))?;
-    fs::rename(&fresh, path)
+    fs::rename(&fresh, directory.join(name))
 }
 
 /// Says that the drive with this file system is away; it is no error when that was known.
@@ -42,7 +66,7 @@ pub fn write_marker(root: &Path, fs_uuid: &str, mount_directory: &Path) -> io::R
 /// # Errors
 /// When the UUID could not be a file's name, or the system refuses.
 pub fn remove_marker(root: &Path, fs_uuid: &str) -> io::Result<()> {
-    match fs::remove_file(checked(root, fs_uuid)?) {
+    match fs::remove_file(root.join(DIRECTORY).join(legal(fs_uuid)?)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
@@ -50,15 +74,21 @@ pub fn remove_marker(root: &Path, fs_uuid: &str) -> io::Result<()> {
 
 /// Where a plugged drive's file system is or will be mounted; none when it is away.
 pub(crate) fn read_marker(root: &Path, fs_uuid: &str) -> Option<PathBuf> {
-    let text = fs::read_to_string(checked(root, fs_uuid).ok()?).ok()?;
-    let line = text.lines().next().filter(|line| line.starts_with('/'))?;
-    Some(PathBuf::from(line))
+    first_line(&root.join(DIRECTORY), fs_uuid).filter(|line| line.starts_with('/')).map(PathBuf::from)
 }
 
-fn checked(root: &Path, fs_uuid: &str) -> io::Result<PathBuf> {
+fn first_line(directory: &Path, fs_uuid: &str) -> Option<String> {
+    let mut text = String::new();
+    let file = fs::File::open(directory.join(legal(fs_uuid).ok()?)).ok()?;
+    file.take(LONGEST).read_to_string(&mut text).ok()?;
+    text.lines().next().map(str::to_owned)
+}
+
+/// A file system's UUID as a file's name.
+fn legal(fs_uuid: &str) -> io::Result<String> {
     let legal = !fs_uuid.is_empty() && fs_uuid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     if legal {
-        Ok(marker_path(root, fs_uuid))
+        Ok(fs_uuid.to_ascii_lowercase())
     } else {
         Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{fs_uuid:?} is no file system's UUID")))
     }

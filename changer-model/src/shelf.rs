@@ -61,6 +61,12 @@ pub(crate) struct Shelf {
     volumes: BTreeMap<VolumeName, Open>,
     /// The magazines whose volumes were all seen to be closed, and their revision then.
     magazines: BTreeMap<MagazineId, u64>,
+    /// Empty volumes that a write error closed.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    failed: BTreeSet<VolumeName>,
+    /// The check of each magazine after which its failed volumes were opened.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    opened_after: BTreeMap<MagazineId, String>,
 }
 
 impl Versioned for Shelf {
@@ -71,7 +77,13 @@ impl Versioned for Shelf {
 
 impl Default for Shelf {
     fn default() -> Self {
-        Self { version: VERSION, volumes: BTreeMap::new(), magazines: BTreeMap::new() }
+        Self {
+            version: VERSION,
+            volumes: BTreeMap::new(),
+            magazines: BTreeMap::new(),
+            failed: BTreeSet::new(),
+            opened_after: BTreeMap::new(),
+        }
     }
 }
 
@@ -134,6 +146,24 @@ impl Shelf {
         for name in names {
             self.volumes.remove(name);
         }
+    }
+
+    /// Empty volumes that a write error closed, as the catalog had them last.
+    pub(crate) fn failed(&self) -> &BTreeSet<VolumeName> {
+        &self.failed
+    }
+
+    pub(crate) fn note_failed(&mut self, failed: BTreeSet<VolumeName>) {
+        self.failed = failed;
+    }
+
+    /// Whether a magazine's failed volumes were opened after this check.
+    pub(crate) fn was_opened_after(&self, magazine: &MagazineId, check: &str) -> bool {
+        self.opened_after.get(magazine).is_some_and(|known| known == check)
+    }
+
+    pub(crate) fn note_opened(&mut self, after: impl IntoIterator<Item = (MagazineId, String)>) {
+        self.opened_after.extend(after);
     }
 
     /// Notes which magazines are away with all their volumes closed.

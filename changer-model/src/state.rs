@@ -139,6 +139,9 @@ pub(crate) struct Loaded {
     pub(crate) volume: VolumeName,
     /// Where the drive's link leads.
     pub(crate) path: String,
+    /// An unload has failed because what was written could not be brought to the medium.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) unflushed: bool,
 }
 
 /// The drives that hold something: `drives.json`.

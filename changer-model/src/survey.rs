@@ -270,7 +270,7 @@ fn drives_of(legacy: &Legacy, view: &View, scanned: &BTreeMap<MagazineId, Volume
             let (slot, volume) = loaded_volume(view, id, volumes, label)?;
             // the path is completed when the drives are settled
             let (magazine, path) = (id.clone(), String::new());
-            Some(Loaded { slot, magazine, volume: volume.name.clone(), path })
+            Some(Loaded { slot, magazine, volume: volume.name.clone(), path, unflushed: false })
         });
         if let Some(loaded) = loaded.filter(|loaded| drives.holding(loaded.slot).is_none()) {
             drives.loaded.insert(*drive, loaded);

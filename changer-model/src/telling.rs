@@ -83,9 +83,19 @@ impl Changer {
     /// # Errors
     /// [`RefreshError`]; what could not be told stays owed.
     pub fn refresh(&self, force: bool) -> Result<(), RefreshError> {
-        let scan = if force { Scan::All } else { Scan::Mounted };
+        self.refresh_and_tell(Telling { forced: force, ..self.telling() })
+    }
+
+    /// The same on the word of somebody who had the magazines that are here checked: what a write error left of them
+    /// unusable though it is empty may be written again.
+    pub(crate) fn refresh_checked(&self, force: bool) -> Result<(), RefreshError> {
+        self.refresh_and_tell(Telling { forced: force, checked: true, ..self.telling() })
+    }
+
+    fn refresh_and_tell(&self, telling: Telling) -> Result<(), RefreshError> {
+        let scan = if telling.forced { Scan::All } else { Scan::Mounted };
         let updated = self.update(scan)?;
-        let told = self.tell_bacula(Telling { forced: force, ..self.telling() });
+        let told = self.tell_bacula(telling);
         if let Some((id, source)) = updated.unusable.into_iter().next() {
             told?;
             return Err(RefreshError::Unusable { id, source });
@@ -141,7 +151,7 @@ impl Changer {
 
     /// All that there is to tell.
     pub(crate) fn telling(&self) -> Telling {
-        Telling { forced: false, label: true, patience: self.env.lock_limit }
+        Telling { forced: false, label: true, checked: false, patience: self.env.lock_limit }
     }
 
     /// What a teller holds.
@@ -187,6 +197,12 @@ impl Changer {
         if changed {
             self.confirm(view)?;
         }
+        let opened = match &catalog {
+            Some(catalog) => self.open_failed(console, catalog, view, telling.checked),
+            None => Ok(false),
+        };
+        let changed = changed || matches!(opened, Ok(true));
+        besides = besides.and(opened.map(drop));
         if telling.label && !debt.blank.is_empty() {
             let labelled = self.label(console, &debt.blank);
             besides = besides.and(labelled);
@@ -363,6 +379,8 @@ pub(crate) struct Telling {
     pub(crate) forced: bool,
     /// Blank volumes get their labels.
     pub(crate) label: bool,
+    /// The magazines that are here were checked.
+    pub(crate) checked: bool,
     /// How long to wait for another teller.
     pub(crate) patience: Duration,
 }

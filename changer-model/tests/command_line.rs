@@ -39,6 +39,25 @@ fn volumes_are_listed_loaded_and_unloaded() {
     assert!(!site.path("work/1").exists());
 }
 
+/// As on a filesystem that stopped writing after an error, where every flush fails.
+#[test]
+fn a_flush_that_fails_is_said_once() {
+    let site = Site::new("m0");
+    site.volume("m0/a");
+    site.volume("m0/b");
+    site.answer("load 1 dev 0");
+    let drives = fs::read_to_string(site.path("work/drives.json")).expect("reads");
+    // a file that can be read and not be flushed
+    let path = site.path("m0/a").display().to_string();
+    fs::write(site.path("work/drives.json"), drives.replace(&path, "/proc/self/mountinfo")).expect("writes");
+    let failed = site.run("unload 1 dev 0");
+    assert_eq!((failed.code, failed.stdout.as_str()), (1, ""));
+    assert!(failed.stderr.contains("volume a could not be flushed"), "{}", failed.stderr);
+    assert_eq!(site.answer("unload 1 dev 0"), "", "the storage daemon goes on with another drive's volumes");
+    assert_eq!(site.answer("load 2 dev 0"), "");
+    assert_eq!(site.answer("unload 2 dev 0"), "");
+}
+
 #[test]
 fn slots_stay_with_their_volumes() {
     let site = Site::new("m0 m1");

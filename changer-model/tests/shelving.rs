@@ -8,6 +8,7 @@ mod waits;
 
 use std::fs;
 
+use changer_model::{note_checked, remove_marker, write_marker};
 use director::{CONSOLE, DIRECTOR};
 use site::{Site, label_block};
 use waits::waits;
@@ -245,6 +246,87 @@ fn a_magazine_that_left_the_configuration_is_let_go() {
     site.answer("refresh");
     assert_eq!(catalog(&site), ["a Used", "b Full", "c Used"]);
     assert!(site.answer("list").starts_with("1:a\n2:b\n3:c\n"));
+}
+
+/// What the changer says besides.
+fn notices(site: &Site) -> Vec<String> {
+    let notices = site.changer().status().expect("reads").notices;
+    notices
+        .into_iter()
+        .map(|notice| format!("{}: {}", notice.magazine.unwrap_or_default(), notice.message))
+        .collect()
+}
+
+#[test]
+fn empty_volumes_that_an_error_closed_are_told_and_opened_after_a_check() {
+    let site = shelving_site();
+    fs::create_dir_all(site.path("bytes")).expect("makes a directory");
+    for (volume, status, bytes) in [("a", "Error", "0"), ("b", "Full", "229"), ("c", "Error", "701,383")] {
+        set(&site, volume, status);
+        fs::write(site.path("bytes").join(volume), bytes).expect("writes");
+    }
+    assert!(notices(&site).is_empty());
+    site.answer("refresh");
+    let expected = "2 empty volume(s) are closed because a write to them failed: a, b";
+    assert_eq!(notices(&site), [format!("{}: {expected}", site.path("m0").display())]);
+    assert_eq!(catalog(&site), ["a Error", "b Full", "c Error"], "nobody said that it was checked");
+    fs::write(site.path("deaf"), "").expect("writes");
+    let outcome = site.run("refresh --checked");
+    assert!(outcome.stderr.contains("volume=\"a\" volstatus=Append"), "{}", outcome.stderr);
+    assert_eq!(notices(&site).len(), 1);
+    fs::remove_file(site.path("deaf")).expect("removes");
+    site.answer("refresh --checked");
+    assert_eq!(catalog(&site), ["a Append", "b Append", "c Error"], "c has something written to it");
+    assert!(notices(&site).is_empty());
+}
+
+#[test]
+fn volumes_in_error_are_opened_once_for_each_check_of_their_drive() {
+    let uuid = "6c5b725d-50c4-4605-b750-4f23575b9b5f";
+    let site = Site::with("", &format!("{CONSOLE}Magazine = UUID:{uuid}\n"));
+    site.console(DIRECTOR);
+    let at = format!("auto/{uuid}");
+    fs::create_dir_all(site.path(&at)).expect("makes a directory");
+    fs::create_dir_all(site.path("proc/self")).expect("makes a directory");
+    let table = format!("31 1 7:1 / /{at} rw - ext4 /dev/loop1 rw\n");
+    fs::write(site.path("proc/self/mountinfo"), table).expect("writes");
+    write_marker(site.root(), uuid, format!("/{at}").as_ref()).expect("marks");
+    // as the fake Director looks for them
+    std::os::unix::fs::symlink(site.path(&at), site.path("m0")).expect("links");
+    fs::create_dir_all(site.path("catalog")).expect("makes a directory");
+    site.volume(&format!("{at}/a"));
+    set(&site, "a", "Append");
+    fs::create_dir_all(site.path("bytes")).expect("makes a directory");
+    fs::write(site.path("bytes/a"), "0").expect("writes");
+    note_checked(site.root(), uuid).expect("marks");
+    site.answer("refresh");
+    for check in [false, true, false, true] {
+        set(&site, "a", "Error");
+        if check {
+            note_checked(site.root(), uuid).expect("marks");
+        }
+        for _ in 0..2 {
+            site.answer("refresh");
+            assert_eq!(catalog(&site), [if check { "a Append" } else { "a Error" }]);
+        }
+    }
+    // what could not be done is tried again
+    set(&site, "a", "Error");
+    note_checked(site.root(), uuid).expect("marks");
+    fs::write(site.path("deaf"), "").expect("writes");
+    assert_eq!(site.run("refresh").code, 1);
+    fs::remove_file(site.path("deaf")).expect("removes");
+    site.answer("refresh");
+    assert_eq!(catalog(&site), ["a Append"]);
+    // while the drive is away it waits
+    set(&site, "a", "Error");
+    note_checked(site.root(), uuid).expect("marks");
+    remove_marker(site.root(), uuid).expect("unmarks");
+    site.answer("refresh");
+    assert_eq!(catalog(&site), ["a Error"]);
+    write_marker(site.root(), uuid, format!("/{at}").as_ref()).expect("marks");
+    site.answer("refresh");
+    assert_eq!(catalog(&site), ["a Append"]);
 }
 
 #[test]

@@ -2,23 +2,28 @@
 //! `update slots` is typed or run by a job, as with vchanger. And what others write into the catalog meanwhile.
 
 use std::fs;
-use std::path::Path;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use bacula_conf::Size;
+use changer_model::{Changer, Config, Environment};
 use offsite_tests::bacula::{Bacula, Dock, JobId, Volume};
+use offsite_tests::loop_drive::{LoopDrive, run};
 use offsite_tests::trials::{self, Test};
 use tempfile::TempDir;
 
 const LIMIT: Duration = Duration::from_mins(2);
 
 fn main() {
-    let tests: [Test; 4] = [
+    let tests: [Test; 5] = [
         ("a_volume_that_a_restore_asked_for_keeps_its_slot", a_lost_slot),
         ("update_slots_alone_opens_what_is_back", update_slots_alone),
         ("update_slots_typed_with_an_empty_dock_empties_the_catalog", an_empty_dock),
         ("six_hundred_volumes_get_their_labels", many_labels),
+        ("empty_volumes_that_an_error_closed_are_told_and_opened", empty_volumes_in_error),
     ];
     trials::run(Dock::lacking().as_deref(), None, tests);
 }
@@ -92,6 +97,16 @@ impl Site {
             ensure!(!state.has_ended() && Instant::now() < deadline, "{words:?} was not said: {state:?}");
             std::thread::sleep(Duration::from_millis(100));
         }
+    }
+
+    /// Waits until a job has ended, well or not.
+    fn await_end(&self, job: JobId) -> Result<()> {
+        let deadline = Instant::now() + LIMIT;
+        while !self.bacula.job(job)?.context("the job")?.has_ended() {
+            ensure!(Instant::now() < deadline, "it did not end");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(())
     }
 
     /// Waits until a job has ended well; it must not ask for a volume.
@@ -191,5 +206,96 @@ fn many_labels() -> Result<()> {
     let labelled = site.volumes_of("A")?;
     ensure!(labelled.len() == 603, "{} volumes", labelled.len());
     ensure!(labelled.iter().all(|volume| volume.in_changer && volume.slot > 0), "{labelled:?}");
+    site.stop()
+}
+
+/// A drive that can't be written any more: what is behind it is full, so that each write to a new block is an I/O error.
+struct Dying {
+    /// The room behind it, a filesystem in memory.
+    room: TempDir,
+    drive: Option<LoopDrive>,
+    at: PathBuf,
+}
+
+impl Dying {
+    /// Puts a drive in the place of a directory with volumes, which are on it then.
+    fn in_place_of(at: PathBuf) -> Result<Self> {
+        let room = TempDir::new()?;
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=12m", "room"]).arg(room.path()))?;
+        let mut dying = Self { room, drive: None, at };
+        let mut drive = LoopDrive::ext4_below(dying.room.path(), 32)?;
+        let device = drive.plug()?.to_owned();
+        dying.drive = Some(drive);
+        let volumes = TempDir::new()?;
+        run(Command::new("cp").arg("-a").arg(dying.at.join(".")).arg(volumes.path()))?;
+        run(Command::new("mount").args(["-o", "sync,errors=continue"]).arg(device).arg(&dying.at))?;
+        run(Command::new("cp").arg("-a").arg(volumes.path().join(".")).arg(&dying.at))?;
+        run(&mut Command::new("sync"))?;
+        Ok(dying)
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.room.path().join("filler")
+    }
+
+    fn fail(&self) -> Result<()> {
+        let mut filler = fs::File::create(self.filler())?;
+        let block = vec![0; 4096];
+        while filler.write_all(&block).is_ok() {}
+        Ok(())
+    }
+
+    /// Checks the filesystem, with room behind it again.
+    fn recover(&self) -> Result<()> {
+        fs::remove_file(self.filler())?;
+        let device = self.drive.as_ref().and_then(LoopDrive::device).context("the drive")?;
+        run(Command::new("umount").arg(&self.at))?;
+        run(Command::new("/usr/sbin/e2fsck").arg("-fp").arg(device)).or_else(|error| {
+            // 1: mended
+            if format!("{error:#}").contains("status: 1") { Ok(String::new()) } else { Err(error) }
+        })?;
+        run(Command::new("mount").args(["-o", "sync"]).arg(device).arg(&self.at)).map(drop)
+    }
+}
+
+impl Drop for Dying {
+    fn drop(&mut self) {
+        let _ = run(Command::new("umount").arg(&self.at));
+        self.drive = None;
+        let _ = run(Command::new("umount").arg("-l").arg(self.room.path()));
+    }
+}
+
+/// The storage daemon gives up volume after volume of a drive that can't be written, though all are empty.
+fn empty_volumes_in_error() -> Result<()> {
+    let site = Site::new()?;
+    let dying = Dying::in_place_of(site.dock.path("A"))?;
+    site.dock.refresh()?;
+    dying.fail()?;
+    let job = site.bacula.run_backup("Full")?;
+    // Whether it gives up one volume or more depends on when the filesystem notices and stops writing.
+    site.await_words(job, "End of Volume")?;
+    site.bacula.cancel(job)?;
+    site.await_end(job)?;
+    let closed = || -> Result<Vec<Volume>> {
+        let is_closed = |volume: &Volume| volume.status == "Error" || volume.status == "Full";
+        Ok(site.volumes_of("A")?.into_iter().filter(is_closed).collect())
+    };
+    let before = closed()?;
+    ensure!(!before.is_empty() && before.iter().all(|volume| volume.bytes < 1000), "{before:?}");
+    dying.recover()?;
+    site.dock.refresh()?;
+    let after = closed()?;
+    ensure!(after.len() == before.len(), "opened though nobody said that the drive was checked: {after:?}");
+    let config = Config::load(Path::new("/"), site.dock.config())?;
+    let notices = Changer::open(&config, &Environment::new(Path::new("/")))?.status()?.notices;
+    let told = notices
+        .iter()
+        .any(|notice| notice.message.starts_with(&format!("{} empty volume(s) are closed", before.len())));
+    ensure!(told, "{notices:?}");
+    site.dock.changer(&["refresh", "--checked"])?;
+    site.await_volumes("A", "open", |volume| volume.status == "Append" && volume.in_changer)?;
+    site.back_up()?;
+    drop(dying);
     site.stop()
 }

@@ -15,13 +15,13 @@ use crate::torn::Torn;
 
 /// Repairs what can be repaired without a question, if the drive is marked as torn out or the filesystem itself says
 /// that it was not unmounted. XFS, Btrfs and ReiserFS replay their logs at the mount; they are looked at only after an
-/// error in the filesystem itself.
+/// error in the filesystem itself. Says whether there was a reason to check it.
 pub(super) fn check_if_due(
     root: &Root,
     drive: &Drive,
     torn: Option<&Torn>,
     path: &Path,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     let magazine = drive.magazine();
     let ext = is_ext(&magazine.fs_type);
     let why = match torn {
@@ -31,12 +31,12 @@ pub(super) fn check_if_due(
         None if ext && is_unclean(path).or_fail(format!("cannot look into {magazine}"))? => {
             "was not unmounted the last time"
         }
-        None => return Ok(()),
+        None => return Ok(false),
     };
-    let Some(checker) = checker::of(&magazine.fs_type) else { return Ok(()) };
+    let Some(checker) = checker::of(&magazine.fs_type) else { return Ok(true) };
     let damaged = matches!(torn, Some(Torn::Errors(_)));
     if !ext && !damaged {
-        return Ok(());
+        return Ok(true);
     }
     drive.say(&format!("{magazine} {why}: checking it"));
     if magazine.fs_type == "xfs" {
@@ -45,7 +45,7 @@ pub(super) fn check_if_due(
     }
     let finished = checker.run(root, path)?;
     if checker.is_sound(finished.code) {
-        Ok(())
+        Ok(true)
     } else {
         Err(beyond_repair(checker.name, finished.text.trim()))
     }

@@ -336,16 +336,20 @@ fn mount_inner(
     let torn = Torn::of(root, &magazine.fs_uuid);
     // A filesystem that lives on (after a lazy unmount, say) comes back as it is: the kernel has it already.
     let lives = mount_by_uuid::is_in_use(path);
-    if lives {
+    let was_due = if lives {
         drive.warn(&format!("{magazine} is still in use from before, and is not checked"));
+        false
     } else {
-        check::check_if_due(root, drive, torn.as_ref(), path)?;
-    }
+        check::check_if_due(root, drive, torn.as_ref(), path)?
+    };
     mount_by_uuid::mount(path, at, &magazine.fs_type, &options)
         .or_fail(format!("cannot mount {magazine}"))
         .map_err(|why| match check::not_mountable(&magazine.fs_type, &why) {
         Some(failure) if torn.is_some() => failure,
         _ => why,
     })?;
+    if was_due && let Err(error) = changer_model::note_checked(root.path(), magazine.fs_uuid.as_str()) {
+        drive.warn(&format!("{magazine}: the changer could not be told that it was checked: {error}"));
+    }
     if lives { Ok(()) } else { torn::forget(root, &magazine.fs_uuid) }
 }

@@ -28,7 +28,7 @@ while read -r line; do
     for file in $root/catalog/*; do
       test -f $file || continue
       place='0 0'; test -f $root/places/${file##*/} && place=$(cat $root/places/${file##*/})
-      bytes=226; test -f $root/bytes/${file##*/} && bytes=$(cat $root/bytes/${file##*/})
+      bytes=701383; test -f $root/bytes/${file##*/} && bytes=$(cat $root/bytes/${file##*/})
       echo "| 1 | ${file##*/} | $(cat $file) | 1 | $bytes | ${place% *} | ${place#* } |"
     done
     echo "$rule";;
