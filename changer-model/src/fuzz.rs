@@ -5,7 +5,10 @@ use std::path::Path;
 
 use crate::identifiers::VolumeName;
 use crate::volumes_file::{VolumesFile, row};
-use crate::{catalog_volumes, dialogue, finished_jobs, label, letting_go, running, shelf, state, store};
+use crate::{
+    catalog_volumes, dialogue, finished_jobs, label, letting_go, running, shelf, slots_in_catalog, state,
+    store, table,
+};
 
 /// The bytes are the beginning of a volume's file.
 pub fn volume_label(bytes: &[u8]) {
@@ -36,19 +39,18 @@ pub fn state(bytes: &[u8]) {
 /// The text is what a console printed.
 pub fn console(text: &str) {
     let names: BTreeSet<VolumeName> = VolumeName::new("c0_A_0001").into_iter().collect();
-    let _statuses = dialogue::statuses(text);
-    for list in running::lists(text) {
-        let _jobs = running::director_jobs(list);
-        for job in running::storage_jobs(list) {
-            let _drive = job.device.and_then(|device| running::drive_of(device, &[Path::new("/var/lib/c0")]));
-        }
-    }
+    let _catalog = slots_in_catalog::catalog(text);
+    let _volumes = catalog_volumes::in_catalog(text);
+    let _rows = (table::rows(text), table::records(text, "jobid"), table::is_whole(text));
     let _unknown = dialogue::unknown_volumes(text);
     let _refused = dialogue::refused_labels(text);
-    let _updated = dialogue::volumes_were_updated(text, &names);
+    let _updated = dialogue::volumes_were_updated(text, names.len());
     let _updated = dialogue::slots_were_updated(text, "c0", &names);
+    for list in running::lists(text) {
+        let _jobs = (running::storage_jobs(list), running::director_jobs(list));
+    }
+    let _drive = running::drive_of(Path::new(text), &[Path::new("/var/lib/offsite/c0")]);
     let _jobs = letting_go::jobs(text);
     let _jobs = finished_jobs::finished(text);
-    let _volumes = catalog_volumes::in_catalog(text);
     let _volumes = finished_jobs::volumes_by_job(text);
 }

@@ -31,7 +31,7 @@ pub fn sealed_header(bytes: &[u8]) {
     let json = bytes.get(..bytes.len().min(SIZE - BINARY_LEN - 1)).unwrap_or_default();
     let size = u64::try_from(SIZE).unwrap_or_default();
     if let Some(header) = luks2_copy::encode(size, "01234567-89ab-cdef-0123-456789abcdef", json) {
-        self::device(&header);
+        device(&header);
     }
 }
 
