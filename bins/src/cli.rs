@@ -48,6 +48,8 @@ pub enum Command {
     Unlock(OnMagazine),
     /// Unmounts and locks a drive now; the next access unlocks it again.
     Lock(OnMagazine),
+    /// Has offsited read site.toml again; fails when it keeps the previous one.
+    Reload,
     /// Plays years of backups and swaps through: when drives fill, what is recycled in the safe, what a loss costs.
     Plan(Plan),
     /// Checks the whole setup and says what to mend.

@@ -148,6 +148,12 @@ pub fn ask(root: &Root, verb: Verb, options: &OnMagazine) -> Result<(), Failure>
     Ok(())
 }
 
+/// Runs `offsite reload`.
+pub fn reload_now(root: &Root) -> Result<(), Failure> {
+    println!("{}", call(root, Verb::Reload, None)?.ok_or_else(not_running)?.into_result()?);
+    Ok(())
+}
+
 /// Tells a running daemon that site.toml changed; without one there is nobody to tell.
 pub fn reload(root: &Root) {
     match call(root, Verb::Reload, None) {

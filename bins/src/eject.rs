@@ -224,6 +224,7 @@ mod tests {
             bacula: crate::status::BaculaStatus::default(),
             backups: Vec::new(),
             unknown_drives: Vec::new(),
+            outdated: None,
             version: 1,
             daemon_pid: Some(1),
             mount_root: "/srv".into(),

@@ -234,7 +234,7 @@ fn follow(fleet: &Arc<Fleet>, hotplug: &mut Hotplug, signals: &Signals) -> Resul
         }
         if signal {
             match signals.take() {
-                Some(SIGHUP) => reload(fleet),
+                Some(SIGHUP) => drop(fleet.reload()), // it says how that ended
                 Some(_) => return Ok(()),
                 None => {}
             }
@@ -278,13 +278,6 @@ fn act(fleet: &Arc<Fleet>, event: &Event, from_udevd: bool) {
             warn("events were lost: looking at every drive anew");
             fleet.rescan();
         }
-    }
-}
-
-fn reload(fleet: &Arc<Fleet>) {
-    match fleet.reload() {
-        Ok(message) => say(&message),
-        Err(failure) => warn(&format!("site.toml was not taken, the old one stays: {}", failure.message())),
     }
 }
 

@@ -54,6 +54,9 @@ pub struct SiteStatus {
     /// Drives that are plugged, and neither enrolled nor used by this server.
     #[serde(default)]
     pub unknown_drives: Vec<UnknownDrive>,
+    /// Why the daemon doesn't use site.toml as it is now; absent when it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outdated: Option<Problem>,
 }
 
 /// Whether Bacula answers.
@@ -316,6 +319,7 @@ impl<'a> View<'a> {
             },
             backups: backups.collect(),
             unknown_drives: unknown_drives::look(self.root, site),
+            outdated: None,
             waiting: self.bacula.waiting,
             bacula: self.bacula.bacula,
         }

@@ -247,10 +247,20 @@ fn supervised(vm: &Vm) -> Result<()> {
 
 fn reloaded(site: &DriveSite<'_>) -> Result<()> {
     let vm = site.vm;
-    vm.sh("cp /etc/offsite/site.toml /run/good; echo 'idle_secnods = 7' >>/etc/offsite/site.toml; systemctl reload offsited")?;
-    vm.wait_for("the refusal", SOON, "journalctl -u offsited PRIORITY=4 -o cat | grep 'site.toml was not taken, the old one stays: .*idle_sec'")?;
+    vm.sh("cp /etc/offsite/site.toml /run/good; echo 'idle_secnods = 7' >>/etc/offsite/site.toml")?;
+    ensure!(!vm.run("systemctl reload offsited")?.success(), "a reload that changed nothing succeeded");
+    vm.wait_for(
+        "the refusal",
+        SOON,
+        "journalctl -u offsited PRIORITY=4 -o cat | grep 'keeping the previous configuration: .*idle_sec'",
+    )?;
+    ensure!(
+        vm.sh("offsite status")?.contains("offsited: keeping the previous configuration"),
+        "status is silent"
+    );
     ensure!(vm.sh("offsite status")?.contains("A  plugged, locked"), "the old one didn't stay");
-    vm.sh("cp /run/good /etc/offsite/site.toml; systemctl reload offsited")?;
+    vm.sh("cp /run/good /etc/offsite/site.toml && systemctl reload offsited")?;
+    ensure!(!vm.sh("offsite status")?.contains("previous configuration"), "it is in force again");
     vm.wait_for("the new one", SOON, "journalctl -u offsited -o cat | grep 'site.toml read: 1 drives'")?;
     Ok(())
 }

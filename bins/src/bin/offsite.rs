@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         Command::Status(options) => status::run(&root, &options),
         Command::Eject(options) => eject::run(&root, &options),
         Command::Unlock(options) => control::ask(&root, control::Verb::Unlock, &options),
+        Command::Reload => control::reload_now(&root),
         Command::Lock(options) => control::ask(&root, control::Verb::Lock, &options),
         Command::Plan(options) => plan::run(&root, &options),
         Command::Doctor(options) => doctor::run(&root, &options),

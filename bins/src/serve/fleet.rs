@@ -39,6 +39,8 @@ pub(super) struct Fleet {
     pub(super) opened: Bell,
     flusher: Flusher,
     catalog_error: Mutex<Option<String>>,
+    /// Why site.toml as it is now is not in force.
+    pub(super) outdated: Mutex<Option<Problem>>,
 }
 
 impl Fleet {
@@ -64,6 +66,7 @@ impl Fleet {
             opened: Bell::default(),
             flusher,
             catalog_error: Mutex::new(None),
+            outdated: Mutex::new(None),
         }
     }
 
@@ -341,7 +344,8 @@ impl Fleet {
             })
             .collect();
         let error = self.catalog_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        view.site(&site, Some(std::process::id()), magazines, error)
+        let outdated = self.outdated.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        SiteStatus { outdated, ..view.site(&site, Some(std::process::id()), magazines, error) }
     }
 
     /// What uses a plugged drive that nobody opened here: it must not be called safe to pull.

@@ -1,15 +1,17 @@
 //! Reading site.toml anew while drives are in use.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use super::custody;
 use super::drive::Drive;
 use super::fleet::Fleet;
+use super::{say, warn};
 use crate::enrolment::Known;
 use crate::failure::{Exit, Failure, OrFail as _};
 use crate::keyring::Keyring;
 use crate::paths::Root;
 use crate::site::Site;
+use crate::status::Problem;
 
 /// Fails when the site has encrypted drives and no key that opens them.
 pub(super) fn check_key(root: &Root, site: &Site) -> Result<(), Failure> {
@@ -20,9 +22,28 @@ pub(super) fn check_key(root: &Root, site: &Site) -> Result<(), Failure> {
 }
 
 impl Fleet {
-    /// Reads site.toml again. A drive that stays keeps its state, whatever is said of it now; one that was taken out
-    /// while it was in use is known until it is at rest.
+    /// Reads site.toml again. One that can't be used leaves the previous one in force, and `status` says so.
     pub(super) fn reload(self: &Arc<Self>) -> Result<String, Failure> {
+        let result = self.reload_site();
+        let outdated = result.as_ref().err().map(|failure| Problem {
+            message: format!("keeping the previous configuration: {}", failure.message()),
+            remedy: failure
+                .remedy()
+                .unwrap_or("correct site.toml, then: systemctl reload offsited")
+                .to_owned(),
+        });
+        match (&result, &outdated) {
+            (Ok(message), _) => say(message),
+            (Err(_), Some(problem)) => warn(&problem.message),
+            (Err(_), None) => {}
+        }
+        *self.outdated.lock().unwrap_or_else(PoisonError::into_inner) = outdated;
+        result
+    }
+
+    /// A drive that stays keeps its state, whatever is said of it now; one that was taken out while it was in use is
+    /// known until it is at rest.
+    fn reload_site(self: &Arc<Self>) -> Result<String, Failure> {
         let site = Site::load(self.root())?;
         if site.mount_root != self.site().mount_root {
             return Err(Failure::new(Exit::Usage, "mount_root can't change while offsited runs")

@@ -33,6 +33,10 @@ pub(super) fn page(status: &SiteStatus, zone: &TimeZone) -> String {
             below(format!("do:      {}", problem.remedy));
         }
     }
+    if let Some(problem) = &status.outdated {
+        lines.push(format!("offsited: {}", problem.message));
+        lines.push(format!("    do: {}", problem.remedy));
+    }
     lines.extend(status.unknown_drives.iter().flat_map(unknown));
     lines.extend(jobs(&status.backups));
     match (&status.catalog.last_error, status.catalog.pending) {
