@@ -134,7 +134,7 @@ fn an_open_umask_opens_nothing_of_the_daemon() -> Result<()> {
     let starter = tempfile::tempdir()?;
     let script = starter.path().join("start");
     let program = programs::release("offsited")?;
-    fs::write(&script, format!("#!/bin/sh\numask 000\nexec {}\n", program.display()))?;
+    fs::write(&script, format!("#!/bin/sh\numask 000\nexec {} \"$@\"\n", program.display()))?;
     fs::set_permissions(&script, Permissions::from_mode(0o755))?;
     let daemon = Daemon::run(&script)?;
     drive.plug()?;
