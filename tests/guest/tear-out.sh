@@ -2,7 +2,10 @@
 # when the drive has gone looks at what is left. The caller sets: moment, device, at, magazine.
 
 disk=$(basename "$(readlink -e "$device")")
-pid=$(systemctl show -P MainPID offsited)
+# The unit's main process, and its child, which does the work.
+main() { systemctl show -P MainPID offsited; }
+worker() { pgrep -P "$(main)" -x offsited; }
+main=$(main) pid=$(worker) || { echo "no worker: $(systemctl status offsited)"; exit 1; }
 
 # Without forks, since the step doesn't wait: system call numbers are those of x86-64.
 in_call() { local n rest file; for file in /proc/$pid/task/*/syscall; do read -r n rest <"$file"; [[ $n = "$1" ]] && return; done; return 1; }
@@ -66,6 +69,6 @@ begun=${EPOCHREALTIME%.*}
 timeout -s KILL 20 ls "$at" >/run/absent 2>&1
 [[ $? = 2 && $((${EPOCHREALTIME%.*} - begun)) -lt 10 ]] || echo "not absent: $(cat /run/absent)"
 offsite status | grep -q "^$magazine *away" || echo "not away: $(offsite status)"
-[[ $(systemctl show -P MainPID offsited) = "$pid" ]] || echo "died: offsited was started again"
+[[ $(main) = "$main" && $(worker) = "$pid" ]] || echo "died: offsited was started again"
 dmesg | grep -m 1 -e 'blocked for more than' -e 'BUG:' -e 'Oops' && echo "kernel: it complains"
 echo done
