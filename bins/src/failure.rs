@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::{escape, output};
 
-/// Exit codes of every program here; listed in the README.
+/// Exit codes of every program here; listed in docs/administrator.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// The work was tried and failed.

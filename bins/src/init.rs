@@ -25,7 +25,7 @@ pub const FIRST_SITE: &str = r#"# The one description of this site; everything e
 [changer]
 # name = "c0"                     # also the name of the Director's Storage resource
 
-# [bacula]                        # daemons, pool, schedule, jobs: see the README
+# [bacula]                        # daemons, pool, schedule, jobs: see docs/administrator.md
 
 # [[magazine]] tables, one for each drive, are added by `offsite prepare` and `offsite adopt`.
 "#;

@@ -8,7 +8,7 @@ use offsite_tests::guest_drives::{DriveSite, Magazine, NOTHING_OPEN, SMALL, SOON
 use offsite_tests::guest_site::GuestSite;
 use offsite_tests::vm::{Drive, Output, Size, Vm, run_trials, trial};
 
-/// Exit codes that the README promises.
+/// Exit codes that docs/administrator.md promises.
 const FAILED: i32 = 1;
 const USAGE: i32 = 2;
 const REFUSED: i32 = 3;
