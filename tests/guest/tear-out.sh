@@ -17,7 +17,7 @@ case $moment in
 unlock) step() { ls "$at"; }; hit() { ! unlocked && waits; } ;;
 mount) step() { ls "$at"; }; hit() { unlocked && ! mounted && in_call 165 && waits; } ;;
 write) step() { dd if=/dev/zero of="$at/written" bs=64k count=4000 oflag=dsync status=none; }; hit() { mounted && waits && ! in_call 306; } ;;
-flush) step() { dd if=/dev/urandom of="$at/flushed" bs=64k count=64 status=none; }; hit() { mounted && in_call 306 && waits; } ;;
+flush) step() { dd if=/dev/urandom of="$at/flushed" bs=64k count=64 status=none && offsite lock "$magazine"; }; hit() { mounted && in_call 306 && waits; } ;;
 unmount) step() { echo dirty >"$at/dirty"; offsite lock "$magazine"; }; hit() { in_call 166 && waits; } ;;
 close) step() { offsite lock "$magazine"; }; hit() { unlocked && ! mounted && ! in_call 166; } ;;
 idle) step() { :; }; hit() { ! unlocked; } ;;
@@ -48,7 +48,7 @@ done
 echo "held $until gone $EPOCHREALTIME"
 
 # Whoever used the drive gets an answer, and nobody hangs.
-for n in $(seq 300); do kill -0 $step 2>/dev/null || break; sleep 0.1; done
+for n in $(seq 600); do kill -0 $step 2>/dev/null || break; sleep 0.1; done
 if kill -0 $step 2>/dev/null; then
     echo "hung: the step: $(cat /proc/$step/wchan)"
     kill -9 $step
@@ -61,13 +61,13 @@ clean() {
     hung=$(ps -eLo stat=,pid=,comm=,wchan:30= | grep ^D)
     [[ -z $stale$mounts$hung ]] && offsite status | grep -q "^$magazine *away"
 }
-for n in $(seq 150); do clean && break; sleep 0.2; done
+for n in $(seq 300); do clean && break; sleep 0.2; done
 [[ -z $stale ]] || echo "stale: $stale"
 [[ -z $mounts ]] || echo "mounted: $mounts"
 [[ -z $hung ]] || echo "hung: $hung"
 begun=${EPOCHREALTIME%.*}
-timeout -s KILL 20 ls "$at" >/run/absent 2>&1
-[[ $? = 2 && $((${EPOCHREALTIME%.*} - begun)) -lt 10 ]] || echo "not absent: $(cat /run/absent)"
+timeout -s KILL 60 ls "$at" >/run/absent 2>&1
+[[ $? = 2 && $((${EPOCHREALTIME%.*} - begun)) -lt 30 ]] || echo "not absent: $(cat /run/absent)"
 offsite status | grep -q "^$magazine *away" || echo "not away: $(offsite status)"
 [[ $(main) = "$main" && $(worker) = "$pid" ]] || echo "died: offsited was started again"
 dmesg | grep -m 1 -e 'blocked for more than' -e 'BUG:' -e 'Oops' && echo "kernel: it complains"

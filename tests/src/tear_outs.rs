@@ -160,6 +160,8 @@ impl<'vm> Bench<'vm> {
             vm.unplug(&magazine.drive)?;
             drives.push(magazine);
         }
+        // No step begins again because the drive was locked in between: slow as it is, that would take minutes.
+        vm.sh("sed -i 's/^idle_seconds = .*/idle_seconds = 600/' /etc/offsite/site.toml")?;
         site.start()?;
         let [a, b] = drives.try_into().ok().context("two drives")?;
         Ok(Self { site, a, b })
@@ -270,7 +272,7 @@ impl<'vm> Bench<'vm> {
         for Magazine { name, .. } in &plugged {
             writeln!(script, "offsite lock {name}")?;
         }
-        script += "for n in $(seq 100); do dmsetup ls | grep -q offsite- || break; sleep 0.1; done\n";
+        script += "for n in $(seq 600); do dmsetup ls | grep -q offsite- || break; sleep 0.1; done\n";
         script += "! dmsetup ls | grep offsite-; ! grep ' /srv/offsite/' /proc/mounts\n";
         vm.sh(&script)?;
         for magazine in plugged {
