@@ -4,7 +4,11 @@ CARGO ?= cargo
 RELEASE := target/release
 PREFIX ?= /usr
 
-.PHONY: build demo test bench lint install clean
+.PHONY: help build demo lint lint-code test test-quick test-all check bench install clean
+.DEFAULT_GOAL := build
+
+help: ## what there is to make
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
 
 build: ## target/release/{offsite,offsited,vchanger}
 	scripts/setup build
@@ -14,18 +18,33 @@ demo: build ## the main job on real parts, in a virtual machine with drives that
 	scripts/setup vm
 	$(CARGO) run --locked --release -p offsite-tests --bin demo
 
-lint: ## formatting, lints, documentation, dependencies
-	scripts/setup lint
+lint: lint-code ## formatting, lints, documentation, dependencies
+	scripts/check-dependencies
+
+lint-code: ## the same without the dependencies, which need cargo-deny
+	scripts/setup build
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
-	scripts/check-dependencies
 
-test: lint build ## every check and test, unit to VM
+test-quick: ## between two edits: unit, property and file tests; no root, no Bacula, no VM
+	scripts/setup build
+	scripts/run-tests --quick
+
+test: ## every check and test of the product, unit to VM
+	$(MAKE) check
+
+test-all: ## the same, and the tests of the harness and of what stock programs do by themselves
+	$(MAKE) check RUN_TESTS=--all
+
+check: build
+	scripts/check-dependencies --prepare
+	$(MAKE) lint-code
 	scripts/setup test
 	scripts/setup vm
 	scripts/fuzz
-	scripts/run-tests
+	scripts/run-tests $(RUN_TESTS)
+	scripts/check-dependencies
 
 bench: build ## side by side with the peers; writes target/bench/figures.json
 	scripts/setup test
