@@ -8,8 +8,8 @@ use serde_json::Value;
 use crate::guest_site::GuestSite;
 use crate::vm::{Drive, Output, Running, Size, Vm};
 
-/// More than enough for whatever a person would wait for.
-pub const SOON: Duration = Duration::from_mins(1);
+/// More than enough for whatever a person would wait for, also under emulation on a busy machine.
+pub const SOON: Duration = Duration::from_mins(3);
 
 /// Prepares in no time: nothing of the drive's past is worth hiding here.
 pub const QUICK: &str = "--skip-wipe --volumes 2";

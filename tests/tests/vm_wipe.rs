@@ -9,7 +9,7 @@ use offsite_tests::programs;
 use offsite_tests::vm::{Drive, Flaky, Size, Vm, run_trials, trial};
 use serde_json::{Value, json};
 
-const SOON: Duration = Duration::from_mins(1);
+const SOON: Duration = Duration::from_mins(3);
 const LONG: Duration = Duration::from_mins(5);
 
 fn main() -> ExitCode {

@@ -93,7 +93,7 @@ impl Agent {
 
     /// Has the guest let go of the shared directory: a machine's state can't be saved while it is mounted.
     pub(super) fn release_share(&self) -> Result<()> {
-        let status = self.request("release", "release release")?.recv_timeout(Duration::from_secs(20));
+        let status = self.request("release", "release release")?.recv_timeout(Duration::from_mins(2));
         if status.context("the agent doesn't answer")? != 0 {
             bail!("the guest still uses the shared directory");
         }

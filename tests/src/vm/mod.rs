@@ -53,9 +53,9 @@ use directory::Directory;
 use machine::{Boot, Machine, Process};
 
 /// How long a command in the guest may take unless the caller says otherwise.
-pub const COMMAND_LIMIT: Duration = Duration::from_mins(2);
+pub const COMMAND_LIMIT: Duration = Duration::from_mins(5);
 /// How long the guest may take to let a drive go.
-const UNPLUG_LIMIT: Duration = Duration::from_secs(30);
+const UNPLUG_LIMIT: Duration = Duration::from_mins(2);
 /// Lines of the guest's journal shown when a command fails.
 const JOURNAL_SHOWN: usize = 25;
 

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
 /// How long QEMU may take over one command.
-const ANSWER_LIMIT: Duration = Duration::from_mins(1);
+const ANSWER_LIMIT: Duration = Duration::from_mins(3);
 /// How long one read blocks while an event is awaited, so that commands of other threads get through.
 const SLICE: Duration = Duration::from_millis(20);
 /// Events kept for somebody to ask for; older ones are forgotten.
