@@ -120,6 +120,14 @@ impl Catalog {
         Ok(Self::Sqlite { file })
     }
 
+    /// Makes it anew, without anything in it.
+    pub(super) fn empty(&mut self, installed: &Installed) -> anyhow::Result<()> {
+        let Self::Sqlite { file } = self else { bail!("only SQLite's catalog is made anew") };
+        fs::remove_file(&*file).with_context(|| format!("remove {}", file.display()))?;
+        *self = Self::create(installed, None)?;
+        Ok(())
+    }
+
     /// Where the Director's library for the database is, if that isn't the installed one.
     pub(super) fn library(&self) -> Option<&Path> {
         match self {

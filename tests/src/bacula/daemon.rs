@@ -80,6 +80,12 @@ impl Daemon {
         self.program == program
     }
 
+    /// Sends the daemon a signal.
+    pub(super) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        // The child has not been waited for, so the number is still its own.
+        Ok(kill(Pid::from_raw(i32::try_from(self.child.id())?), signal)?)
+    }
+
     /// Ends the daemon without a warning.
     pub(super) fn kill(mut self) -> anyhow::Result<()> {
         self.child.kill()?;

@@ -31,6 +31,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 pub use catalog::{Database, JobId, JobResult, Volume};
@@ -124,6 +125,15 @@ impl Bacula {
         self.daemons.remove(at).kill()
     }
 
+    /// Ends the Director and makes its catalog an empty one, as on a new machine.
+    ///
+    /// # Errors
+    /// It had ended before, or keeps its catalog in a server.
+    pub fn lose_catalog(&mut self) -> anyhow::Result<()> {
+        self.kill_director()?;
+        self.catalog.empty(&self.installed)
+    }
+
     /// Starts the Director again.
     ///
     /// # Errors
@@ -134,6 +144,26 @@ impl Bacula {
         let daemon = Daemon::start("bacula-dir", &config, &self.installed, port, self.catalog.library())?;
         self.daemons.insert(0, daemon);
         Ok(())
+    }
+
+    /// Stops the file daemon in the midst of what it does.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn pause_client(&self) -> anyhow::Result<()> {
+        self.client()?.signal(Signal::SIGSTOP)
+    }
+
+    /// Lets a file daemon go on that was paused.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn resume_client(&self) -> anyhow::Result<()> {
+        self.client()?.signal(Signal::SIGCONT)
+    }
+
+    fn client(&self) -> anyhow::Result<&Daemon> {
+        self.daemons.iter().find(|daemon| daemon.is("bacula-fd")).context("no file daemon runs")
     }
 
     /// The directory that holds configuration, catalog and logs.
