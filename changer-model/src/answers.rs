@@ -42,6 +42,16 @@ pub enum CommandError {
         #[source]
         source: io::Error,
     },
+    /// The job that loads was interrupted by a pull, and must not end as if it had saved everything.
+    #[error(
+        "volume {volume} was taken away while job {job} wrote to it, and what it wrote may be lost: the job ends here and has to be run again"
+    )]
+    Interrupted {
+        /// The volume.
+        volume: VolumeName,
+        /// The job's number in the catalog.
+        job: u32,
+    },
     /// A configuration of the 0.8 generation has no such drive.
     #[error("there is no drive {drive}; virtual_drives is {drives}")]
     NoSuchDrive {
@@ -268,6 +278,7 @@ impl Changer {
     pub(crate) fn load(&self, slot: Slot, drive: DriveIndex) -> Result<(), CommandError> {
         self.check_drive(drive)?;
         let lock = self.lock()?;
+        self.end_interrupted(drive)?;
         match self.load_locked(slot, drive, &lock) {
             Err(CommandError::Refused(LoadRefusal::EmptySlot { away: Some(_), .. }))
                 if self.console().is_some() =>

@@ -76,6 +76,7 @@ mod finished_jobs;
 pub mod fuzz;
 mod identifiers;
 mod identity;
+mod interrupted;
 mod isolation;
 mod label;
 mod labelling;

@@ -22,7 +22,9 @@ const MOST_NAMES: usize = 3;
 impl Changer {
     /// All that there is to say of a changer, by what is remembered of it.
     pub(crate) fn notices(&self, view: &View) -> Result<Vec<Notice>, ChangerError> {
-        self.failed_volumes(view)
+        let mut notices = self.failed_volumes(view)?;
+        notices.extend(self.interrupted_jobs()?);
+        Ok(notices)
     }
 }
 

@@ -27,6 +27,8 @@ pub(crate) struct StorageJob<'a> {
     pub(crate) volume: Option<&'a str>,
     /// The `Archive Device` of the drive that it uses.
     pub(crate) device: Option<&'a Path>,
+    /// What it has written or read so far.
+    pub(crate) bytes: u64,
 }
 
 /// A job as the Director has it.
@@ -75,6 +77,14 @@ pub(crate) fn storage_jobs(list: &str) -> Vec<StorageJob<'_>> {
             && let Some((_, device)) = line.split_once("device=\"")
         {
             job.device = between(device, "\" (", ")").map(Path::new);
+        } else if let Some(job) = jobs.last_mut()
+            && let Some(bytes) = between(line, " Bytes=", " ").filter(|_| line.starts_with("Files="))
+        {
+            // a copy is listed twice, as its reader and as its writer
+            job.bytes = bytes
+                .chars()
+                .filter_map(|c| c.to_digit(10))
+                .fold(0, |number: u64, digit| number.saturating_mul(10).saturating_add(u64::from(digit)));
         }
     }
     jobs
@@ -88,7 +98,7 @@ fn storage_job(line: &str) -> Option<StorageJob<'_>> {
     let (name, rest) = rest.rsplit_once(" JobId=")?;
     let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
     let volume = between(rest, "Volume=\"", "\"").filter(|volume| !volume.is_empty());
-    Some(StorageJob { id: digits.parse().ok()?, name, reading, volume, device: None })
+    Some(StorageJob { id: digits.parse().ok()?, name, reading, volume, device: None, bytes: 0 })
 }
 
 /// Reads the Director's list.
@@ -186,6 +196,15 @@ mod tests {
         let cut = writing.rfind("====").expect("the end of the Director's list");
         assert_eq!(lists(&writing[..cut]).len(), 1, "half a list is none");
         assert!(lists("Running Jobs:\n====\n").is_empty() && lists("").is_empty());
+    }
+
+    #[test]
+    fn what_a_job_has_written_is_known() {
+        let list = "Writing: Full Backup job B JobId=1 Volume=\"\"\n    pool=\"P\" device=\"D\" (/w/0)\n    \
+            Files=1 Bytes=14,942,299 AveBytes/sec=1,660,255 LastBytes/sec=7,182,809\n    FDReadSeqNo=239\n";
+        assert_eq!(storage_jobs(list).first().map(|job| job.bytes), Some(14_942_299));
+        let (job, _) = only(transcript!("dot_writing"));
+        assert_eq!(job.bytes, 0);
     }
 
     #[test]

@@ -152,6 +152,20 @@ pub(crate) struct Drives {
     pub(crate) loaded: BTreeMap<DriveIndex, Loaded>,
     /// The highest drive ever loaded; `LISTALL` shows every drive up to it.
     pub(crate) highest: DriveIndex,
+    /// Drives whose volume went away with its magazine, without an unload.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) interrupted: BTreeMap<DriveIndex, Interrupted>,
+}
+
+/// A volume that went away out of a drive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Interrupted {
+    pub(crate) magazine: MagazineId,
+    pub(crate) volume: VolumeName,
+    /// The job that wrote to it, once the storage daemon was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) job: Option<u32>,
 }
 
 impl Drives {

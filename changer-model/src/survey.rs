@@ -12,7 +12,7 @@ use crate::lock::Lock;
 use crate::magazine::{Listing, Magazine, MagazineError};
 use crate::model::{self, Scanned};
 use crate::presence::{Access, Presence};
-use crate::state::{Drives, Loaded, Manner, State, Volume, Volumes};
+use crate::state::{Drives, Interrupted, Loaded, Manner, State, Volume, Volumes};
 use crate::store::VolumeList;
 
 /// Which magazines an update scans.
@@ -251,7 +251,12 @@ impl Changer {
             }
         }
         for drive in &emptied {
-            drives.loaded.remove(drive);
+            if let Some(loaded) = drives.loaded.remove(drive)
+                && !view.present.contains(&loaded.magazine)
+            {
+                let Loaded { magazine, volume, .. } = loaded;
+                drives.interrupted.insert(*drive, Interrupted { magazine, volume, job: None });
+            }
         }
         let written = if drives == *before { Ok(()) } else { self.write_drives(&drives) };
         for drive in emptied {

@@ -126,6 +126,8 @@ impl Changer {
         if !owed && !watched && self.volumes_now()?.is_empty() {
             return Ok(());
         }
+        // a storage daemon that can't be asked is asked again at the next refresh
+        let _ = self.find_interrupted(&console);
         let mut told = Told::default();
         for round in 0..MOST_ROUNDS {
             let view = self.look()?;
