@@ -4,6 +4,8 @@ mod director;
 mod jobs;
 mod others;
 mod storage;
+#[cfg(test)]
+mod table;
 mod words;
 
 use crate::resources::Program;
