@@ -148,6 +148,8 @@ pub struct Schedule {
     pub name: Name,
     /// Its lines.
     pub runs: Vec<Run>,
+    /// How long after its end a job that failed is run again.
+    pub repeat_after: Period,
 }
 
 /// One backup job with its set of files.
@@ -395,6 +397,7 @@ impl Default for Schedule {
         Self {
             name: Name::known("WeeklyToOffsiteDisk"),
             runs: runs.into_iter().filter_map(|run| run.parse().ok()).collect(),
+            repeat_after: Period::seconds(600),
         }
     }
 }

@@ -119,6 +119,9 @@ const TRAPS: &[Trap] = &[
     ("a kind of message that only newer versions have", SD, "= all\n", "= all, !verified\n", "other-version"),
     ("a directive that only newer versions have", SD, "Random Access = yes", "Volume Encryption = yes", "other-version"),
     ("jobs in the pool of spare volumes", DIR, "Pool = Offsite-eSATA\n", "Pool = Scratch\n", "scratch-pool"),
+    ("the new run of a job that failed is cancelled as a duplicate of the failed one", DIR, "  Cancel Queued Duplicates = yes\n", "", "repeat-cancelled"),
+    ("a job that a pull broke waits for its next turn", DIR, "  Reschedule On Error = yes\n", "", "not-repeated"),
+    ("a limit cancels the job that waits for its drive", DIR, "  Accurate = yes\n", "  Accurate = yes\n  Max Wait Time = 8 hours\n", "waiting-cancelled"),
     ("a resource that is there twice", SD, "Name = eSATA-2\n", "Name = eSATA-1\n", "duplicate-name"),
 ];
 

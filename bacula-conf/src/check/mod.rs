@@ -10,6 +10,7 @@ mod machine;
 mod names;
 mod passwords;
 mod pools;
+mod repeats;
 mod unit;
 mod values;
 
@@ -106,6 +107,7 @@ pub fn check(files: &[(PathBuf, String)]) -> Vec<Finding> {
     changer::check(&set, &mut report);
     jobs::check(&set, &mut report);
     pools::check(&set, &mut report);
+    repeats::check(&set, &mut report);
     findings.append(&mut report.findings);
     sorted(findings)
 }

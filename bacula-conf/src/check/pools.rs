@@ -120,7 +120,7 @@ fn job_retention(set: &Set<'_>, rotation: &Rotation, report: &mut Report<'_>) {
 }
 
 /// The pools whose volumes are in an autochanger of the storage daemon, by the pool's own storage or a job's.
-fn changer_pools<'s, 'a>(set: &'s Set<'a>) -> impl Iterator<Item = &'s Resource<'a>> {
+pub(super) fn changer_pools<'s, 'a>(set: &'s Set<'a>) -> impl Iterator<Item = &'s Resource<'a>> {
     let of_changer = |name: &str| {
         let mut storages = set.storages();
         storages.any(|storage| {

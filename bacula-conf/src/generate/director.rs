@@ -16,6 +16,9 @@ const CONSOLE_COMMANDS: [&str; 14] = [
 /// to the waiting would cancel that one as well, so that nothing runs when the drive comes.
 const ALLOW_DUPLICATE: &str = "Allow Duplicate Jobs";
 
+/// How often a job that failed is run again at most; the next night runs it anyway.
+const REPEATS: u32 = 5;
+
 pub(super) fn complete(input: &Input<'_>) -> Result<Document, GenerateError> {
     let bacula = input.bacula;
     let mut resources = vec![director(input), catalog(input)];
@@ -186,6 +189,7 @@ pub(super) fn backup(input: &Input<'_>, backup: &BackupJob) -> Resource {
         .no(ALLOW_DUPLICATE)
         .yes_no("Accurate", backup.accurate)
         .path("Write Bootstrap", &bacula.paths.working.join(format!("{}.bsr", backup.name)));
+    let resource = repeated(input, resource);
     if bacula.autochanger.drives > 1 {
         // Otherwise a second job waits for the first one's volume, and the other drives idle.
         return resource.no("Prefer Mounted Volumes");
@@ -222,7 +226,20 @@ fn catalog_backup(input: &Input<'_>) -> [Resource; 2] {
         )
         .short("Run After Job", &format!("{scripts}/delete_catalog_backup"))
         .path("Write Bootstrap", &bacula.paths.working.join(format!("{}.bsr", backup.name)));
-    [files, job]
+    [files, repeated(input, job)]
+}
+
+/// Runs a job again that failed, as it does when its drive is pulled; without a drive the new run waits for one.
+///
+/// The Director compares the new run with the one that failed, which it takes for queued: without `Cancel Queued
+/// Duplicates` it cancels the new one as a duplicate. Since a queued Full must not give way to the next night's
+/// Incremental, the lower level is the one that is cancelled.
+fn repeated(input: &Input<'_>, job: Resource) -> Resource {
+    job.yes("Reschedule On Error")
+        .line("Reschedule Interval", &input.bacula.schedule.repeat_after.to_string())
+        .number("Reschedule Times", REPEATS)
+        .yes("Cancel Queued Duplicates")
+        .yes("Cancel Lower Level Duplicates")
 }
 
 /// A name as an argument of a command: in quotes if it holds a blank.

@@ -29,7 +29,7 @@ pub(super) fn failed(jobs: &[JobStatus]) -> Vec<Finding> {
         finding(
             Grade::Error,
             format!("job {} {how}, begun {} (JobId {}); {good}", job.job, run.started, run.id),
-            format!("`list joblog jobid={}` in bconsole says why; then run the job again", run.id),
+            format!("`list joblog jobid={}` in bconsole says why; run the job again unless `status dir` shows that Bacula does", run.id),
         )
     });
     told.collect()
