@@ -12,6 +12,7 @@ use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
 use crate::failure::{Exit, Failure, OrFail as _};
+use crate::interrupt;
 
 /// Longer than anything that a person types.
 const LONGEST: usize = 4096;
@@ -95,8 +96,9 @@ struct Hidden<'a> {
 impl<'a> Hidden<'a> {
     fn begin(terminal: BorrowedFd<'a>) -> Result<Self, Errno> {
         let before = tcgetattr(terminal)?;
-        let ending: SigSet =
-            [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM].into_iter().collect();
+        let ending = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
+        let ends = |signal: &Signal| !interrupt::ignored_from_the_start(*signal as i32);
+        let ending: SigSet = ending.into_iter().filter(ends).collect();
         let signals = SignalFd::with_flags(&ending, SfdFlags::SFD_CLOEXEC)?;
         let mask = ending.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
         let hidden = Self { terminal, before, mask, signals };
