@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use crate::as_bacula::{Asker, Unknown};
 use crate::failure::{Exit, Failure};
+use crate::full_disk;
 use crate::history::{History, Places};
 use crate::paths::Root;
 use crate::site::Site;
@@ -62,18 +63,18 @@ pub fn ask(root: &Root, site: &Site) -> Result<Option<Answer>, Failure> {
         Ok(Some(said)) => said,
         Err(unknown) if unknown.refused => {
             // It may not be asked everything, or its database is down: what waits may be known all the same.
-            let error = failed(&unknown);
+            let error = failed(root, site, &unknown);
             let Ok(waiting) = asker.waiting() else { return Err(error) };
             let error = Some(error.message().to_owned());
             return Ok(Some(Answer { waiting: wanted(site, waiting), volumes: None, error }));
         }
-        Err(unknown) => return Err(failed(&unknown)),
+        Err(unknown) => return Err(failed(root, site, &unknown)),
     };
     let mut history = History::load(root);
     let before = history.clone();
-    let status = asker.changer().map_err(|unknown| failed(&unknown))?;
+    let status = asker.changer().map_err(|unknown| failed(root, site, &unknown))?;
     let lacking = history.lacking(&said.jobs);
-    let mut volumes = asker.job_volumes(lacking).map_err(|unknown| failed(&unknown))?;
+    let mut volumes = asker.job_volumes(lacking).map_err(|unknown| failed(root, site, &unknown))?;
     let mut jobs = said.jobs;
     for job in &mut jobs {
         job.volumes = volumes.remove(&job.id).unwrap_or_default();
@@ -89,12 +90,12 @@ pub fn ask(root: &Root, site: &Site) -> Result<Option<Answer>, Failure> {
 /// Asks what jobs wait for, and only for a moment.
 pub fn ask_quickly(root: &Root, site: &Site) -> Result<Option<Answer>, Failure> {
     let Some(asker) = Asker::new(root, site) else { return Ok(None) };
-    let waiting = asker.waiting().map_err(|unknown| failed(&unknown))?;
+    let waiting = asker.waiting().map_err(|unknown| failed(root, site, &unknown))?;
     Ok(Some(Answer { waiting: wanted(site, waiting), ..Answer::default() }))
 }
 
-fn failed(unknown: &Unknown) -> Failure {
-    Failure::because(Exit::Failed, "Bacula can't be asked", unknown)
+fn failed(root: &Root, site: &Site, unknown: &Unknown) -> Failure {
+    Failure::because(Exit::Failed, full_disk::explain("Bacula can't be asked", root, site), unknown)
 }
 
 fn places(status: &ChangerStatus) -> Places {

@@ -14,6 +14,7 @@ use crate::cli::{Doctor, Filesystem};
 use crate::conf;
 use crate::control::{self, Verb};
 use crate::failure::{Exit, Failure};
+use crate::full_disk;
 use crate::keyring::check_fingerprint;
 use crate::paths::Root;
 use crate::program::{Program, locate};
@@ -106,9 +107,21 @@ fn examine(root: &Root) -> Vec<Finding> {
             findings.bad(Grade::Warning, "the exchange of the key isn't finished", remedy);
         }
         generated(root, &site, &mut findings);
-        bacula(root, &site, &mut findings);
+        let said = Asker::new(root, &site).and_then(|asker| asker.bacula().ok().flatten());
+        let configured = said.as_ref().and_then(|said| said.configured.as_deref());
+        bacula(root, &site, configured, &mut findings);
+        if let Some(path) = full_disk::find(root, &site) {
+            findings.bad(
+                Grade::Error,
+                format!(
+                    "the filesystem of {} is full: Bacula and its changer can note nothing",
+                    path.display()
+                ),
+                "make room there",
+            );
+        }
         drives(root, &site, &mut findings);
-        if let Some(Ok(Some(said))) = Asker::new(root, &site).map(|asker| asker.bacula()) {
+        if let Some(said) = said {
             findings.0.extend(backups::closed_volumes(&said.volumes));
         }
     }
@@ -161,7 +174,7 @@ fn generated(root: &Root, site: &Site, findings: &mut Findings) {
 }
 
 /// Bacula's configuration as it is installed: against itself, the rotation of the drives, and this machine.
-fn bacula(root: &Root, site: &Site, findings: &mut Findings) {
+fn bacula(root: &Root, site: &Site, configured: Option<&str>, findings: &mut Findings) {
     let directory = root.join(&site.bacula.paths.configuration);
     let Ok(checked) = conf::check::examine(root, &directory, Some(site), false) else {
         return; // that nothing is installed was said above
@@ -170,6 +183,7 @@ fn bacula(root: &Root, site: &Site, findings: &mut Findings) {
     let texts: Vec<String> = checked.files.iter().map(|(_, text)| text.clone()).collect();
     findings.0.extend(backups::mail(&resources));
     findings.0.extend(running::check(&root.kernel().join("proc"), &resources));
+    findings.0.extend(running::director(&root.kernel().join("proc"), &resources, configured));
     findings.0.extend(backups::writers(&resources, &texts, site.bacula.pool.name.as_str()));
     if checked.findings.is_empty() {
         findings.ok(format!(
@@ -214,11 +228,13 @@ fn drives(root: &Root, site: &Site, findings: &mut Findings) {
                 findings.bad(Grade::Error, problem.message, problem.remedy);
             }
             if let Some(error) = status.catalog.last_error {
-                findings.bad(
-                    Grade::Error,
-                    format!("Bacula couldn't be told of the drives: {error}"),
-                    "is the Director running?",
-                );
+                let remedy = if full_disk::find(root, site).is_some() {
+                    "make room on the disk that is full; offsited tries again by itself"
+                } else {
+                    "is the Director running?"
+                };
+                let message = format!("Bacula couldn't be told of the drives: {error}");
+                findings.bad(Grade::Error, message, remedy);
             }
         }
         Err(failure) => findings.bad(Grade::Error, failure.message(), failure.remedy().unwrap_or_default()),

@@ -24,6 +24,7 @@ pub mod enrolment;
 pub mod escape;
 pub mod failure;
 pub mod filesystems;
+pub mod full_disk;
 pub mod generate;
 pub mod headers;
 pub mod history;

@@ -33,6 +33,19 @@ pub struct BaculaAnswer {
     pub jobs: Vec<FinishedJob>,
     /// The volumes that the changer knows, as the catalog has them.
     pub volumes: Vec<CatalogVolume>,
+    /// When the Director read its configuration last, in its own words and its local time, such as
+    /// `29-Nov-2026 08:42:59`; none where it does not say.
+    #[serde(default)]
+    pub configured: Option<String>,
+}
+
+/// The command whose answer tells when the Director read its configuration.
+const HEADER: &str = ".status dir header\n";
+
+/// `Daemon started 29-Nov-26 08:42, conf reloaded 29-Nov-2026 08:42:59`, as Bacula's `dird/ua_status.c` prints it.
+fn configured(output: &str) -> Option<String> {
+    let mut lines = output.lines().filter(|line| line.starts_with("Daemon started "));
+    lines.find_map(|line| Some(line.split_once(", conf reloaded ")?.1.trim().to_owned()))
 }
 
 impl Changer {
@@ -45,7 +58,7 @@ impl Changer {
     /// [`AskError::Changer`] when the changer's state cannot be read.
     pub fn ask_bacula(&self) -> Result<Option<BaculaAnswer>, AskError> {
         let Some(console) = self.console() else { return Ok(None) };
-        let script = format!("{}{}list volumes\nversion\n", running::DIRECTOR, finished_jobs::LIST);
+        let script = format!("{}{HEADER}{}list volumes\nversion\n", running::DIRECTOR, finished_jobs::LIST);
         let output = console.run(&script, self.console_limit(0))?;
         if !table::is_whole(&output) {
             let command = "llist jobs, list volumes".to_owned();
@@ -55,6 +68,20 @@ impl Changer {
             waiting: self.waits_by(&console, &output)?,
             jobs: finished_jobs::finished(&output),
             volumes: self.own_volumes(&output)?,
+            configured: configured(&output),
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_director_says_when_it_read_its_configuration() {
+        let header = "backup-dir Version: 9.6.7 (10 December 2020) x86_64-pc-linux-gnu debian bookworm/sid\n\
+            Daemon started 29-Nov-26 08:42, conf reloaded 29-Nov-2026 08:42:59\n Jobs: run=1, running=0 mode=0,0\n";
+        assert_eq!(configured(header).as_deref(), Some("29-Nov-2026 08:42:59"));
+        assert_eq!(configured("Daemon started 29-Nov-26 08:42. Jobs: run=0\n"), None);
     }
 }

@@ -397,7 +397,7 @@ fn bacula_is_asked_for_everything_at_once() {
     assert_eq!(answer.waiting.first().and_then(|drive| drive.volume.as_deref()), Some("a"));
     assert_eq!(
         site.said(),
-        ".status dir running\nllist jobs limit=100 order=desc\nlist volumes\nversion\n\
+        ".status dir running\n.status dir header\nllist jobs limit=100 order=desc\nlist volumes\nversion\n\
          .status storage=\"c0\" running\n"
     );
     fs::write(site.path("no-database"), "").expect("writes");

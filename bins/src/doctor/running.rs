@@ -1,12 +1,14 @@
 //! Whether Bacula's daemons run with the configuration that lies on the disk.
 //!
-//! The Director takes a new configuration by `reload` as well, which a process doesn't show; so it is not judged.
+//! The Director takes a new configuration by `reload` as well, which a process doesn't show: it says itself when it read
+//! its configuration last.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use bacula_conf::{Program, Settings};
 use jiff::Timestamp;
+use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use super::{Finding, Grade};
@@ -31,6 +33,22 @@ pub(super) fn check(proc: &Path, resources: &[Settings]) -> Vec<Finding> {
         findings.extend(stale(name, unit, started(proc, name), changed));
     }
     findings
+}
+
+/// The same of the Director, by its own word of when it read its configuration; one on another server is not judged, for
+/// the files that it reads are not these.
+pub(super) fn director(proc: &Path, resources: &[Settings], configured: Option<&str>) -> Option<Finding> {
+    started(proc, "bacula-dir")?;
+    let read = DateTime::strptime("%d-%b-%Y %H:%M:%S", configured?).ok()?;
+    let read = read.to_zoned(TimeZone::system()).ok()?.timestamp().as_second();
+    let files: BTreeSet<&PathBuf> = resources
+        .iter()
+        .filter(|resource| resource.program == Program::Director)
+        .map(|resource| &resource.file)
+        .collect();
+    let changed = files.into_iter().filter_map(|file| Some((changed(file)?, file))).max();
+    let finding = stale("bacula-dir", "bacula-director", Some(read), changed)?;
+    Some(Finding { remedy: Some("`reload` in bconsole; running jobs go on".to_owned()), ..finding })
 }
 
 /// A daemon that started before its configuration was changed; times are in seconds since 1970.
@@ -97,6 +115,31 @@ mod tests {
         assert!(told(Some(500), Some(100)).is_none());
         assert!(told(Some(100), Some(101)).is_none(), "written and started at once");
         assert!(told(None, Some(500)).is_none() && told(Some(100), None).is_none());
+    }
+
+    #[test]
+    fn a_director_that_did_not_read_a_change_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let proc = directory.path().join("proc");
+        let file = directory.path().join("bacula-dir.conf");
+        let text = "Director {\n Name = d\n Messages = Standard\n QueryFile = /q\n}\n";
+        std::fs::write(&file, text).unwrap();
+        std::fs::create_dir_all(proc.join("7")).unwrap();
+        std::fs::write(proc.join("stat"), "btime 1000\n").unwrap();
+        std::fs::write(proc.join("7/stat"), format!("7 (d) S {}500 0\n", "0 ".repeat(18))).unwrap();
+        let resources = bacula_conf::settings(&[(file.clone(), text.to_owned())]);
+        let local = |second: i64| {
+            let time = Timestamp::from_second(changed(&file).unwrap() + second).unwrap();
+            time.to_zoned(TimeZone::system()).strftime("%d-%b-%Y %H:%M:%S").to_string()
+        };
+        let old = local(-60);
+        assert!(director(&proc, &resources, Some(&old)).is_none(), "it runs elsewhere");
+        std::os::unix::fs::symlink("/usr/sbin/bacula-dir", proc.join("7/exe")).unwrap();
+        let told = director(&proc, &resources, Some(&old)).unwrap();
+        assert!(told.message.contains("bacula-dir.conf") && told.remedy.unwrap().contains("reload"));
+        assert!(director(&proc, &resources, Some(&local(60))).is_none(), "it was reloaded since");
+        assert!(director(&proc, &resources, None).is_none());
+        assert!(director(&proc, &resources, Some("gestern")).is_none());
     }
 
     #[test]

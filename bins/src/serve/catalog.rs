@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::fleet::Fleet;
 use super::say;
 use crate::as_bacula::Asker;
+use crate::full_disk;
 
 /// Events come in bursts; the first update waits this long for the rest of them.
 const SETTLE: Duration = Duration::from_millis(300);
@@ -89,5 +90,7 @@ fn tell(fleet: &Fleet) -> Result<(), String> {
     let site = fleet.site();
     // A site without Bacula has no changer: drives are mounted on demand, that is all.
     let Some(asker) = Asker::new(fleet.root(), &site) else { return Ok(()) };
-    asker.refresh(Arc::clone(&fleet.bell.stopped)).map_err(|unknown| unknown.to_string())
+    asker
+        .refresh(Arc::clone(&fleet.bell.stopped))
+        .map_err(|unknown| full_disk::explain(&unknown.to_string(), fleet.root(), &site))
 }
