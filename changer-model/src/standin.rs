@@ -11,7 +11,7 @@
 use std::path::PathBuf;
 
 use crate::label;
-use crate::store::{StateError, Store};
+use crate::store::{StateError, Store, read_file};
 
 /// The label, which the storage daemon shows to the operator as what it has in place of what it wants.
 pub(crate) const NAME: &str = "drive-is-away";
@@ -27,7 +27,7 @@ pub(crate) fn path(store: &Store) -> PathBuf {
 pub(crate) fn file(store: &Store) -> Result<PathBuf, StateError> {
     let (path, label) = (path(store), label::block(NAME));
     // where it is already no room is needed, which a full disk does not have
-    if !std::fs::read(&path).is_ok_and(|there| there == label) {
+    if !read_file(&path).is_ok_and(|there| there == label) {
         store.write(FILE, &label, false)?;
     }
     Ok(path)

@@ -28,6 +28,9 @@ const SPARE_DRIVES: &str = "drives.json.spare";
 const SHELF: &str = "shelf.json";
 const VOLUMES: &str = "volumes-";
 
+/// Maximum size of a state file, in bytes: room for some 300 000 volumes of one magazine.
+const LONGEST: u64 = 64 << 20;
+
 /// Why the state cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -288,7 +291,7 @@ impl Store {
         if fs::hard_link(path, &link).is_ok() {
             return fs::rename(&link, previous).map_err(StateError::io("keep", previous));
         }
-        let text = fs::read(path).map_err(StateError::io("read", path))?;
+        let text = read_file(path).map_err(StateError::io("read", path))?;
         self.write(PREVIOUS, &text, true)
     }
 
@@ -411,15 +414,21 @@ fn readable_rows(path: &Path) -> Volumes {
     text.split(|byte| *byte == b'\n').filter_map(row).map(Row::into_volume).collect()
 }
 
-fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+/// Reads a file of the work directory whole, unless it is too large to be one of ours.
+pub(crate) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     // the directory is another user's where root only asks: nothing is followed or waited for
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no regular file"));
     }
-    file.read_to_end(&mut bytes)?;
+    // not by its size, which may grow meanwhile
+    file.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LONGEST {
+        let reason = format!("it is larger than {} MiB", LONGEST >> 20);
+        return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+    }
     Ok(bytes)
 }
 

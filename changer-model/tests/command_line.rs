@@ -278,3 +278,24 @@ fn a_state_that_is_no_file_is_neither_followed_nor_waited_for() {
     nix::unistd::mkfifo(&site.path("work/state.json"), nix::sys::stat::Mode::S_IRWXU).expect("makes a FIFO");
     assert!(site.run("list").stderr.contains("it is no regular file"));
 }
+
+#[test]
+fn a_state_file_without_end_is_not_read_to_its_end() {
+    let site = Site::new("m0");
+    site.answer("list");
+    for name in ["state.json", "drives.json"] {
+        let path = site.path("work").join(name);
+        let before = fs::read(&path).ok();
+        let file =
+            fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path).expect("opens");
+        // Larger than the memory of most machines; it takes no room.
+        file.set_len(1 << 40).expect("grows");
+        let said = site.run("list").stderr + &site.run("refresh").stderr;
+        assert!(said.contains("it is larger than 64 MiB"), "{name}: {said}");
+        match before {
+            Some(text) => fs::write(&path, text).expect("writes"),
+            None => fs::remove_file(&path).expect("removes"),
+        }
+    }
+    site.answer("list");
+}
