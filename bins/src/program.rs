@@ -8,18 +8,23 @@
 mod child;
 mod converse;
 mod descendants;
+mod syscalls;
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use crate::failure::{Exit, Failure, OrFail};
 use crate::paths::Root;
 use converse::{Conversation, Ended};
+pub use syscalls::Files;
 
 /// Where administrators' programs are installed; the caller's PATH plays no part.
 const DIRECTORIES: [&str; 6] =
@@ -46,6 +51,7 @@ pub struct Program {
     limit: Duration,
     most: usize,
     memory: Option<u64>,
+    filter: Option<Files>,
     apart: bool,
     stop: Option<Arc<AtomicBool>>,
 }
@@ -66,6 +72,8 @@ pub struct Account {
 pub struct Finished {
     /// Its exit status; `None` when a signal ended it.
     pub code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<Signal>,
     /// stdout and stderr, in the order in which they came; of very much the beginning and the end.
     pub text: String,
     /// stderr, where it was asked for apart ([`Program::apart`]).
@@ -88,6 +96,7 @@ impl Program {
             limit: LIMIT,
             most: KEPT_BYTES,
             memory: None,
+            filter: None,
             apart: false,
             stop: None,
         }
@@ -163,6 +172,15 @@ impl Program {
         self
     }
 
+    /// Allows it only the system calls that a program needs which reads and repairs one device, and one thread more as
+    /// often as it likes: no other program, no process, no network, no mount. What only an intruder tries ends it with
+    /// SIGSYS.
+    #[must_use]
+    pub fn filter(mut self, files: Files) -> Self {
+        self.filter = Some(files);
+        self
+    }
+
     /// Keeps stderr out of the text.
     #[must_use]
     pub fn apart(mut self) -> Self {
@@ -216,7 +234,11 @@ impl Program {
         command.args(&self.arguments).current_dir("/").stdout(writer).stderr(error_writer);
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C");
         command.stdin(if self.input.is_empty() { Stdio::null() } else { Stdio::piped() });
-        child::isolate(&mut command, self.account.as_ref(), self.inherited.as_ref(), self.memory);
+        // Where the path lies that the child gives to execve(2): its memory is a copy of this process'.
+        let path_at = command.get_program().as_bytes().as_ptr().addr() as u64;
+        let filters = self.filter.map(|files| syscalls::compile(files, path_at)).transpose();
+        let filters = filters.or_fail(format!("cannot confine {shown}"))?;
+        child::isolate(&mut command, self.account.as_ref(), self.inherited.as_ref(), self.memory, filters);
         let child = command.spawn().or_fail(format!("cannot start {shown}"))?;
         drop(command); // it holds the pipes' writing ends; their end would never be seen
         let conversation = Conversation {
@@ -234,7 +256,7 @@ impl Program {
         let heard = last_words(if errors.is_empty() { &text } else { &errors });
         let limit = self.limit.as_secs();
         match ended {
-            Ended::Itself(code) => Ok(Finished { code, text, errors, is_cut }),
+            Ended::Itself(code, signal) => Ok(Finished { code, signal, text, errors, is_cut }),
             Ended::TimedOut => {
                 Err(Failure::new(Exit::TimeLimit, format!("{shown} did not end within {limit} s{heard}")))
             }

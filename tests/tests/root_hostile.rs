@@ -3,10 +3,13 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use nix::fcntl::OFlag;
 use nix::mount::MsFlags;
+use nix::sys::stat::Mode;
 use offsite_tests::host_daemon::{Daemon, LIMIT, at, list, offsite, wait, write_site};
 use offsite_tests::loop_drive::{LoopDrive, run};
 use offsite_tests::trials::{self, Test};
@@ -16,9 +19,10 @@ fn main() {
     let lacking = own_system::lacking()
         .or_else(|| programs::release("offsited").err().map(|error| format!("{error:#}")))
         .or_else(|| own_system::enter().err().map(|error| format!("{error:#}")));
-    let tests: [Test; 5] = [
+    let tests: [Test; 6] = [
         ("a_superblock_s_wish_to_panic_is_not_granted", no_panic),
         ("a_checker_has_its_device_and_nothing_else", a_checker_s_rights),
+        ("a_checker_that_tries_what_no_check_needs_is_ended_and_told", a_deceived_checker),
         ("a_filesystem_that_went_read_only_is_told_and_checked", went_read_only),
         ("without_a_watch_on_files_the_daemon_works", without_inotify),
         ("a_filesystem_of_an_unknown_kind_is_not_mounted", only_known_kinds),
@@ -39,59 +43,131 @@ fn no_panic() -> Result<()> {
     a.unplug(LIMIT)
 }
 
-/// In the place of e2fsck: tells what it is and has, then does the work.
+/// In the place of e2fsck: says what it could reach, and waits until it was looked at. It starts nothing, since it can't.
 const CURIOUS: &str = r#"#!/bin/sh
-{ grep -E '^(Uid|Gid|Groups|Cap...|NoNewPrivs):' /proc/self/status
-  for n in /proc/$$/fd/*; do echo "fd ${n##*/} $(readlink "$n")"; done
-  for device in /dev/loop*; do (exec <"$device") 2>/dev/null && echo "opened $device"; done
-  ls -d /dev/.offsite-check-* 2>/dev/null && echo 'a node is left'
-} >/run/curious/told.new
-mv /run/curious/told.new /run/curious/told
-exec /run/curious/e2fsck "$@"
+sound=0
+for device in /dev/loop*; do { :; } <"$device" && echo "opened $device" && sound=8; done
+for node in /dev/.offsite-check-*; do [ -e "$node" ] && echo "$node is left" && sound=8; done
+read -r end </run/curious/held
+exit $sound
 "#;
 
-fn a_checker_s_rights() -> Result<()> {
-    let mut a = LoopDrive::ext4(16)?;
-    // As the kernel leaves it after an error.
+/// In the place of e2fsck: what a deceived checker might try.
+const INTRUDER: &str = "#!/bin/sh\necho trying\nexec /bin/touch /run/curious/made\n";
+
+/// A program in the place of e2fsck; that is back when this is dropped.
+struct InPlaceOfE2fsck(PathBuf);
+
+impl InPlaceOfE2fsck {
+    fn put(script: &str) -> Result<Self> {
+        fs::create_dir_all("/run/curious")?;
+        fs::set_permissions("/run/curious", fs::Permissions::from_mode(0o777))?;
+        let real = fs::canonicalize("/usr/sbin/e2fsck")?;
+        fs::write("/run/curious/script", script)?;
+        fs::set_permissions("/run/curious/script", fs::Permissions::from_mode(0o755))?;
+        nix::mount::mount(Some("/run/curious/script"), &real, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+        Ok(Self(real))
+    }
+}
+
+impl Drop for InPlaceOfE2fsck {
+    fn drop(&mut self) {
+        if let Err(error) = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH) {
+            eprintln!("{} is still covered: {error}", self.0.display());
+        }
+    }
+}
+
+/// A drive whose filesystem has to be checked: as the kernel leaves it after an error.
+fn to_be_checked() -> Result<LoopDrive> {
+    let a = LoopDrive::ext4(16)?;
     run(Command::new("/usr/sbin/debugfs").args(["-w", "-R", "set_super_value state 2"]).arg(a.file()))?;
-    fs::create_dir_all("/run/curious")?;
-    fs::set_permissions("/run/curious", fs::Permissions::from_mode(0o777))?;
-    let real = fs::canonicalize("/usr/sbin/e2fsck")?;
-    fs::copy(&real, "/run/curious/e2fsck")?;
-    fs::write("/run/curious/script", CURIOUS)?;
-    fs::set_permissions("/run/curious/script", fs::Permissions::from_mode(0o755))?;
-    nix::mount::mount(Some("/run/curious/script"), &real, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+    Ok(a)
+}
+
+/// The process that is a checker, by its user.
+fn checker() -> Result<Option<PathBuf>> {
+    let is_checker = |process: &Path| {
+        let status = fs::read_to_string(process.join("status")).unwrap_or_default();
+        let uid = status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next());
+        uid.and_then(|uid| uid.parse().ok())
+            .is_some_and(|uid: u32| uid >= 1_879_048_192 && uid < u32::MAX / 2)
+    };
+    let processes = fs::read_dir("/proc")?.flatten().map(|entry| entry.path());
+    Ok(processes.into_iter().find(|process| is_checker(process)))
+}
+
+fn a_checker_s_rights() -> Result<()> {
+    let mut a = to_be_checked()?;
+    let covered = InPlaceOfE2fsck::put(CURIOUS)?;
+    nix::unistd::mkfifo("/run/curious/held", Mode::from_bits_truncate(0o644))?;
     let _daemon = Daemon::start(&[("A", &a)])?;
-    let device = a.plug()?.display().to_string();
-    wait("the drive is checked and there", || Ok(list(&at(&a)).is_ok()))?;
-    nix::mount::umount(&real)?;
-    let told = fs::read_to_string("/run/curious/told")?;
-    for line in told.lines() {
-        let (word, rest) = line.split_once(['\t', ' ']).unwrap_or((line, ""));
+    a.plug()?;
+    let place = at(&a);
+    let asker = std::thread::spawn(move || list(&place));
+    let mut held = None;
+    wait("the checker to be at the other end", || {
+        let nonblocking = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        held = nix::fcntl::open("/run/curious/held", nonblocking, Mode::empty()).ok();
+        Ok(held.is_some())
+    })?;
+    let process = checker()?.context("no checker runs")?;
+    let status = fs::read_to_string(process.join("status"))?;
+    for line in status.lines() {
+        let (word, rest) = line.split_once('\t').unwrap_or((line, ""));
         let fine = match word {
             "Uid:" | "Gid:" => {
                 rest.split('\t').all(|id| id.parse::<u32>().is_ok_and(|id| id >= 1_879_048_192))
             }
             "Groups:" => rest.trim().is_empty(),
-            "CapBnd:" => true, // what nobody can gain is no matter
+            // what nobody can gain is no matter: CapBnd
             "CapInh:" | "CapPrm:" | "CapEff:" | "CapAmb:" => rest == "0000000000000000",
             "NoNewPrivs:" => rest == "1",
-            "fd" => {
-                let (number, target) = rest.split_once(' ').unwrap_or_default();
-                let own = target.starts_with("/dev/.offsite-check-") && target.ends_with("(deleted)");
-                // The shell reads its script by a high number, and says this to the file behind 1.
-                own || target == "/dev/null"
-                    || target.starts_with("pipe:")
-                    || target.starts_with("/run/curious/")
-                    || number.is_empty()
-                    || target == real.to_string_lossy()
-            }
-            _ => false,
+            "Seccomp:" => rest == "2",
+            _ => true,
         };
-        ensure!(fine, "{line:?} in: {told}");
+        ensure!(fine, "{line:?} in: {status}");
     }
-    ensure!(told.contains("(deleted)") && told.contains("NoNewPrivs"), "{told}");
-    ensure!(!offsite(&["status"])?.contains("problem"), "{device} was not repaired");
+    ensure!(status.contains("NoNewPrivs:\t1") && status.contains("Seccomp:\t2"), "{status}");
+    let limits = fs::read_to_string(process.join("limits"))?;
+    let memory = limits.lines().find(|line| line.starts_with("Max address space")).unwrap_or_default();
+    // One GiB, and one byte for 1024 of the drive's 16 MiB.
+    ensure!(memory.split_whitespace().any(|word| word == "1073758208"), "{limits}");
+    let mut own = 0;
+    for descriptor in fs::read_dir(process.join("fd"))? {
+        let target = fs::read_link(descriptor?.path())?.display().to_string();
+        let device = target.starts_with("/dev/.offsite-check-") && target.ends_with("(deleted)");
+        own += u32::from(device);
+        // The shell has its script open, and what it waits for.
+        let fine = device
+            || target == "/dev/null"
+            || target.starts_with("pipe:")
+            || target.starts_with("/run/curious/")
+            || Path::new(&target) == covered.0;
+        ensure!(fine, "it has {target}");
+    }
+    ensure!(own == 1, "it has its device {own} times");
+    drop(held);
+    let Ok(listed) = asker.join() else { anyhow::bail!("the thread that looks panicked") };
+    ensure!(listed.is_ok() && !offsite(&["status"])?.contains("problem"), "{}", offsite(&["status"])?);
+    drop(covered);
+    a.unplug(LIMIT)
+}
+
+fn a_deceived_checker() -> Result<()> {
+    let mut a = to_be_checked()?;
+    let covered = InPlaceOfE2fsck::put(INTRUDER)?;
+    let _daemon = Daemon::start(&[("A", &a)])?;
+    a.plug()?;
+    ensure!(list(&at(&a)).is_err(), "it is used all the same");
+    let told = offsite(&["status"])?;
+    for part in ["NOT USABLE", "e2fsck was ended: it tried what no check needs", "prepare it again"] {
+        ensure!(told.contains(part), "no {part:?} in {told}");
+    }
+    ensure!(!Path::new("/run/curious/made").exists(), "it started a program");
+    // The real one finds nothing wrong.
+    drop(covered);
+    wait("the drive is there", || Ok(list(&at(&a)).is_ok()))?;
     a.unplug(LIMIT)
 }
 
@@ -105,10 +181,7 @@ fn went_read_only() -> Result<()> {
     run(Command::new("mount").args(["-o", "remount,ro,abort"]).arg(at(&a))).or_else(|_| {
         // What is open for writing keeps a remount from it, an error doesn't.
         let name = a.device().context("no device")?.file_name().context("no name")?.to_owned();
-        fs::write(
-            std::path::Path::new("/sys/fs/ext4").join(name).join("trigger_fs_error"),
-            "met in a test\n",
-        )?;
+        fs::write(Path::new("/sys/fs/ext4").join(name).join("trigger_fs_error"), "met in a test\n")?;
         anyhow::Ok(String::new())
     })?;
     wait("it to be told", || {
@@ -154,7 +227,7 @@ fn only_known_kinds() -> Result<()> {
     let _daemon = Daemon::again()?;
     a.plug()?;
     wait("the drive is plugged", || Ok(offsite(&["status"])?.contains("A  plugged")))?;
-    let refused = list(&std::path::Path::new("/srv/offsite").join(said.trim()));
+    let refused = list(&Path::new("/srv/offsite").join(said.trim()));
     ensure!(refused.is_err(), "it was mounted");
     let status = offsite(&["status"])?;
     ensure!(

@@ -13,8 +13,10 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Pid, Uid, getppid, setgroups, setresgid, setresuid, setsid};
+use seccompiler::BpfProgramRef;
 
 use super::Account;
+use super::syscalls::Filters;
 
 /// The umask of every program.
 const UMASK: Mode = Mode::S_IWGRP.union(Mode::S_IWOTH);
@@ -26,7 +28,7 @@ const FIRST_OTHER: libc::c_uint = 3;
 const MOST_DESCRIPTORS: libc::rlim_t = 65_536;
 
 /// Has `command` start its program in a session of its own, without descriptors, ignored signals and core dumps, as
-/// `account` where one is given, and with at most `memory` bytes of address space.
+/// `account` where one is given, with at most `memory` bytes of address space, and under `filters` of system calls.
 ///
 /// The program becomes the reaper of its descendants, so that all of them are found below it as long as it lives. The
 /// kernel kills it when the thread that started it ends: a mkfs or fsck that went on alone would meet the next one on
@@ -36,6 +38,7 @@ pub(super) fn isolate(
     account: Option<&Account>,
     inherited: Option<&OwnedFd>,
     memory: Option<u64>,
+    filters: Option<Filters>,
 ) {
     let parent = Pid::this();
     let account = account.map(|account| {
@@ -62,7 +65,11 @@ pub(super) fn isolate(
         // After the change of the user, which takes this setting back (prctl(2)).
         set_pdeathsig(Signal::SIGKILL)?;
         // The parent may have ended before it was said.
-        if getppid() == parent { Ok(()) } else { Err(io::Error::from(Errno::ESRCH)) }
+        if getppid() != parent {
+            return Err(io::Error::from(Errno::ESRCH));
+        }
+        // The last step: of the calls above most are not allowed any more.
+        filters.iter().flatten().try_for_each(|filter| install(filter))
     };
     // SAFETY: between fork and exec only system calls are made, each by an async-signal-safe wrapper, and nothing is
     // allocated or freed: the groups were collected before the fork, and the errors are plain numbers.
@@ -103,6 +110,21 @@ fn close_others_at_exec() -> nix::Result<()> {
 fn keep_at_exec(descriptor: RawFd) -> nix::Result<()> {
     // SAFETY: a flag of a descriptor is set, one that the caller of `isolate` holds open until the fork.
     Errno::result(unsafe { libc::fcntl(descriptor, libc::F_SETFD, 0) }).map(drop)
+}
+
+/// Puts a filter of system calls into force. A kernel without such filters goes without: what the program parses gains
+/// nothing by that, and a drive can be checked all the same.
+fn install(filter: BpfProgramRef<'_>) -> io::Result<()> {
+    match seccompiler::apply_filter(filter) {
+        Ok(()) => Ok(()),
+        Err(seccompiler::Error::Seccomp(error) | seccompiler::Error::Prctl(error)) => {
+            match error.raw_os_error() {
+                Some(libc::ENOSYS | libc::EINVAL) => Ok(()),
+                _ => Err(error),
+            }
+        }
+        Err(_) => Err(io::Error::from(Errno::EINVAL)),
+    }
 }
 
 /// Becomes another user for good. The order matters: groups can't be changed any more by who isn't root.

@@ -26,8 +26,8 @@ const LAST_WAIT: Duration = Duration::from_secs(5);
 /// How a run ended.
 #[derive(Debug)]
 pub(super) enum Ended {
-    /// By itself, with this exit status; `None` when a signal ended it.
-    Itself(Option<i32>),
+    /// By itself, with this exit status, or by this signal.
+    Itself(Option<i32>, Option<Signal>),
     /// Its time was over.
     TimedOut,
     /// Its caller wanted it no more.
@@ -53,7 +53,7 @@ impl Conversation<'_> {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).map_err(io::Error::other)?);
         let (mut said, mut complained) = (Kept::new(self.most), Kept::new(self.most));
         let ended = self.listen(pid, &mut said, &mut complained);
-        if let Ok(Ended::Itself(_)) = ended {
+        if let Ok(Ended::Itself(..)) = ended {
             let _ = killpg(pid, Signal::SIGKILL); // what it left behind; mostly nothing
         } else {
             descendants::end(pid);
@@ -101,8 +101,9 @@ fn how_it_ended(pid: Pid) -> io::Result<Option<Ended>> {
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     match waitid(Id::Pid(pid), flags) {
         Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => Ok(None),
-        Ok(WaitStatus::Exited(_, code)) => Ok(Some(Ended::Itself(Some(code)))),
-        Ok(_) => Ok(Some(Ended::Itself(None))),
+        Ok(WaitStatus::Exited(_, code)) => Ok(Some(Ended::Itself(Some(code), None))),
+        Ok(WaitStatus::Signaled(_, signal, _)) => Ok(Some(Ended::Itself(None, Some(signal)))),
+        Ok(_) => Ok(Some(Ended::Itself(None, None))),
         Err(error) => Err(error.into()),
     }
 }

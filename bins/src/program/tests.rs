@@ -191,7 +191,7 @@ fn a_program_ends_with_the_thread_that_runs_it() {
     for account in [None, Some(other())] {
         let mut command = Command::new("/bin/sleep");
         command.arg("600");
-        child::isolate(&mut command, account.as_ref(), None, None);
+        child::isolate(&mut command, account.as_ref(), None, None, None);
         let started = std::thread::spawn(move || command.spawn().unwrap());
         let mut child = started.join().unwrap();
         let begun = Instant::now();
@@ -199,5 +199,66 @@ fn a_program_ends_with_the_thread_that_runs_it() {
             assert!(begun.elapsed() < Duration::from_mins(5), "it lives on");
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+}
+
+/// A program that makes one system call by its number, and tells the error's number.
+fn calling(call: &str) -> Finished {
+    let script = format!("$r = syscall({call}); print $r == -1 ? $! + 0 : 'done'");
+    let perl = Program::find("perl", "perl-base").unwrap();
+    perl.args(["-e", &script]).filter(Files::Write).memory(1 << 30).run().unwrap()
+}
+
+#[test]
+fn what_only_an_intruder_calls_ends_a_filtered_program() {
+    use nix::libc;
+    let numbered = |number: libc::c_long, arguments: &str| format!("{number}, {arguments}");
+    let create = libc::O_CREAT | libc::O_RDWR;
+    let forbidden = [
+        // Its own program again, by a path that isn't at the place of the first.
+        format!("{}, my $p = '/bin/true', 0, 0", libc::SYS_execve),
+        numbered(libc::SYS_execveat, "0, 0, 0, 0, 0"),
+        numbered(libc::SYS_clone, "17, 0, 0, 0, 0"),
+        numbered(libc::SYS_socket, "1, 1, 0"),
+        numbered(libc::SYS_ptrace, "0, 0, 0, 0"),
+        numbered(libc::SYS_mount, "0, 0, 0, 0, 0"),
+        numbered(libc::SYS_fsopen, "0, 0"),
+        numbered(libc::SYS_bpf, "0, 0, 0"),
+        numbered(libc::SYS_keyctl, "0, 0, 0, 0, 0"),
+        numbered(libc::SYS_add_key, "0, 0, 0, 0, 0"),
+        numbered(libc::SYS_io_uring_setup, "1, 0"),
+        numbered(libc::SYS_unshare, "268435456"),
+        numbered(libc::SYS_setns, "0, 0"),
+        format!("{}, -100, my $p = '/tmp/made-by-a-checker', {create}, 384", libc::SYS_openat),
+        format!("{}, -100, my $p = '/dev/null', {}, 0", libc::SYS_openat, libc::O_WRONLY),
+        format!("{}, -100, my $p = '/tmp', {}, 384", libc::SYS_openat, libc::O_TMPFILE | libc::O_RDWR),
+        format!("{}, -100, my $p = '/dev/null', {}, 0", libc::SYS_openat, libc::O_TRUNC),
+        format!("{}, -100, my $p = '/tmp/made-by-a-checker', 0", libc::SYS_unlinkat),
+    ];
+    for call in &forbidden {
+        let finished = calling(call);
+        assert_eq!(finished.signal, Some(Signal::SIGSYS), "{call}: {finished:?}");
+        assert!(finished.text.is_empty(), "{call}: {finished:?}");
+    }
+    // What isn't known fails, as in an older kernel.
+    assert_eq!(calling(&numbered(libc::SYS_clone3, "0, 0")).text, libc::ENOSYS.to_string());
+    assert_eq!(calling("5000").text, libc::ENOSYS.to_string());
+    assert_eq!(calling(&numbered(libc::SYS_setuid, "0")).text, libc::ENOSYS.to_string());
+    // A call of another kind of process (x32, whose numbers have a bit of their own) is none of ours.
+    assert_eq!(calling(&format!("{}, 1, 1, 0", 0x4000_0000 + libc::SYS_socket)).text, "38");
+    assert_eq!(calling(&numbered(libc::SYS_getpid, "0")).text, "done");
+    assert_eq!(
+        calling(&format!("{}, -100, my $p = '/dev/null', {}, 0", libc::SYS_openat, libc::O_RDWR)).text,
+        "done"
+    );
+}
+
+#[test]
+fn a_filtered_program_starts_no_other_one() {
+    let shell = |script| shell(script).filter(Files::Read).run().unwrap();
+    assert_eq!(shell("echo words").text, "words\n");
+    for script in ["exec ls /", "ls / & wait", "(echo a child)", "echo x >/tmp/made-by-a-checker"] {
+        let finished = shell(script);
+        assert_eq!(finished.signal, Some(Signal::SIGSYS), "{script}: {finished:?}");
     }
 }

@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
+use nix::sys::signal::Signal;
+
 use super::checker;
 use super::drive::Drive;
 use crate::failure::{Exit, Failure, OrFail as _};
@@ -45,10 +47,26 @@ pub(super) fn check_if_due(
     }
     let finished = checker.run(root, path)?;
     if checker.is_sound(finished.code) {
-        Ok(true)
-    } else {
-        Err(beyond_repair(checker.name, finished.text.trim()))
+        return Ok(true);
     }
+    Err(match finished.signal {
+        Some(Signal::SIGSYS) => intruder(checker.name),
+        Some(signal) => beyond_repair(
+            checker.name,
+            format!("{} was ended by {signal} {}", checker.name, finished.text).trim(),
+        ),
+        None => beyond_repair(checker.name, finished.text.trim()),
+    })
+}
+
+/// What to say of a checker that was ended for what it tried.
+fn intruder(program: &str) -> Failure {
+    let message = format!(
+        "{program} was ended: it tried what no check needs (a program, a file or a connection of its own); \
+         the filesystem may have been made to deceive it"
+    );
+    Failure::new(Exit::Refused, message)
+        .hint("if the drive was out of your hands, take its contents for forged and prepare it again")
 }
 
 /// Maximum of a checker's words that are quoted, in bytes.
