@@ -1,9 +1,10 @@
 //! Stopping a drive's motor before it is pulled, and starting it again.
 //!
-//! The commands are SCSI's SYNCHRONIZE CACHE (10) and START STOP UNIT (SBC-4, 5.26 and 5.31), which libata and USB
-//! bridges translate for SATA drives. They go through `SG_IO` on the block device (`include/scsi/sg.h`), so the device
-//! stays where it is: deleting it in /sys, or switching off the USB port's power, would stop the motor as well, but
-//! then only a rescan or another plug brings it back.
+//! The command is SCSI's START STOP UNIT (SBC-4, 5.31), which libata and USB bridges translate for SATA drives. It goes
+//! through `SG_IO` on the block device (`include/scsi/sg.h`), so the device stays where it is: deleting it in /sys, or
+//! switching off the USB port's power, would stop the motor as well, but then only a rescan or another plug brings it
+//! back. The kernel lets everybody give it who may open the device, without `CAP_SYS_RAWIO`; the flush before it is the
+//! kernel's own (fsync(2) on a block device), for which no right is needed either.
 #![expect(unsafe_code, reason = "SG_IO has no safe form; the header and what it points at live on the stack")]
 
 use std::fs::{File, OpenOptions};
@@ -20,6 +21,15 @@ pub enum MotorError {
     /// The device can't be opened.
     #[error("can't open {}", device.display())]
     Open {
+        /// The device.
+        device: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// Its cache can't be written down.
+    #[error("can't flush {}", device.display())]
+    Flush {
         /// The device.
         device: PathBuf,
         /// What the kernel said.
@@ -55,7 +65,7 @@ pub enum MotorError {
 /// [`MotorError::Unsupported`] for what has no motor to speak to; the drive may be pulled all the same once it is still.
 pub fn stop_motor(device: &Path) -> Result<(), MotorError> {
     let file = open(device)?;
-    command(device, &file, SYNCHRONIZE_CACHE)?;
+    file.sync_all().map_err(|source| MotorError::Flush { device: device.to_owned(), source })?;
     command(device, &file, STOP)
 }
 
@@ -67,7 +77,6 @@ pub fn start_motor(device: &Path) -> Result<(), MotorError> {
     command(device, &open(device)?, START)
 }
 
-const SYNCHRONIZE_CACHE: [u8; 10] = [0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 const STOP: [u8; 6] = [0x1b, 0, 0, 0, 0, 0];
 const START: [u8; 6] = [0x1b, 0, 0, 0, 1, 0];
 
