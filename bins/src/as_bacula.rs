@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use changer_model::{
     AskError, BaculaAnswer, Changer, ChangerStatus, Config, ConsoleError, DriveIndex, Environment,
-    RunningJob, Slot, WaitingDrive, run_command_line,
+    MagazineSource, Privileges, RunningJob, Slot, TakenOver, WaitingDrive, run_command_line,
 };
 use nix::unistd::geteuid;
 use serde::de::DeserializeOwned;
@@ -49,6 +49,9 @@ const PATIENCE: Duration = Duration::from_millis(300);
 /// Timeout for telling Bacula: a drive that is looked into may have its filesystem checked first, which takes hours.
 const REFRESH_LIMIT: Duration = Duration::from_hours(12);
 
+/// Timeout for taking an old changer's slots over: every volume that is plugged is looked at.
+const TAKE_OVER_LIMIT: Duration = Duration::from_mins(10);
+
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -67,6 +70,18 @@ enum Question {
     JobVolumes { jobs: Vec<u32> },
     /// That the changer looks at its magazines and tells Bacula what has changed: nothing.
     Refresh,
+    /// That the magazines of an old vchanger.conf, by their places in it, get other directories: [`TakenSlots`].
+    TakeOver { file: PathBuf, text: String, directories: Vec<(usize, PathBuf)> },
+}
+
+/// What became of the slots of an old changer's volumes.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TakenSlots {
+    /// The magazines that are known.
+    pub magazines: Vec<TakenOver>,
+    /// Magazines that are plugged but could not be looked at, by their old names, and why.
+    pub unusable: Vec<(String, String)>,
 }
 
 impl Question {
@@ -74,6 +89,7 @@ impl Question {
     fn limit(&self) -> Duration {
         match self {
             Self::Refresh => REFRESH_LIMIT,
+            Self::TakeOver { .. } => TAKE_OVER_LIMIT,
             Self::Changer => LIMIT,
             Self::Waiting => LIMIT + PATIENCE,
             Self::RunningJobs | Self::Release { .. } | Self::JobVolumes { .. } => LIMIT + CONSOLE_LIMIT,
@@ -180,6 +196,19 @@ impl<'a> Asker<'a> {
         self.ask_until(&Question::Refresh, Some(stop))
     }
 
+    /// Has an old changer's magazines, by their places in its configuration, get other directories; their volumes keep
+    /// their slots. `text` is that of its configuration `file`. Nothing of the site needs to be generated yet.
+    pub fn take_over(
+        root: &Root,
+        site: &Site,
+        file: &Path,
+        text: &str,
+        directories: Vec<(usize, PathBuf)>,
+    ) -> Result<TakenSlots, Unknown> {
+        let (file, text) = (file.to_owned(), text.to_owned());
+        Asker { root, site }.ask(&Question::TakeOver { file, text, directories })
+    }
+
     fn ask<T: DeserializeOwned>(&self, question: &Question) -> Result<T, Unknown> {
         self.ask_until(question, None)
     }
@@ -197,7 +226,10 @@ impl<'a> Asker<'a> {
             .keep(LONGEST_ANSWER)
             .memory(MEMORY);
         let child = stop.into_iter().fold(child, Program::until);
-        let child = if geteuid().is_root() { child.user(accounts::bacula(self.site)?) } else { child };
+        // A system below another directory has no user of its own who could look.
+        let stays = matches!(question, Question::TakeOver { .. }) && self.root.path() != Path::new("/");
+        let child =
+            if geteuid().is_root() && !stays { child.user(accounts::bacula(self.site)?) } else { child };
         match serde_json::from_str(&child.answer()?) {
             Ok(Answer::Known(answer)) => Ok(answer),
             Ok(Answer::Unknown { message, refused }) => Err(Unknown { message, refused }),
@@ -235,6 +267,9 @@ fn answer(arguments: &[OsString]) -> Result<(), Failure> {
 
 fn look(root: &Path, question: &Question) -> Result<Value, Unknown> {
     let console_limit = if *question == Question::Waiting { PATIENCE } else { CONSOLE_LIMIT };
+    if let Question::TakeOver { file, text, directories } = question {
+        return value(&take_over(root, file, text, directories)?);
+    }
     let path = Root::new(root).vchanger_conf();
     let environment = Environment { console_limit, ..Environment::new(root) };
     let config = Config::load(root, &path).or_fail(format!("cannot read {}", path.display()))?;
@@ -252,7 +287,29 @@ fn look(root: &Path, question: &Question) -> Result<Value, Unknown> {
         Question::Refresh => refresh(root, &path),
         Question::Bacula => value(&changer.ask_bacula()?),
         Question::JobVolumes { jobs } => value(&changer.job_volumes(jobs)?),
+        Question::TakeOver { .. } => Err(Unknown::because("it was answered before")),
     }
+}
+
+fn take_over(
+    root: &Path,
+    file: &Path,
+    text: &str,
+    directories: &[(usize, PathBuf)],
+) -> Result<TakenSlots, Unknown> {
+    let old = Config::parse(file, text).or_fail("cannot import")?;
+    let place = |(place, directory): &(usize, PathBuf)| {
+        let source =
+            old.magazines().get(*place).ok_or_else(|| Unknown::because("there is no such magazine"))?;
+        Ok((source.clone(), MagazineSource::Directory(directory.clone())))
+    };
+    let names = directories.iter().map(place).collect::<Result<Vec<_>, Unknown>>()?;
+    // This process is the user already.
+    let environment = Environment { privileges: Privileges::Keep, ..Environment::new(root) };
+    let changer = Changer::open(&old, &environment).or_fail("cannot open the old changer")?;
+    let taken = changer.take_over(&names).or_fail("cannot take its state over")?;
+    let unusable = taken.unusable.iter().map(|(source, error)| (source.clone(), chain(error))).collect();
+    Ok(TakenSlots { magazines: taken.magazines, unusable })
 }
 
 /// As the storage daemon's administrator would: `vchanger CONFIG refresh`, with its log.
@@ -283,6 +340,11 @@ mod tests {
             Question::Bacula,
             Question::JobVolumes { jobs: vec![12, 13] },
             Question::Refresh,
+            Question::TakeOver {
+                file: "/etc/vchanger.conf".into(),
+                text: "Storage Resource = \"v\"\n".to_owned(),
+                directories: vec![(0, "/srv/offsite/a".into())],
+            },
         ] {
             let text = serde_json::to_string(&question).unwrap();
             assert_eq!(serde_json::from_str::<Question>(&text).unwrap(), question, "{text}");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::changer::{Changer, ChangerError};
 use crate::config::{Generation, MagazineSource};
@@ -37,7 +37,7 @@ pub enum TakeOverError {
 }
 
 /// A magazine whose slots were taken over.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TakenOver {
     /// Its new name: `UUID:...` or a directory.

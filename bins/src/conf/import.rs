@@ -2,13 +2,12 @@
 
 use std::path::Path;
 
-use changer_model::{
-    Changer, Config, Environment, Generation, MagazineSource, Privileges, TakeOver, TakenOver,
-};
+use changer_model::{Config, Generation, MagazineSource, TakenOver};
 use mount_by_uuid::{DevNum, FsUuid, MountTable, System, Tag};
 use serde::Serialize;
 use toml_edit::Value;
 
+use crate::as_bacula::{Asker, TakenSlots};
 use crate::cli::Conf;
 use crate::failure::{Exit, Failure, OrFail as _, chain};
 use crate::init::FIRST_SITE;
@@ -44,7 +43,8 @@ struct Report<'a> {
 pub(super) fn run(root: &Root, config: &Path, options: &Conf) -> Result<(), Failure> {
     // It says as which user its state is read, and where that lies.
     let below = config.is_absolute() && !config.starts_with(root.path());
-    site::trust(&if below { root.join(config) } else { config.to_owned() })?;
+    let file = if below { root.join(config) } else { config.to_owned() };
+    site::trust(&file)?;
     let old = Config::load(root.path(), config).or_exit(Exit::Usage, "cannot import")?;
     let path = root.site_toml();
     let there = there(&path)?;
@@ -62,10 +62,10 @@ pub(super) fn run(root: &Root, config: &Path, options: &Conf) -> Result<(), Fail
         );
     }
     let taken = if options.dry_run {
-        TakeOver::default()
+        TakenSlots::default()
     } else {
         write(&path, there.as_deref(), &after)?;
-        take_over(root, &old, &site, &found)?
+        take_over(root, &file, &site, &found)?
     };
     let magazines: Vec<Imported> = found.into_iter().map(Found::imported).collect();
     if options.json {
@@ -160,24 +160,20 @@ fn write(path: &Path, there: Option<&str>, after: &str) -> Result<(), Failure> {
     durable::replace(path, 0o644, after.as_bytes())
 }
 
-/// From now on each drive appears under its filesystem's UUID below the mount root; its slots follow it there.
-fn take_over(root: &Root, old: &Config, site: &Site, found: &[Found]) -> Result<TakeOver, Failure> {
+/// From now on each drive appears under its filesystem's UUID below the mount root; its slots follow it there. Bacula's
+/// user does it, whose state that is.
+fn take_over(root: &Root, file: &Path, site: &Site, found: &[Found]) -> Result<TakenSlots, Failure> {
     let failed = "the slots were not taken over, so each volume would get a new one";
-    let mut environment = Environment::new(root.path());
-    if root.path() != Path::new("/") {
-        environment.privileges = Privileges::Keep;
-    }
-    let new = |fs_uuid: &FsUuid| MagazineSource::Directory(site.mount_root.join(fs_uuid.to_string()));
-    let names: Vec<(MagazineSource, MagazineSource)> = found
-        .iter()
-        .filter(|found| !matches!(found.what, Ok(What::Again(_))))
-        .filter_map(|found| Some((found.source.clone(), new(found.fs_uuid.as_ref()?))))
-        .collect();
-    let changer = Changer::open(old, &environment).or_fail(failed)?;
-    changer.take_over(&names).or_fail(failed)
+    let text = std::fs::read(file).or_fail(failed)?;
+    let directories = found.iter().enumerate().filter_map(|(place, found)| {
+        let fs_uuid = found.fs_uuid.as_ref().filter(|_| !matches!(found.what, Ok(What::Again(_))))?;
+        Some((place, site.mount_root.join(fs_uuid.to_string())))
+    });
+    Asker::take_over(root, site, file, &String::from_utf8_lossy(&text), directories.collect())
+        .map_err(|unknown| Failure::because(Exit::Failed, failed, &unknown))
 }
 
-fn say(magazines: &[Imported], taken: &TakeOver, left_out: &[String], dry_run: bool) {
+fn say(magazines: &[Imported], taken: &TakenSlots, left_out: &[String], dry_run: bool) {
     for Imported { source, name, problem, later } in magazines {
         match (name, problem) {
             (None, Some(problem)) if *later => {
@@ -193,7 +189,7 @@ fn say(magazines: &[Imported], taken: &TakeOver, left_out: &[String], dry_run: b
         println!("{magazine}: {volumes} volumes keep the slots {slots}");
     }
     for (source, error) in &taken.unusable {
-        eprintln!("warning: {source} could not be looked at: {}", chain(error));
+        eprintln!("warning: {source} could not be looked at: {error}");
     }
     for line in left_out {
         println!("{line}");
@@ -260,7 +256,7 @@ impl Found {
     }
 }
 
-/// Finds the magazines; those that site.toml does not have yet are called M1, M2 and so on.
+/// Finds the magazines, each at its place; those that site.toml does not have yet are called M1, M2 and so on.
 fn find(root: &Root, old: &Config, site: &Site) -> Vec<Found> {
     let system = System::new(root.kernel());
     let mut names: Vec<String> = site.magazines.iter().map(|m| m.name.to_lowercase()).collect();
