@@ -61,14 +61,13 @@ pub(crate) const SOURCE: &str = "offsite";
 const BUSY_LIMIT: Duration = Duration::from_secs(30);
 
 /// Serves the automount point of the parent process until SIGTERM or SIGINT, and leaves what is mounted as it is.
-pub(crate) fn run(root: &Root) -> Result<(), Failure> {
+pub(crate) fn run(root: &Root, system: System) -> Result<(), Failure> {
     let link = take_link()?;
     // The parent waits for these signals otherwise, and a child inherits that.
     SigSet::all().thread_unblock().or_fail("cannot catch signals")?;
     prctl::set_name(c"offsited").or_fail("cannot set the name of this process")?;
     let site = Site::load(root)?;
     reload::check_key(root, &site)?;
-    let system = System::new(root.kernel());
     let mount_root = root.join(&site.mount_root);
     make_directories(root)?;
     // Signals and events are caught before the first look, so that nothing falls between the two.
@@ -114,9 +113,8 @@ pub(crate) fn run(root: &Root) -> Result<(), Failure> {
 }
 
 /// Locks whatever an offsited that was stopped has left mounted or unlocked.
-pub(crate) fn lock_all(root: &Root) -> Result<(), Failure> {
+pub(crate) fn lock_all(root: &Root, system: System) -> Result<(), Failure> {
     let site = Site::load(root)?;
-    let system = System::new(root.kernel());
     make_directories(root)?;
     let mount_root = prepare_mount_root(root, &system, &site)?;
     let settings = AutomountSettings { source: SOURCE.to_owned(), ..AutomountSettings::new(site.idle()) };
@@ -178,7 +176,7 @@ fn fleet_of(
     let askers = askers::Askers::of(&site);
     automount.set_access(&askers.access()).or_fail("cannot protect the automount point")?;
     let automount = Arc::new(automount);
-    let flusher = flush::start(root.clone());
+    let flusher = flush::start(root.clone(), system.clone());
     let fleet = Fleet::new(root.clone(), system, site, askers, Arc::clone(&automount), flusher);
     Ok((Arc::new(fleet), automount))
 }

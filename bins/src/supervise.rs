@@ -60,6 +60,9 @@ pub struct Options {
     /// Lock every drive that a stopped offsited left mounted, and exit; the system's shutdown does this.
     #[arg(long)]
     pub lock: bool,
+    /// Mount the drives where process PID sees them, in its mount namespace, for a daemon that has one of its own.
+    #[arg(long, value_name = "PID")]
+    pub mounts_of: Option<u32>,
     /// Serve the automount point of the parent process.
     #[arg(long, hide = true)]
     pub worker: bool,
@@ -68,19 +71,19 @@ pub struct Options {
 /// Does what the options ask for; returns the exit code of a worker that failed and said why.
 pub fn run(options: &Options) -> Result<u8, Failure> {
     let root = Root::new(options.root.clone());
+    let system = options.mounts_of.into_iter().fold(System::new(root.kernel()), System::with_mounts_of);
     if options.worker {
-        return serve::run(&root).map(|()| 0);
+        return serve::run(&root, system).map(|()| 0);
     }
     lead_a_group()?;
     if options.lock {
-        return serve::lock_all(&root).map(|()| 0);
+        return serve::lock_all(&root, system).map(|()| 0);
     }
     let site = Site::load(&root)?;
-    let system = System::new(root.kernel());
     let mount_root = serve::prepare_mount_root(&root, &system, &site)?;
     let relay = Relay::mount(&system, &mount_root, serve::SOURCE)
         .or_fail(format!("cannot make {} an automount point", mount_root.display()))?;
-    Supervisor::new(root, relay)?.run()
+    Supervisor::new(root, relay, options.mounts_of)?.run()
 }
 
 /// Makes the process the leader of a group of its own: the kernel knows who serves an automount point by the group,
@@ -95,6 +98,8 @@ fn lead_a_group() -> Result<(), Failure> {
 struct Supervisor {
     root: Root,
     relay: Relay,
+    /// The process whose mounts count, if not this one's.
+    mounts_of: Option<u32>,
     signals: SignalFd,
     /// What the kernel's choice of a victim for lack of memory was for this process; it is for the workers.
     usual_oom_score: Option<String>,
@@ -120,7 +125,7 @@ struct Worker {
 }
 
 impl Supervisor {
-    fn new(root: Root, relay: Relay) -> Result<Self, Failure> {
+    fn new(root: Root, relay: Relay, mounts_of: Option<u32>) -> Result<Self, Failure> {
         let mut mask = SigSet::empty();
         for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD] {
             mask.add(signal);
@@ -132,6 +137,7 @@ impl Supervisor {
         Ok(Self {
             root,
             relay,
+            mounts_of,
             signals,
             usual_oom_score: escape_oom(),
             worker: None,
@@ -183,6 +189,9 @@ impl Supervisor {
         let link = self.relay.connect().or_fail(failed)?;
         let mut command = Command::new("/proc/self/exe");
         command.arg0("offsited").arg("--worker").arg("--root").arg(self.root.path()).stdin(link);
+        if let Some(pid) = self.mounts_of {
+            command.arg("--mounts-of").arg(pid.to_string());
+        }
         let limit = self.silence().as_micros().to_string();
         command.env("WATCHDOG_USEC", limit).env_remove("WATCHDOG_PID").env_remove("NOTIFY_SOCKET");
         let child = command.spawn().or_fail(failed)?;

@@ -10,7 +10,7 @@ use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::Mode;
 
 use crate::device::DevNum;
-use crate::mount::MountError;
+use crate::mount::{MountError, namespace};
 use crate::mount_table::{MountEntry, MountTable};
 use crate::system::System;
 
@@ -19,11 +19,15 @@ use crate::system::System;
 /// innermost first; none if nothing is mounted at `at`, which must be absolute and free of symbolic links.
 ///
 /// No other filesystem is touched, even one that is mounted meanwhile and given the same device number. Only mounts in
-/// the calling process' namespace, and those that follow it by propagation, are reached.
+/// the calling process' namespace (or that of [`System::with_mounts_of`]), and those that follow it by propagation, are reached.
 ///
 /// # Errors
 /// [`MountError::Covered`] after the others are gone, if a mount lies under another one; [`MountError::Unmount`].
 pub fn detach(system: &System, at: &Path) -> Result<Vec<PathBuf>, MountError> {
+    system.among_mounts(|| detach_here(system, at)).map_err(namespace)?
+}
+
+fn detach_here(system: &System, at: &Path) -> Result<Vec<PathBuf>, MountError> {
     // As long as it is open, its device number can't be given to another filesystem.
     let Some(top) = open_mount(at)? else { return Ok(Vec::new()) };
     let id = mount_id(system, &top).map_err(|source| MountError::Unmount { at: at.to_owned(), source })?;
@@ -43,7 +47,8 @@ pub fn detach(system: &System, at: &Path) -> Result<Vec<PathBuf>, MountError> {
 /// # Errors
 /// See [`detach`].
 pub fn detach_device(system: &System, devnum: DevNum) -> Result<Vec<PathBuf>, MountError> {
-    detach_all(system, devnum, read(system)?.mounts_of(devnum).rev().cloned().collect())
+    let all = || detach_all(system, devnum, read(system)?.mounts_of(devnum).rev().cloned().collect());
+    system.among_mounts(all).map_err(namespace)?
 }
 
 /// Detaches mounts in the reverse of the table's order: that has a mount after its parent, so the innermost comes first.

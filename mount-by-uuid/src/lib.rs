@@ -47,6 +47,7 @@ mod hotplug;
 mod motor;
 mod mount;
 mod mount_table;
+mod namespace;
 mod probe;
 mod statx;
 mod sysfs;

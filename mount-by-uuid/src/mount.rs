@@ -108,6 +108,52 @@ pub enum MountError {
         #[source]
         source: MountTableError,
     },
+    /// The mount namespace of [`System::with_mounts_of`] can't be entered.
+    #[error(
+        "can't enter the mount namespace where drives are mounted; it takes CAP_SYS_ADMIN, CAP_SYS_CHROOT and CAP_SYS_PTRACE"
+    )]
+    Namespace {
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+pub(crate) fn namespace(source: io::Error) -> MountError {
+    MountError::Namespace { source }
+}
+
+/// Mounting where the mounts of this system count ([`System::with_mounts_of`]).
+impl System {
+    /// Mounts a device like [`mount()`].
+    ///
+    /// # Errors
+    /// See [`mount()`]; [`MountError::Namespace`].
+    pub fn mount(
+        &self,
+        device: &Path,
+        at: &Path,
+        fs_type: &str,
+        options: &MountOptions,
+    ) -> Result<(), MountError> {
+        self.among_mounts(|| mount(device, at, fs_type, options)).map_err(namespace)?
+    }
+
+    /// Unmounts what is on top at `at` like [`unmount`].
+    ///
+    /// # Errors
+    /// See [`unmount`]; [`MountError::Namespace`].
+    pub fn unmount(&self, at: &Path, mode: UnmountMode) -> Result<(), MountError> {
+        self.among_mounts(|| unmount(at, mode)).map_err(namespace)?
+    }
+
+    /// Flushes the filesystem at `at` like [`flush`].
+    ///
+    /// # Errors
+    /// See [`flush`]; [`MountError::Namespace`].
+    pub fn flush(&self, at: &Path) -> Result<(), MountError> {
+        self.among_mounts(|| flush(at)).map_err(namespace)?
+    }
 }
 
 /// What the kernel's refusal to mount means, where that is known (`mount(2)`, and the filesystems' own uses).
@@ -296,13 +342,13 @@ pub fn mount_uuid(system: &System, uuid: &FsUuid, at: &Path) -> Result<BlockDevi
     let device =
         system.find(&Tag::Filesystem(uuid.clone())).map_err(|source| MountUuidError::Find { source })?;
     let fs_type = device.fs_type.as_deref().unwrap_or_default();
-    mount(&device.path, at, fs_type, &MountOptions::default()).map_err(mounting)?;
+    system.mount(&device.path, at, fs_type, &MountOptions::default()).map_err(mounting)?;
     // The device node may have been given to another disk meanwhile: what counts is what is mounted.
     let now = system.probe(&device.path);
     if now.is_ok_and(|now| now.tag == device.tag && now.diskseq == device.diskseq) {
         return Ok(device);
     }
-    unmount(at, UnmountMode::Lazy).map_err(mounting)?;
+    system.unmount(at, UnmountMode::Lazy).map_err(mounting)?;
     Err(MountUuidError::Exchanged { device: device.path })
 }
 

@@ -79,12 +79,12 @@ pub enum MountTableError {
 }
 
 impl MountTable {
-    /// Reads the mounts that the calling process sees.
+    /// Reads the mounts that the calling process sees, or the one of [`System::with_mounts_of`].
     ///
     /// # Errors
     /// [`MountTableError::Read`] without /proc.
     pub fn read(system: &System) -> Result<MountTable, MountTableError> {
-        MountTable::read_file(system.below("proc/self/mountinfo"))
+        MountTable::read_file(system.mounts_below("mountinfo"))
     }
 
     /// Reads the mounts that the process `pid` sees, which differ in another mount namespace.

@@ -14,6 +14,8 @@ use crate::{sysfs, udev_database};
 #[derive(Clone, Debug)]
 pub struct System {
     root: PathBuf,
+    /// The process whose mounts count, if not the caller's.
+    pub(crate) mounts_of: Option<u32>,
 }
 
 /// Why the block devices can't be listed.
@@ -90,7 +92,7 @@ fn list(devices: &[BlockDevice]) -> String {
 impl System {
     /// Looks at the system below `root`, `/` for the running one.
     pub fn new(root: &Path) -> System {
-        System { root: root.to_owned() }
+        System { root: root.to_owned(), mounts_of: None }
     }
 
     /// Returns the root that all paths are taken below.

@@ -98,9 +98,14 @@ pub fn device_users(system: &System, devnum: DevNum, except: Option<&Path>) -> V
     let devices = stack(system, devnum);
     let sources: Vec<_> = devices.iter().flat_map(|device| names(system, *device)).collect();
     let mut namespaces = Namespaces::default();
-    let own = fs::read_link(system.below("proc/self/ns/mnt")).ok().map(PathBuf::into_os_string);
-    if let (Some(own), Ok(table)) = (&own, MountTable::read(system)) {
-        namespaces.add(own, &table, &devices, &sources, None);
+    // The caller may have a namespace of its own beside the one whose mounts count.
+    let own = System::new(system.root());
+    for system in [system, &own] {
+        if let (Ok(namespace), Ok(table)) =
+            (fs::read_link(system.mounts_below("ns/mnt")), MountTable::read(system))
+        {
+            namespaces.add(namespace.as_os_str(), &table, &devices, &sources, None);
+        }
     }
     for (pid, directory) in &processes {
         let Ok(namespace) = fs::read_link(directory.join("ns/mnt")) else { continue };

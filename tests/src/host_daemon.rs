@@ -52,6 +52,20 @@ impl Daemon {
         Self::spawn(program, &mut Command::new(program))
     }
 
+    /// Starts it in a mount namespace of its own that follows this one, as its unit for systemd does: there it can't
+    /// write below /usr.
+    ///
+    /// # Errors
+    /// When it doesn't answer.
+    pub fn confined() -> Result<Self> {
+        let program = programs::release("offsited")?;
+        let mut command = Command::new("/usr/bin/unshare");
+        command.args(["--mount", "--propagation", "slave", "/bin/sh", "-ec"]);
+        command.arg("mount --bind /usr /usr; mount -o remount,bind,ro /usr; exec \"$@\"");
+        command.arg("sh").arg(&program).arg("--mounts-of").arg(std::process::id().to_string());
+        Self::spawn(&program, &mut command)
+    }
+
     /// Starts it by this command.
     ///
     /// # Errors

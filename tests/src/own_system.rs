@@ -20,6 +20,15 @@ pub fn lacking() -> Option<String> {
         .map(|path| format!("no {path} here"))
 }
 
+/// Has the mounts of this system followed by the namespaces that are made from it, as systemd does.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn share_mounts() -> Result<()> {
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SHARED, none).context("cannot share mounts")
+}
+
 /// Enters the system of its own. Call it at the start of `main`, before any thread.
 ///
 /// # Errors

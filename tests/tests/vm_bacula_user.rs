@@ -13,15 +13,15 @@ const SOON: Duration = Duration::from_mins(2);
 /// Writes commands into all that Bacula's user can write, and into its console's configuration of old installations.
 const PLANT: &str = r#"
 set -e
-install -d -m 0777 /var/tmp/traces
-cat > /var/tmp/plant <<'END'
-line='@|"sh -c '"'"'touch /var/tmp/traces/$(id -u)'"'"'"'
+install -d -m 0777 /var/traces
+cat > /var/plant <<'END'
+line='@|"sh -c '"'"'touch /var/traces/$(id -u)'"'"'"'
 find /etc /run /srv /var/lib/offsite /var/log -xdev -type f -writable 2>/dev/null | while read -r file; do
-    { printf '%s\n' "$line"; cat "$file"; } > /var/tmp/traces/new && cat /var/tmp/traces/new > "$file" && echo "$file"
+    { printf '%s\n' "$line"; cat "$file"; } > /var/traces/new && cat /var/traces/new > "$file" && echo "$file"
 done
-rm -f /var/tmp/traces/new
+rm -f /var/traces/new
 END
-runuser -u bacula -g tape -G bacula -- sh /var/tmp/plant
+runuser -u bacula -g tape -G bacula -- sh /var/plant
 "#;
 
 /// The configuration of the changer's console.
@@ -47,9 +47,9 @@ fn nothing_is_run(vm: &Vm) -> Result<()> {
     // The administrator looks, the drive is used and rests, which has the daemon ask, and the drive is ejected.
     vm.sh("offsite status; offsite status --json; offsite conf --check; offsite conf --check --run-includes; true")?;
     vm.sh("offsite unlock A && offsite lock A; offsite doctor; true")?;
-    vm.wait_for("the daemon to have asked", SOON, "test -n \"$(ls /var/tmp/traces)\"")?;
+    vm.wait_for("the daemon to have asked", SOON, "test -n \"$(ls /var/traces)\"")?;
     vm.sh_within("offsite eject A; systemctl restart offsited; offsite status; true", SOON)?;
-    let traces = vm.sh("ls /var/tmp/traces")?;
+    let traces = vm.sh("ls /var/traces")?;
     let bacula = vm.sh("id -u bacula")?;
     ensure!(traces.trim() == bacula.trim(), "planted commands ran as the users {traces}");
     ensure!(!first.contains(CONSOLE), "Bacula's user may write its console's configuration: {first}");

@@ -467,7 +467,7 @@ impl mount_by_uuid::Keeper for Keeper {
     fn unmount(&self, name: &OsStr, at: &Path) -> Result<(), Refusal> {
         let Some(drive) = self.0.by_fs_uuid(name) else { return self.0.put_away(at) };
         let _work = drive.work();
-        match open::close(&self.0.root, &drive, at)? {
+        match open::close(&self.0.root, &self.0.system, &drive, at)? {
             Rest::Locked => self.0.rests(&drive),
             Rest::Lingers => self.0.await_rest(&drive),
             Rest::Pulled => self.0.forget_if_left(&drive),

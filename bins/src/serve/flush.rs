@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use mount_by_uuid::System;
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 
@@ -26,7 +27,7 @@ struct Shared {
 }
 
 /// Starts the thread that flushes. Where the kernel has no watch left for it, drives are flushed when they are idle.
-pub(super) fn start(root: Root) -> Flusher {
+pub(super) fn start(root: Root, system: System) -> Flusher {
     let inotify = match Inotify::init(InitFlags::IN_CLOEXEC) {
         Ok(inotify) => inotify,
         Err(error) => {
@@ -50,8 +51,8 @@ pub(super) fn start(root: Root) -> Flusher {
                     // One flush serves all files of a drive that were closed meanwhile.
                     let closed: HashSet<_> = of(AddWatchFlags::IN_CLOSE_WRITE).collect();
                     for (path, drive) in shared.drives(|d| lost || closed.contains(d)) {
-                        if let Err(error) = mount_by_uuid::flush(&path) {
-                            open::not_flushed(&root, &drive, &error);
+                        if let Err(error) = system.flush(&path) {
+                            open::not_flushed(&root, &system, &drive, &error);
                         }
                     }
                     shared.forget(of(AddWatchFlags::IN_IGNORED));

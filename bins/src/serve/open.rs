@@ -61,7 +61,7 @@ pub(super) fn open(
         return Ok(());
     }
     if result.is_ok()
-        && let Err(error) = mount_by_uuid::unmount(at, UnmountMode::Lazy)
+        && let Err(error) = system.unmount(at, UnmountMode::Lazy)
     {
         drive.warn(&format!("{}: its mount could not be cleared away: {error}", drive.magazine()));
     }
@@ -112,7 +112,7 @@ pub(super) enum Rest {
 }
 
 /// Flushes, unmounts and locks. While a file is open, nothing is changed but the flush.
-pub(super) fn close(root: &Root, drive: &Drive, at: &Path) -> Result<Rest, Refusal> {
+pub(super) fn close(root: &Root, system: &System, drive: &Drive, at: &Path) -> Result<Rest, Refusal> {
     // Whoever sees the drive go from now on leaves the clearing away to this.
     let (open, plugged) = drive.note(|seen| {
         seen.doing = seen.open.is_some().then_some(Doing::Closing);
@@ -120,13 +120,14 @@ pub(super) fn close(root: &Root, drive: &Drive, at: &Path) -> Result<Rest, Refus
     });
     let Some(open) = open else { return Ok(Rest::Pulled) };
     // It may have stopped writing since the last look.
-    if let Some(why) = health::why_stopped(&System::new(root.kernel()), at) {
+    if let Some(why) = health::why_stopped(system, at) {
         health::note(root, drive, why);
     }
     // Such a filesystem would stay for ever, if it had to be flushed: nothing flushes it any more.
-    let flushed = mount_by_uuid::flush(at)
-        .or_else(|error| if not_flushed(root, drive, &error) { Ok(()) } else { Err(error) });
-    let unmounted = match flushed.and_then(|()| mount_by_uuid::unmount(at, UnmountMode::Now)) {
+    let flushed = system
+        .flush(at)
+        .or_else(|error| if not_flushed(root, system, drive, &error) { Ok(()) } else { Err(error) });
+    let unmounted = match flushed.and_then(|()| system.unmount(at, UnmountMode::Now)) {
         Err(MountError::NotMounted { .. }) => Ok(()), // somebody was faster
         result => result,
     };
@@ -143,7 +144,7 @@ pub(super) fn close(root: &Root, drive: &Drive, at: &Path) -> Result<Rest, Refus
         Ok(()) if !pulled => Ok(Rest::Lingers),
         Err(error) if !pulled => Err(error.into()),
         _ => {
-            match mount_by_uuid::unmount(at, UnmountMode::Lazy) {
+            match system.unmount(at, UnmountMode::Lazy) {
                 Ok(()) | Err(MountError::NotMounted { .. }) => {}
                 Err(error) => {
                     drive
@@ -200,13 +201,13 @@ pub(super) fn finish(drive: &Drive) -> bool {
 
 /// Takes note that what was written did not all reach the drive. The kernel tells it once; the mark stays until the
 /// filesystem was checked and mounted anew. True if the filesystem stopped writing, so that no flush will succeed.
-pub(super) fn not_flushed(root: &Root, drive: &Drive, error: &MountError) -> bool {
+pub(super) fn not_flushed(root: &Root, system: &System, drive: &Drive, error: &MountError) -> bool {
     let MountError::Flush { at, .. } = error else { return false };
     // Of a drive that was pulled it says nothing new.
     if drive.seen().open.is_none() {
         return false;
     }
-    if let Some(why) = health::why_stopped(&System::new(root.kernel()), at) {
+    if let Some(why) = health::why_stopped(system, at) {
         health::note(root, drive, why);
         return true;
     }
@@ -342,12 +343,12 @@ fn mount_inner(
     } else {
         check::check_if_due(root, drive, torn.as_ref(), path)?
     };
-    mount_by_uuid::mount(path, at, &magazine.fs_type, &options)
-        .or_fail(format!("cannot mount {magazine}"))
-        .map_err(|why| match check::not_mountable(&magazine.fs_type, &why) {
-        Some(failure) if torn.is_some() => failure,
-        _ => why,
-    })?;
+    system.mount(path, at, &magazine.fs_type, &options).or_fail(format!("cannot mount {magazine}")).map_err(
+        |why| match check::not_mountable(&magazine.fs_type, &why) {
+            Some(failure) if torn.is_some() => failure,
+            _ => why,
+        },
+    )?;
     if was_due && let Err(error) = changer_model::note_checked(root.path(), magazine.fs_uuid.as_str()) {
         drive.warn(&format!("{magazine}: the changer could not be told that it was checked: {error}"));
     }

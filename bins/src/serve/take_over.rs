@@ -51,7 +51,7 @@ impl Fleet {
     pub(super) fn put_away(&self, at: &Path) -> Result<(), Refusal> {
         let mounts = MountTable::read(&self.system).map_err(|error| Refusal::failed(&error))?;
         let mapping = mounts.at(at).and_then(|mount| self.mapping_of(mount));
-        match mount_by_uuid::flush(at).and_then(|()| mount_by_uuid::unmount(at, UnmountMode::Now)) {
+        match self.system.flush(at).and_then(|()| self.system.unmount(at, UnmountMode::Now)) {
             Ok(()) | Err(MountError::NotMounted { .. }) => {}
             Err(error) => return Err(error.into()),
         }

@@ -91,6 +91,15 @@ pub enum AutofsError {
         #[source]
         source: io::Error,
     },
+    /// The mount namespace of [`System::with_mounts_of`] can't be entered.
+    #[error("can't enter the mount namespace for {}; it takes CAP_SYS_ADMIN, CAP_SYS_CHROOT and CAP_SYS_PTRACE", dir.display())]
+    Namespace {
+        /// The mount point.
+        dir: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
     /// The mount table can't be read.
     #[error("can't tell what is mounted")]
     Table {
@@ -134,7 +143,14 @@ pub(super) struct Attached {
 }
 
 /// Mounts an autofs on `dir`, or takes over ours that is there.
+///
+/// The directory stays open in the mount namespace that counts: the kernel looks there for idle names.
 pub(super) fn attach(system: &System, dir: &Path, source: &str) -> Result<Attached, AutofsError> {
+    let attached = system.among_mounts(|| attach_here(system, dir, source));
+    attached.map_err(|source| AutofsError::Namespace { dir: dir.to_owned(), source })?
+}
+
+fn attach_here(system: &System, dir: &Path, source: &str) -> Result<Attached, AutofsError> {
     let dir = real_directory(dir)?;
     let (pipe, writer) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| AutofsError::Resources {
         dir: dir.clone(),
@@ -156,6 +172,16 @@ pub(super) fn attach(system: &System, dir: &Path, source: &str) -> Result<Attach
 
 /// Takes part in the automount at `dir`, whose requests come by `link` from a process of the same process group.
 pub(super) fn join(
+    system: &System,
+    dir: &Path,
+    source: &str,
+    link: OwnedFd,
+) -> Result<(Attached, Link), AutofsError> {
+    let joined = system.among_mounts(|| join_here(system, dir, source, link));
+    joined.map_err(|source| AutofsError::Namespace { dir: dir.to_owned(), source })?
+}
+
+fn join_here(
     system: &System,
     dir: &Path,
     source: &str,

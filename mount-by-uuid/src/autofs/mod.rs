@@ -22,7 +22,7 @@ use nix::unistd::getpgrp;
 
 use crate::detach::detach;
 use crate::device::DevNum;
-use crate::mount::{MountError, UnmountMode, unmount};
+use crate::mount::{MountError, UnmountMode};
 use crate::mount_table::MountTable;
 use crate::system::System;
 pub use attach::AutofsError;
@@ -403,7 +403,7 @@ impl Automount {
 fn unmount_root(system: &System, dir: &Path, devnum: DevNum) -> Result<(), MountError> {
     let table = MountTable::read(system).map_err(|source| MountError::Table { source })?;
     match table.at(dir) {
-        Some(top) if top.devnum == devnum => unmount(dir, UnmountMode::Lazy),
+        Some(top) if top.devnum == devnum => system.unmount(dir, UnmountMode::Lazy),
         Some(_) => Err(MountError::Covered { devnum, at: dir.to_owned() }),
         None => Ok(()),
     }

@@ -118,7 +118,7 @@ impl Service {
         keeper: Arc<dyn Keeper>,
     ) -> io::Result<Threads> {
         // The kernel marks this file when mounts change (proc_pid_mounts(5)).
-        let mounts = File::open(self.system.below("proc/self/mountinfo"))?;
+        let mounts = File::open(self.system.mounts_below("mountinfo"))?;
         lock(&self.state).keeper = Some(keeper);
         let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
         let service = Arc::clone(self);

@@ -8,7 +8,7 @@ use super::{Service, State};
 use crate::autofs::keeper::{Keeper, Refusal};
 use crate::autofs::lock;
 use crate::autofs::names::Want;
-use crate::mount::{UnmountMode, unmount};
+use crate::mount::UnmountMode;
 
 /// How many names are worked on at a time; more wait in line.
 const WORKERS_MAX: usize = 64;
@@ -87,7 +87,7 @@ impl Service {
             Ok(()) if !mounted => Err(failed("nothing was mounted")),
             Err(refusal) if mounted => {
                 // Nobody must get at something that the keeper has refused.
-                mounted = unmount(&at, UnmountMode::Lazy).is_err();
+                mounted = self.system.unmount(&at, UnmountMode::Lazy).is_err();
                 Err(refusal)
             }
             result => result,
