@@ -28,6 +28,7 @@ mod image;
 mod initramfs;
 mod machine;
 mod mirror;
+mod nbd;
 mod qmp;
 mod recipe;
 mod tool;

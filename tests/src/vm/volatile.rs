@@ -1,19 +1,17 @@
 //! A drive with a write cache that is lost when the drive is: what wasn't flushed is gone.
 //!
-//! QEMU reaches it as an NBD export (the protocol's `doc/proto.md`: fixed newstyle negotiation, simple replies). Writes
-//! stay in the cache until a flush, or go through with FUA; a flush may take as long as a platter needs to come round.
+//! Writes stay in the cache until a flush, or go through with FUA; a flush may take as long as a platter needs to come
+//! round.
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
-use serde_json::json;
+use anyhow::{Context as _, Result, ensure};
 
+use super::nbd::{self, Export};
 use super::{Drive, Vm};
 
 const PAGE: usize = 4096;
@@ -52,18 +50,7 @@ impl VolatileDrive {
         ensure!(durable.len().is_multiple_of(PAGE), "a drive of whole pages");
         let medium = Arc::new(Mutex::new(Medium { durable, cached: HashMap::new() }));
         let socket = drive.file().with_extension("nbd");
-        if socket.exists() {
-            fs::remove_file(&socket)?;
-        }
-        let listener =
-            UnixListener::bind(&socket).with_context(|| format!("cannot listen at {}", socket.display()))?;
-        let served = Arc::clone(&medium);
-        std::thread::Builder::new().name("nbd".into()).spawn(move || {
-            // The one connection ends with the drive's unplugging.
-            if let Ok((stream, _)) = listener.accept() {
-                drop(serve(stream, &served, flush));
-            }
-        })?;
+        nbd::serve(&socket, Cache { medium: Arc::clone(&medium), flush })?;
         Ok(Self { serial: drive.serial().to_owned(), socket, medium })
     }
 
@@ -88,14 +75,41 @@ impl Vm {
     /// # Errors
     /// As [`Vm::plug`].
     pub fn plug_volatile(&self, drive: &VolatileDrive) -> Result<()> {
-        let server = json!({ "type": "unix", "path": drive.socket });
-        let backend = json!({ "driver": "nbd", "server": server });
-        self.attach_backend(
-            &drive.serial,
-            &backend,
-            &json!({ "direct": false, "no-flush": false }),
-            &json!({ "driver": "scsi-hd", "bus": "scsi0.0" }),
-        )
+        self.plug_export(&drive.serial, &drive.socket)
+    }
+}
+
+/// A medium behind its cache, whose flush takes its time.
+struct Cache {
+    medium: Arc<Mutex<Medium>>,
+    flush: Duration,
+}
+
+impl Export for Cache {
+    fn size(&self) -> u64 {
+        lock(&self.medium).durable.len() as u64
+    }
+
+    fn read(&self, offset: usize, buffer: &mut [u8]) -> Option<()> {
+        lock(&self.medium).read(offset, buffer)
+    }
+
+    fn write(&self, offset: usize, bytes: &[u8], through: bool) -> Option<()> {
+        if through {
+            std::thread::sleep(self.flush);
+        }
+        let mut medium = lock(&self.medium);
+        let done = medium.write(offset, bytes);
+        if through {
+            // More than FUA asks for; a drive may always do so.
+            medium.flush();
+        }
+        done
+    }
+
+    fn flush(&self) {
+        std::thread::sleep(self.flush);
+        lock(&self.medium).flush();
     }
 }
 
@@ -145,110 +159,6 @@ fn pieces(offset: usize, length: usize) -> impl Iterator<Item = (usize, usize)> 
         start += part;
         (part > 0).then_some(piece)
     })
-}
-
-const OPTION_MAGIC: u64 = 0x4948_4156_454f_5054; // "IHAVEOPT"
-/// Has flags, takes FLUSH, takes FUA.
-const EXPORT_FLAGS: u16 = 1 | 1 << 2 | 1 << 3;
-
-fn serve(mut stream: UnixStream, medium: &Mutex<Medium>, flush: Duration) -> Result<()> {
-    let size = lock(medium).durable.len() as u64;
-    negotiate(&mut stream, size)?;
-    loop {
-        ensure!(u32::from_be_bytes(take(&mut stream)?) == 0x2560_9513, "no request");
-        let flags = u16::from_be_bytes(take(&mut stream)?);
-        let kind = u16::from_be_bytes(take(&mut stream)?);
-        let handle: [u8; 8] = take(&mut stream)?;
-        let offset = usize::try_from(u64::from_be_bytes(take(&mut stream)?))?;
-        let length = usize::try_from(u32::from_be_bytes(take(&mut stream)?))?;
-        let mut data = Vec::new();
-        let done = match kind {
-            0 => {
-                data.resize(length, 0);
-                lock(medium).read(offset, &mut data)
-            }
-            1 => {
-                let mut bytes = vec![0; length];
-                stream.read_exact(&mut bytes)?;
-                let through = flags & 1 != 0;
-                if through {
-                    std::thread::sleep(flush);
-                }
-                let mut medium = lock(medium);
-                let done = medium.write(offset, &bytes);
-                if through {
-                    // More than FUA asks for; a drive may always do so.
-                    medium.flush();
-                }
-                done
-            }
-            2 => return Ok(()),
-            3 => {
-                std::thread::sleep(flush);
-                lock(medium).flush();
-                Some(())
-            }
-            _ => None,
-        };
-        let invalid: u32 = if done.is_some() { 0 } else { 22 };
-        let mut reply = 0x6744_6698_u32.to_be_bytes().to_vec();
-        reply.extend(invalid.to_be_bytes());
-        reply.extend(handle);
-        if done.is_some() {
-            reply.extend(data);
-        }
-        stream.write_all(&reply)?;
-    }
-}
-
-fn negotiate(stream: &mut UnixStream, size: u64) -> Result<()> {
-    const EXPORT_NAME: u32 = 1;
-    const ABORT: u32 = 2;
-    const INFO: u32 = 6;
-    const GO: u32 = 7;
-    stream.write_all(b"NBDMAGIC")?;
-    stream.write_all(&OPTION_MAGIC.to_be_bytes())?;
-    stream.write_all(&3_u16.to_be_bytes())?; // fixed newstyle, no zeroes
-    let _flags: [u8; 4] = take(stream)?;
-    loop {
-        ensure!(u64::from_be_bytes(take(stream)?) == OPTION_MAGIC, "no option");
-        let option = u32::from_be_bytes(take(stream)?);
-        let length = u32::from_be_bytes(take(stream)?);
-        let mut data = vec![0; usize::try_from(length)?];
-        stream.read_exact(&mut data)?;
-        let mut answer = |kind: u32, payload: &[u8]| {
-            let mut reply = 0x0003_e889_0455_65a9_u64.to_be_bytes().to_vec();
-            for word in [option, kind, u32::try_from(payload.len()).unwrap_or_default()] {
-                reply.extend(word.to_be_bytes());
-            }
-            reply.extend(payload);
-            stream.write_all(&reply)
-        };
-        match option {
-            EXPORT_NAME => {
-                stream.write_all(&size.to_be_bytes())?;
-                return Ok(stream.write_all(&EXPORT_FLAGS.to_be_bytes())?);
-            }
-            ABORT => bail!("the client went away"),
-            INFO | GO => {
-                let mut export = 0_u16.to_be_bytes().to_vec();
-                export.extend(size.to_be_bytes());
-                export.extend(EXPORT_FLAGS.to_be_bytes());
-                answer(3, &export)?;
-                answer(1, &[])?;
-                if option == GO {
-                    return Ok(());
-                }
-            }
-            _ => answer(1 << 31 | 1, &[])?, // not supported here
-        }
-    }
-}
-
-fn take<const LENGTH: usize>(stream: &mut UnixStream) -> Result<[u8; LENGTH]> {
-    let mut bytes = [0; LENGTH];
-    stream.read_exact(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// Writes the contents of a cut over a drive's own.
