@@ -3,9 +3,12 @@
 //! A header may ask for four thousand million iterations, or for a few million in each of 32 slots; libcryptsetup would
 //! obey for hours and can't be interrupted.
 
+use std::sync::OnceLock;
+
 use serde_json::Value;
 
 use crate::disk_header::{DiskHeader, SoundHeader};
+use crate::enrolment::volume_key_digest;
 use crate::key_slot::KeySlot;
 use crate::luks1_header::Luks1Header;
 
@@ -19,13 +22,38 @@ const MAX_THREADS: u64 = 64;
 /// What opening a container may cost in all, in iterations of a hash: half a minute on a slow machine. cryptsetup chooses
 /// some ten million for one slot.
 pub(crate) const BUDGET: u64 = 100_000_000;
-/// Maximum memory of one derivation in KiB, the default maximum of cryptsetup.
+/// Maximum memory of one derivation in KiB, the default maximum of cryptsetup. A smaller machine takes three quarters of
+/// what it has.
 const MAX_MEMORY: u64 = 1024 * 1024;
 /// Argon2's work on one KiB, in iterations of a hash.
 const ARGON_WEIGHT: u64 = 2;
 
-/// What it costs to try a key in a slot, in iterations of a hash; the maximum for what takes too much memory.
-pub(crate) fn of_slot(header: &SoundHeader, slot: KeySlot) -> u64 {
+/// What it costs to try a key in a slot, in iterations of a hash: the key is derived, and what it gives is compared with the
+/// digest. The maximum for what takes too much memory, which is never tried.
+pub(crate) fn of_try(header: &SoundHeader, slot: KeySlot) -> u64 {
+    of_slot(header, slot).saturating_add(of_digest(header))
+}
+
+/// What it costs to compare a volume key with the digest.
+fn of_digest(header: &SoundHeader) -> u64 {
+    match header {
+        SoundHeader::Luks1(header) => header.digest_iterations.into(),
+        SoundHeader::Luks2(copy) => volume_key_digest(&copy.metadata)
+            .and_then(|(_, digest)| digest.get("iterations")?.as_u64())
+            .unwrap_or(u64::MAX),
+    }
+}
+
+/// Memory in KiB that one derivation may take on this machine.
+fn max_memory() -> u64 {
+    static LIMIT: OnceLock<u64> = OnceLock::new();
+    *LIMIT.get_or_init(|| match nix::sys::sysinfo::sysinfo() {
+        Ok(machine) => (machine.ram_total() / 1024 / 4 * 3).min(MAX_MEMORY),
+        Err(_) => MAX_MEMORY,
+    })
+}
+
+fn of_slot(header: &SoundHeader, slot: KeySlot) -> u64 {
     let iterated = |iterations: u64, hash: &str, key_len: u64| {
         iterations.saturating_mul(key_len.div_ceil(hash_len(hash)))
     };
@@ -42,7 +70,7 @@ pub(crate) fn of_slot(header: &SoundHeader, slot: KeySlot) -> u64 {
                 (Some(iterations), None, None) => {
                     iterated(iterations, hash, number("area/key_size").unwrap_or(u64::MAX))
                 }
-                (None, Some(passes), Some(memory)) if memory <= MAX_MEMORY => {
+                (None, Some(passes), Some(memory)) if memory <= max_memory() => {
                     passes.saturating_mul(memory).saturating_mul(ARGON_WEIGHT)
                 }
                 _ => u64::MAX,
@@ -76,8 +104,8 @@ fn luks1(header: &Luks1Header) -> Option<String> {
         let iterations = header.active_iterations(slot)?.into();
         iterations_are_absurd(iterations).then(|| format!("slot {slot} asks for {iterations} iterations"))
     });
-    let digest = header.digest_iterations.into();
-    let digest = iterations_are_absurd(digest).then(|| format!("its digest asks for {digest} iterations"));
+    let digest = u64::from(header.digest_iterations);
+    let digest = (digest > BUDGET).then(|| format!("its digest asks for {digest} iterations"));
     slots.chain(digest).next()
 }
 
@@ -87,7 +115,7 @@ fn luks2(metadata: &Value) -> Option<String> {
         Some(format!("slot {slot} asks for {}", absurd_derivation(value.get("kdf")?)?))
     });
     let digests = entries("digests")
-        .filter_map(|(_, digest)| Some(format!("its digest asks for {}", absurd_derivation(digest)?)));
+        .filter_map(|(_, digest)| Some(format!("its digest asks for {}", absurd_digest(digest)?)));
     slots.chain(digests).next()
 }
 
@@ -114,6 +142,11 @@ fn absurd_derivation(kdf: &Value) -> Option<String> {
             Some(format!("{} passes over {} KiB", show(passes), show(memory)))
         }
     }
+}
+
+fn absurd_digest(digest: &Value) -> Option<String> {
+    let costly = |digest: &Value| digest.get("iterations")?.as_u64().filter(|count| *count > BUDGET);
+    absurd_derivation(digest).or_else(|| costly(digest).map(|count| format!("{count} iterations")))
 }
 
 /// A foreign value, fit for a message.

@@ -122,7 +122,7 @@ impl Header {
             }
             SoundHeader::Luks2(copy) => luks2_slots(&copy.metadata),
         };
-        slots.sort_by_key(|slot| (!self.is_known(*slot), cost::of_slot(&self.sound, *slot), *slot));
+        slots.sort_by_key(|slot| (!self.is_known(*slot), cost::of_try(&self.sound, *slot), *slot));
         slots
     }
 
@@ -187,11 +187,12 @@ impl Header {
         }
     }
 
-    /// Takes the cost of one try from the budget. A slot that was enrolled is as costly as it was then, and always tried.
+    /// Takes the cost of one try from the budget. A slot that was enrolled is as costly as it was then, and is always tried,
+    /// unless this machine hasn't the memory.
     fn spend(&self, slot: KeySlot) -> bool {
-        let cost = cost::of_slot(&self.sound, slot);
+        let cost = cost::of_try(&self.sound, slot);
         let spent = self.spent.load(Ordering::Relaxed).saturating_add(cost);
-        let granted = self.is_known(slot) || spent <= cost::BUDGET;
+        let granted = spent <= cost::BUDGET || (self.is_known(slot) && cost != u64::MAX);
         if granted {
             self.spent.store(spent, Ordering::Relaxed);
         }
