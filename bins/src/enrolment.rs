@@ -115,8 +115,19 @@ impl Enrolled {
         if foreign.is_empty() {
             return Ok(header);
         }
-        Err(Failure::new(Exit::Refused, slots_changed(&self.name, &foreign))
-            .hint(accept_or_restore(&self.name, device)))
+        Err(self.changed_slots(&foreign, device))
+    }
+
+    /// What key slots are refused with that something else than offsite changed.
+    pub fn changed_slots(&self, slots: &[KeySlot], device: &Path) -> Failure {
+        Failure::new(Exit::Refused, slots_changed(&self.name, slots))
+            .hint(accept_or_restore(&self.name, device))
+    }
+
+    /// What a header is refused with that differs from one read to the next.
+    pub fn inconstant(&self, device: &Path) -> Failure {
+        let error = LoadError::Inconstant { device: device.to_owned() };
+        Failure::because(Exit::Refused, format!("the header of {} is not changed", self.name), &error)
     }
 }
 

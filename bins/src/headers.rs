@@ -174,24 +174,35 @@ pub fn state(root: &Root, luks: LuksUuid, plugged: Option<&Container>) -> State 
 /// Changes key slots with a copy of the header made before; `auth` is the key that authorises it, `then` one that opens the
 /// container afterwards.
 ///
-/// The header of an enrolled container must be the enrolled one, before and after. A change that failed and changed nothing
-/// leaves all as it was. One that broke off leaves the copy, and the failure names it. After one that was made, and for
-/// which luks-core has seen a key open the changed header, an enrolled container's backup is renewed; whether it could be is
-/// told beside what the change gave, which must not be lost.
+/// The header of an enrolled container must be the enrolled one, before and after, and no other key slots may have changed
+/// than `slots` names. A change that failed and changed nothing leaves all as it was. One that broke off leaves the copy,
+/// and the failure names it. After one that was made, and for which luks-core has seen a key open the changed header, an
+/// enrolled container's backup is renewed; whether it could be is told beside what the change gave, which must not be lost.
 pub fn guarded<T>(
     root: &Root,
     container: &Container,
     auth: &Secret,
     then: &Secret,
+    slots: impl FnOnce(&T) -> Vec<KeySlot>,
     change: impl FnOnce() -> Result<T, Failure>,
 ) -> Result<(T, Result<(), Failure>), Failure> {
-    let enrolled = Enrolled::of(root, container.uuid())?;
-    if let Some(enrolled) = &enrolled {
-        enrolled.read_unchanged(root, container.device())?;
-    }
+    let enrolled = match Enrolled::of(root, container.uuid())? {
+        Some(enrolled) => {
+            let header = enrolled.read_unchanged(root, container.device())?;
+            // What the change goes by: it reads the header again.
+            if header.enrolment().digest() != container.digest() {
+                return Err(enrolled.inconstant(container.device()));
+            }
+            Some((enrolled, header))
+        }
+        None => None,
+    };
     let before = Before::make(root, container, auth)?;
     match change() {
-        Ok(made) => Ok((made, before.finish(root, container, enrolled.as_ref(), then))),
+        Ok(made) => {
+            let slots = slots(&made);
+            Ok((made, before.finish(root, container, enrolled, &slots, then)))
+        }
         Err(failure) if before.is_new && container.is_backed_up_by(&before.path).unwrap_or(false) => {
             durable::remove(&before.path)?;
             Err(failure)
@@ -241,15 +252,23 @@ impl Before {
         self,
         root: &Root,
         container: &Container,
-        enrolled: Option<&Enrolled>,
+        enrolled: Option<(Enrolled, Header)>,
+        slots: &[KeySlot],
         then: &Secret,
     ) -> Result<(), Failure> {
         // Not only when it is behind: a removal that was killed before leaves a header that says the same as its
         // backup, which still has the key material.
         let renewed = match enrolled.filter(|_| self.lock.is_some()) {
-            Some(enrolled) => {
-                enrolled.read(root, container.device()).and_then(|header| renew(root, &header, &[then]))
-            }
+            Some((enrolled, was)) => enrolled.read(root, container.device()).and_then(|header| {
+                let mut others = was.enrolment().changed_slots(header.enrolment());
+                others.retain(|slot| !slots.contains(slot));
+                if others.is_empty() {
+                    return renew(root, &header, &[then]);
+                }
+                // Without this copy the next look doesn't take the other slots for a part of this change.
+                durable::remove(&self.path)?;
+                Err(enrolled.changed_slots(&others, container.device()))
+            }),
             None => Ok(()),
         };
         renewed.and_then(|()| durable::remove(&self.path)).map_err(|failure| {

@@ -122,13 +122,19 @@ impl Keyring {
         }
         for old in self.keys.iter().filter(|key| key.role == Role::Old) {
             for slot in headers::slots_of(root, container, &old.secret)? {
-                let ((), backed_up) =
-                    headers::guarded(root, container, self.current(), self.current(), || {
+                let ((), backed_up) = headers::guarded(
+                    root,
+                    container,
+                    self.current(),
+                    self.current(),
+                    |()| vec![slot],
+                    || {
                         container.kill_slot(slot, self.current()).or_fail(format!(
                             "the old key stays in slot {slot} of {}",
                             container.device().display()
                         ))
-                    })?;
+                    },
+                )?;
                 backed_up?;
                 done.push(format!("takes the key {} no more (slot {slot})", old.secret.fingerprint()));
             }
@@ -139,11 +145,18 @@ impl Keyring {
     fn add(&self, root: &Root, container: &Container, new: &Secret) -> Result<KeySlot, Failure> {
         let auth = &self.opening(container)?.secret;
         let slot = free_slot(container)?;
-        let (slot, backed_up) = headers::guarded(root, container, auth, auth, || {
-            container
-                .add_key(auth, new, SecretKind::KeyFile, slot)
-                .or_fail(format!("{} didn't take the new key", container.device().display()))
-        })?;
+        let (slot, backed_up) = headers::guarded(
+            root,
+            container,
+            auth,
+            auth,
+            |slot| vec![*slot],
+            || {
+                container
+                    .add_key(auth, new, SecretKind::KeyFile, slot)
+                    .or_fail(format!("{} didn't take the new key", container.device().display()))
+            },
+        )?;
         backed_up.map(|()| slot)
     }
 }

@@ -80,11 +80,18 @@ pub fn run(root: &Root, options: &Luks) -> Result<(), Failure> {
                 println!("would empty slot {slot} of {}; the key opens slot {opens}", device.display());
                 return Ok(());
             }
-            let ((), backed_up) = headers::guarded(root, &container, &secret, &secret, || {
-                container
-                    .kill_slot(slot, &secret)
-                    .or_exit(Exit::Refused, format!("slot {slot} was not emptied"))
-            })?;
+            let ((), backed_up) = headers::guarded(
+                root,
+                &container,
+                &secret,
+                &secret,
+                |()| vec![slot],
+                || {
+                    container
+                        .kill_slot(slot, &secret)
+                        .or_exit(Exit::Refused, format!("slot {slot} was not emptied"))
+                },
+            )?;
             println!("{}: slot {slot} is empty", device.display());
             backed_up?;
         }
@@ -211,7 +218,11 @@ fn repair(root: &Root, device: &Path) -> Result<(), Failure> {
 fn change(root: &Root, container: &Container, old: &Secret, new: &Secret) -> Result<(), Failure> {
     let device = container.device().display();
     let olds = headers::slots_of(root, container, old)?;
-    let (rotated, backed_up) = headers::guarded(root, container, old, new, || {
+    let changed = |rotated: &luks_core::Rotated| {
+        let added = rotated.added.then_some(rotated.slot);
+        rotated.removed.iter().copied().chain(added).collect()
+    };
+    let (rotated, backed_up) = headers::guarded(root, container, old, new, changed, || {
         let failed = || format!("the key of {device} was not changed");
         let mut rotated = container.rotate_key(old, new, SecretKind::KeyFile).or_fail(failed())?;
         for slot in olds {

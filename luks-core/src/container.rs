@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::cost;
 use crate::disk_header::{self, DiskHeader};
+use crate::enrolment::EnrolmentDigest;
 use crate::header::Header;
 use crate::key_slot::KeySlot;
 use crate::luks_uuid::LuksUuid;
@@ -31,6 +32,7 @@ pub struct Container {
     pub(crate) device: PathBuf,
     pub(crate) uuid: LuksUuid,
     pub(crate) version: LuksVersion,
+    identity: EnrolmentDigest,
     label: Option<String>,
     subsystem: Option<String>,
     cipher: String,
@@ -138,6 +140,16 @@ pub enum LoadError {
         /// The container that is there now.
         found: LuksUuid,
     },
+    /// The header says something else than the read before: somebody changed it, or the drive answers each read otherwise.
+    #[error(
+        "the LUKS header of {} is another one than it was a moment ago: another program changes it, or the drive is not to \
+         be trusted; nothing more is written to it",
+        device.display()
+    )]
+    Inconstant {
+        /// The path.
+        device: PathBuf,
+    },
     /// libcryptsetup refused the header.
     #[error("the LUKS header of {} is refused: {source}", device.display())]
     Refused {
@@ -212,6 +224,7 @@ impl Container {
             device: device(),
             uuid: known.uuid,
             version: known.version,
+            identity: header.enrolment().digest(),
             label: known.label,
             subsystem: known.subsystem,
             cipher: known.cipher,
@@ -232,6 +245,11 @@ impl Container {
     /// The version of the format.
     pub fn version(&self) -> LuksVersion {
         self.version
+    }
+
+    /// What identifies the container. Each operation reads the header again, and refuses one with another digest.
+    pub fn digest(&self) -> EnrolmentDigest {
+        self.identity
     }
 
     /// The label (LUKS2 only), if there is one.
@@ -309,6 +327,9 @@ impl Container {
         if header.uuid() != self.uuid {
             return Err(LoadError::Exchanged { device: device(), expected: self.uuid, found: header.uuid() });
         }
+        if header.enrolment().digest() != self.identity {
+            return Err(LoadError::Inconstant { device: device() });
+        }
         Ok(header)
     }
 }
@@ -328,7 +349,8 @@ pub(crate) fn refuse_blind_digest(device: &Path, session: &mut Session) -> Resul
     Ok(())
 }
 
-/// A handle by which the header on a device is changed; it has been checked before.
+/// A handle on the header that is on a device; what it has read there may be another one than was judged, see
+/// [`Header::session_to_change`].
 pub(crate) fn session(device: &Path) -> Result<Session, LoadError> {
     if device.to_str().is_none() {
         return Err(LoadError::PathNotUtf8 { device: device.to_owned() });

@@ -10,15 +10,17 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 
 use libcryptsetup_rs::consts::flags::CryptActivate;
+use libcryptsetup_rs::consts::vals::EncryptionFormat;
 use serde_json::{Map, Value, json};
 
-use crate::container::{Known, LoadError, OFFSET_UNIT, load_error, refuse_blind_digest};
+use crate::container::{self, Known, LoadError, OFFSET_UNIT, load_error, refuse_blind_digest};
 use crate::disk_header::{self, SoundHeader};
 use crate::enrolment::{Enrolment, EnrolmentDigest, EnrolmentError, volume_key_digest};
 use crate::header_file::HeaderFile;
 use crate::key_slot::KeySlot;
 use crate::live_mapping::{self, Expected, Size};
 use crate::luks_uuid::LuksUuid;
+use crate::luks1_header::Luks1Header;
 use crate::luks2_copy::{self, Copy};
 use crate::mapping_status::DeviceNumber;
 use crate::repair::HeaderRepair;
@@ -179,6 +181,24 @@ impl Header {
         Ok(session)
     }
 
+    /// A handle by which the header on the device is changed: what libcryptsetup has read there, and writes back with the
+    /// change, is found to be what was judged. It reads no more of the header before it writes.
+    ///
+    /// A drive that shows it another header would get key material encrypted as that one says, which may be not at all. Of
+    /// LUKS1 it tells no digest: that is compared with the volume key before a slot is written.
+    pub(crate) fn session_to_change(&self) -> Result<Session, LoadError> {
+        let mut session = container::session(&self.device)?;
+        let seen = match &self.sound {
+            SoundHeader::Luks1(header) => luks1_seen(&mut session, header),
+            SoundHeader::Luks2(copy) => luks2_seen(&mut session, copy),
+        };
+        let uuid = session.device().status_handle().get_uuid().ok();
+        match seen {
+            Some(true) if uuid == Some(self.uuid().as_uuid()) => Ok(session),
+            _ => Err(LoadError::Inconstant { device: self.device.clone() }),
+        }
+    }
+
     pub(crate) fn pbkdf(&self, slot: KeySlot) -> Option<SlotPbkdf> {
         slot_info::pbkdf(&self.sound, slot)
     }
@@ -258,6 +278,34 @@ impl Header {
 pub(crate) struct HeaderSession {
     pub(crate) session: Session,
     pub(crate) file: HeaderFile,
+}
+
+/// Whether libcryptsetup has the same LUKS1 header, as far as it tells; `None` where it tells nothing.
+fn luks1_seen(session: &mut Session, header: &Luks1Header) -> Option<bool> {
+    let device = session.device();
+    if device.format_handle().get_type().ok()? != EncryptionFormat::Luks1 {
+        return None;
+    }
+    let mut status = device.status_handle();
+    let cipher = format!("{}-{}", status.get_cipher().ok()?, status.get_cipher_mode().ok()?);
+    let alike = cipher == header.cipher
+        && status.get_data_offset() == u64::from(header.data_offset_sectors)
+        && i64::from(status.get_volume_key_size()) == i64::from(header.key_bytes);
+    let slots = KeySlot::first(8).all(|slot| {
+        let seen = device.keyslot_handle().get_pbkdf(slot.get().into()).ok();
+        let seen = seen.map(|pbkdf| (pbkdf.iterations, pbkdf.hash.unwrap_or_default()));
+        seen == header.active_iterations(slot).map(|iterations| (iterations, header.hash.clone()))
+    });
+    Some(alike && slots)
+}
+
+/// Whether libcryptsetup has the same LUKS2 metadata.
+fn luks2_seen(session: &mut Session, copy: &Copy) -> Option<bool> {
+    let device = session.device();
+    if device.format_handle().get_type().ok()? != EncryptionFormat::Luks2 {
+        return None;
+    }
+    Some(device.status_handle().dump_json().ok()? == copy.metadata)
 }
 
 /// The slots that hold the volume key.

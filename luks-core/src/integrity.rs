@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use libcryptsetup_rs::consts::flags::{CryptActivate, CryptDeactivate, CryptWipe};
 use libcryptsetup_rs::consts::vals::CryptWipePattern;
 
-use crate::container::{Container, LoadError, session};
+use crate::container::{Container, LoadError};
 use crate::secret::Secret;
 use crate::session::{CryptsetupError, Session};
 use crate::udev_sync;
@@ -63,8 +63,7 @@ impl Container {
         }
         let failed = |source| TagError::Failed { device: self.device.clone(), source };
         let name = format!("luks-core-tags-{}", self.uuid());
-        drop(self.header()?);
-        let mut session = session(&self.device)?;
+        let mut session = self.header()?.session_to_change()?;
         udev_sync::set(false);
         // Nothing of what is written is worth a journal yet, and nobody else is to look at it.
         let flags = CryptActivate::PRIVATE | CryptActivate::NO_JOURNAL;

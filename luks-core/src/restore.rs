@@ -9,6 +9,7 @@ use libcryptsetup_rs::consts::vals::EncryptionFormat;
 
 use crate::container::{Container, LoadError, read_header};
 use crate::disk_header::{self, DiskHeader};
+use crate::header::Header;
 use crate::luks_uuid::LuksUuid;
 use crate::luks1_header;
 use crate::reencryption;
@@ -123,6 +124,8 @@ pub enum RestoreError {
 impl Container {
     /// Writes the header of container `expected` back to its device from a backup that `key` opens.
     ///
+    /// Afterwards the header on the device was read back, says what the backup says, and `key` opens it.
+    ///
     /// A device that carries another intact container is refused. One without any readable header can't be told by its
     /// contents: the caller makes sure that it is the right drive, by its serial number. Keys removed since the backup
     /// was made open the drive again. `root` (usually `/`) is where `sys` and `dev` are looked up.
@@ -137,7 +140,9 @@ impl Container {
         key: &Secret,
     ) -> Result<Self, RestoreError> {
         let owned = || device.to_owned();
-        let copy = Self::load(backup).map_err(|source| RestoreError::Backup { source })?;
+        let unusable = |source| RestoreError::Backup { source };
+        let copy = Self::load(backup).map_err(unusable)?;
+        let whole = copy.header().map_err(unusable)?;
         if copy.uuid() != expected {
             return Err(RestoreError::WrongBackup {
                 backup: backup.to_owned(),
@@ -161,6 +166,10 @@ impl Container {
             return Err(not_confirmed(format!("container {} is there", restored.uuid())));
         }
         restored.confirm_key(key, slot).map_err(not_confirmed)?;
+        let read = Header::read(device).map_err(|error| not_confirmed(error.to_string()))?;
+        if !read.says_the_same(&whole) {
+            return Err(not_confirmed("it is another header than the backup".to_owned()));
+        }
         Ok(restored)
     }
 }

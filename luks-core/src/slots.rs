@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use libcryptsetup_rs::consts::flags::CryptVolumeKey;
 use libcryptsetup_rs::{CryptDevice, Either};
 
-use crate::container::{Container, LoadError, session};
+use crate::container::{Container, LoadError};
 use crate::disk_header;
 use crate::key_slot::KeySlot;
 use crate::pbkdf::{self, SecretKind};
@@ -212,7 +212,7 @@ impl Container {
     ) -> Result<KeySlot, AddKeyError> {
         let device = || self.device.clone();
         let failed = |source| AddKeyError::Failed { device: device(), source };
-        let mut session = self.changing()?;
+        let mut session = self.header()?.session_to_change()?;
         let slot = self.free_slot(&mut session, slot)?;
         session.call(|device| pbkdf::choose(device, kind, self.version)).map_err(failed)?;
         let put = |device: &mut CryptDevice| {
@@ -231,12 +231,6 @@ impl Container {
         self.confirm_key(new, slot)
             .map_err(|reason| AddKeyError::NotConfirmed { device: device(), reason })?;
         Ok(slot)
-    }
-
-    /// A handle by which the header on the device is changed.
-    fn changing(&self) -> Result<Session, LoadError> {
-        drop(self.header()?);
-        session(&self.device)
     }
 
     fn free_slot(&self, session: &mut Session, slot: Option<KeySlot>) -> Result<KeySlot, AddKeyError> {
@@ -286,7 +280,7 @@ impl Container {
             TestKeyError::WrongKey { device } => KillSlotError::NotAuthorised { device, slot },
             TestKeyError::Failed { source, .. } => failed(source),
         })?;
-        let mut session = session(&self.device)?;
+        let mut session = header.session_to_change()?;
         session.call(|handle| handle.keyslot_handle().destroy(slot.get().into())).map_err(failed)?;
         drop(session);
         self.confirm_key(auth, remaining)

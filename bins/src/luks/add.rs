@@ -77,16 +77,23 @@ pub(super) fn run(
         None => new.usual_slot(container)?,
     };
     let (secret, kind) = new.secret();
-    let (slot, backed_up) = headers::guarded(root, container, auth, auth, || {
-        container.add_key(auth, secret, kind, slot).map_err(|error| {
-            let exit = match &error {
-                AddKeyError::Occupied { .. } | AddKeyError::Full { .. } => Exit::Refused,
-                AddKeyError::NoSuchSlot { .. } => Exit::Usage,
-                _ => Exit::Failed,
-            };
-            Failure::because(exit, format!("no key was added to {device}"), &error)
-        })
-    })?;
+    let (slot, backed_up) = headers::guarded(
+        root,
+        container,
+        auth,
+        auth,
+        |slot| vec![*slot],
+        || {
+            container.add_key(auth, secret, kind, slot).map_err(|error| {
+                let exit = match &error {
+                    AddKeyError::Occupied { .. } | AddKeyError::Full { .. } => Exit::Refused,
+                    AddKeyError::NoSuchSlot { .. } => Exit::Usage,
+                    _ => Exit::Failed,
+                };
+                Failure::because(exit, format!("no key was added to {device}"), &error)
+            })
+        },
+    )?;
     if let NewKey::Recovery { key, picture } = new {
         if let Err(error) = show(key, &format!("{device}: key added to slot {slot}")) {
             return Err(take_back(root, container, auth, slot, &error));
@@ -112,9 +119,14 @@ fn show(key: &RecoveryKey, added: &str) -> io::Result<()> {
 /// Nobody knows a recovery key that couldn't be shown, so it must not stay.
 fn take_back(root: &Root, container: &Container, auth: &Secret, slot: KeySlot, error: &io::Error) -> Failure {
     let device = container.device().display();
-    let removed = headers::guarded(root, container, auth, auth, || {
-        container.kill_slot(slot, auth).or_fail("it could not be removed again")
-    });
+    let removed = headers::guarded(
+        root,
+        container,
+        auth,
+        auth,
+        |()| vec![slot],
+        || container.kill_slot(slot, auth).or_fail("it could not be removed again"),
+    );
     match removed.and_then(|((), backed_up)| backed_up) {
         Ok(()) => Failure::because(
             Exit::Failed,

@@ -71,7 +71,7 @@ fn split(key: &[u8]) -> Vec<u8> {
     material
 }
 
-fn diffused(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn diffused(bytes: &[u8]) -> Vec<u8> {
     let blocks = bytes.chunks(32).zip(0_u32..).flat_map(|(block, number)| {
         let digest = Sha256::digest([&number.to_be_bytes(), block].concat());
         digest[..block.len()].to_vec()
