@@ -47,7 +47,9 @@ pub(super) fn run(root: &Root, device: &Path, wish: &Wish<'_>) -> Result<(), Fai
     let candidates = survey.candidates(magazine).map_err(refused)?;
     let keys = Keyring::load(root, &site)?;
     let backup = headers::load(root, luks, &magazine.name)?;
-    candidates.iter().try_for_each(|candidate| refuse_sound(&candidate.path, &backup, &keys))?;
+    refuse_other(root, magazine, &backup)?;
+    let is_changing = headers::is_changing(root, luks);
+    candidates.iter().try_for_each(|place| refuse_sound(&place.path, &backup, is_changing, &keys))?;
     let key = &keys.opening(&backup)?.secret;
     let place = match proven(root, &survey, &candidates, &backup, key, magazine) {
         Ok(place) => place,
@@ -106,16 +108,33 @@ fn magazine<'a>(site: &'a Site, identity: &Identity, name: Option<&str>) -> Resu
     }
 }
 
-/// A header that a key opens and that finds the data where the backup does is left alone. That it can be read says little:
-/// nothing checks the key material, and LUKS1 has no checksum. One with a single damaged copy is restored: the backup
-/// says what that copy said, and what lies over it may keep `luks repair` from mending it.
-fn refuse_sound(place: &Path, backup: &Container, keys: &Keyring) -> Result<(), Failure> {
-    let data = |container: &Container| {
-        (container.cipher().to_owned(), container.sector_size(), container.data_offset_bytes())
-    };
+/// A backup that isn't the header which site.toml names is written nowhere: an earlier backup of another header, or one that
+/// somebody put there.
+fn refuse_other(root: &Root, magazine: &Magazine, backup: &Container) -> Result<(), Failure> {
+    match (magazine.luks_digest, backup.digest()) {
+        (Some(enrolled), found) if enrolled != found => Err(Failure::new(
+            Exit::Refused,
+            format!(
+                "{} is not the header that {magazine} was enrolled with: its digest is {found}, and luks_digest in \
+                 site.toml is {enrolled}",
+                headers::path(root, backup.uuid()).display()
+            ),
+        )
+        .hint("put the right backup in its place, from a copy of the server or from the kit")),
+        _ => Ok(()),
+    }
+}
+
+/// A header that says what the backup says and that a key opens is left alone. That it can be read says little: nothing
+/// checks the key material, and LUKS1 has no checksum. While a change of its key slots isn't finished, the drive's may be
+/// the newer ones. One with a single damaged copy is restored: the backup says what that copy said, and what lies over it
+/// may keep `luks repair` from mending it.
+fn refuse_sound(place: &Path, backup: &Container, is_changing: bool, keys: &Keyring) -> Result<(), Failure> {
     let sound = match Container::load(place) {
         Ok(container) if container.uuid() == backup.uuid() => {
-            if keys.opening(&container).is_err() || data(&container) != data(backup) {
+            let as_enrolled = container.digest() == backup.digest();
+            let slots_too = || container.is_backed_up_by(backup.device()).unwrap_or(false);
+            if !as_enrolled || !(is_changing || slots_too()) || keys.opening(&container).is_err() {
                 return Ok(());
             }
             "its header is sound, a key of this site opens it".to_owned()
