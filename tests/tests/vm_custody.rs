@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
 use offsite_tests::guest_drives::{DriveSite, Magazine, NOTHING_OPEN, QUICK, SMALL, SOON};
-use offsite_tests::vm::{Vm, run_trials, trial};
+use offsite_tests::vm::{Size, Vm, run_trials, trial};
 use serde_json::Value;
 
 fn main() -> ExitCode {
@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         trial("a_damaged_header_copy_is_mended_and_told", one_damaged_copy),
         trial("a_ruined_header_is_restored_to_its_own_drive_only", ruined_header),
         trial("a_drive_with_a_partition_table_lives_as_others_do", partition_table),
+        trial("a_drive_in_an_enclosure_of_other_sectors_is_told_and_kept", other_sectors),
         trial("a_drive_with_authenticated_encryption_lives_as_others_do", authenticated),
         trial("no_key_byte_is_in_arguments_environment_or_logs", no_key_outside),
     ])
@@ -200,6 +201,66 @@ fn partition_table(vm: &Vm) -> Result<()> {
     ensure!(said.contains("is enrolled as A"), "{said}");
     site.start()?;
     site.wait_for_volumes(&a)?;
+    site.wait_for_rest()
+}
+
+/// The same drive in an enclosure that counts in sectors of 4096 bytes: its partition isn't seen, and all is well.
+fn other_sectors(vm: &Vm) -> Result<()> {
+    let site = DriveSite::install(vm)?;
+    let p = site.put_away("P", SMALL, "--gpt")?;
+    let w = site.put_away("W", SMALL, "")?;
+    site.start()?;
+    let plug = |magazine: &Magazine| -> Result<()> {
+        vm.plug_with_large_sectors(&magazine.drive)?;
+        vm.wait_for("the drive's name", SOON, &format!("test -b {}", magazine.drive.by_id()))?;
+        let sector = vm.sh(&format!("blockdev --getss {}", magazine.drive.by_id()))?;
+        ensure!(sector == "4096\n", "sectors of {sector}");
+        Ok(())
+    };
+    // One without a partition table is used in either.
+    plug(&w)?;
+    site.wait_for_volumes(&w)?;
+    site.wait_for_rest()?;
+    vm.unplug(&w.drive)?;
+    site.plug(&w.drive)?;
+    site.wait_for_volumes(&w)?;
+    site.wait_for_rest()?;
+    vm.unplug(&w.drive)?;
+
+    plug(&p)?;
+    let device = p.drive.by_id();
+    let before = vm.sh(&format!("udevadm settle; sha256sum <{device}"))?;
+    ensure!(
+        !vm.run(&format!("ls {device}-part1"))?.success(),
+        "the partition is seen, so this shows nothing"
+    );
+    let why = "counts in sectors of 512 bytes, and this enclosure shows 4096";
+    let doctor = vm.run("offsite doctor")?.text;
+    ensure!(doctor.contains("the header of P is well, at byte 1048576") && doctor.contains(why), "{doctor}");
+    ensure!(!doctor.contains("luks restore"), "{doctor}");
+    for option in ["", "--unproven"] {
+        let said = vm.run(&format!("offsite luks restore {device} --yes-overwrite DRIVE-P {option}"))?;
+        ensure!(said.status == 3 && said.text.contains(why), "{said:?}");
+    }
+    for destroy in ["wipe", "prepare --name New", "luks format --key-file /etc/offsite/key"] {
+        let said = vm.run(&format!("offsite {destroy} {device} --yes-destroy DRIVE-P"))?;
+        ensure!(said.status == 3 && said.text.contains("the enrolled magazine P"), "{destroy}: {said:?}");
+    }
+    ensure!(vm.sh(&format!("sha256sum <{device}"))? == before, "the drive was written to");
+    vm.unplug(&p.drive)?;
+    site.plug(&p.drive)?;
+    site.wait_for_volumes(&p)?;
+    site.wait_for_rest()?;
+    vm.unplug(&p.drive)?;
+
+    // One that was made in such an enclosure is used in it.
+    let drive = vm.blank_drive("DRIVE-Q", Size::mib(SMALL))?;
+    vm.plug_with_large_sectors(&drive)?;
+    vm.wait_for("the drive's name", SOON, &format!("test -b {}", drive.by_id()))?;
+    let made = site.prepare(&drive, "Q", &format!("{QUICK} --gpt"))?;
+    ensure!(made.success(), "{made:?}");
+    let q = site.enrolled(drive, "Q")?;
+    site.wait_for_volumes(&q)?;
     site.wait_for_rest()
 }
 

@@ -18,6 +18,8 @@ fn main() -> ExitCode {
         trial("a_foreign_drive_is_left_alone", foreign),
         trial("of_a_drive_and_its_clone_none_is_used", cloned),
         trial("a_drive_of_the_tutorial_is_adopted_as_it_is", adopted),
+        trial("a_drive_of_the_tutorial_with_its_own_key_is_adopted", adopted_with_its_own_key),
+        trial("a_drive_that_was_mounted_when_the_power_went_is_adopted", adopted_after_a_power_cut),
         trial("a_killed_prepare_goes_on_where_it_was", killed_prepare),
         trial("prepare_refuses_what_must_not_be_lost", refusals),
         trial("a_restarted_daemon_keeps_a_busy_drive", restarted_daemon),
@@ -325,6 +327,91 @@ fn adopted(vm: &Vm) -> Result<()> {
     site.wait_for_volumes(&magazine)?;
     ensure!(vm.sh(&format!("cat {}/c0_T_0002", magazine.path()))? == "kept\n", "the volume changed");
     site.wait_for_rest()
+}
+
+/// As the tutorial leaves a drive on the server that used it: its key isn't the site's, and there is a volume on it.
+fn adopted_with_its_own_key(vm: &Vm) -> Result<()> {
+    let site = DriveSite::install(vm)?;
+    let drive = site.blank("TUTORIAL", 72)?;
+    let device = drive.by_id();
+    let key = "/etc/bacula/include/Bacula_Key_File";
+    vm.sh(&format!(
+        "set -e; mkdir -p /etc/bacula/include /mnt/temp\n\
+         dd if=/dev/urandom of={key} bs=4096 count=1; chown root:root {key}; chmod 400 {key}\n\
+         echo \"tempvolpassphrase\" | cryptsetup -q -v luksFormat --pbkdf pbkdf2 --pbkdf-force-iterations 1000 {device}\n\
+         echo \"tempvolpassphrase\" | cryptsetup -v luksAddKey --pbkdf pbkdf2 --pbkdf-force-iterations 1000 {device} {key}\n\
+         cryptsetup -q -v luksKillSlot {device} 0 --key-file {key}\n\
+         cryptsetup -v luksOpen --key-file={key} {device} tempcontainer\n\
+         mkreiserfs -f -f /dev/mapper/tempcontainer\n\
+         mount -t reiserfs /dev/mapper/tempcontainer /mnt/temp\n\
+         echo kept >/mnt/temp/c0_0001_0002; chown -R bacula:bacula /mnt/temp; chmod 750 /mnt/temp\n\
+         umount /mnt/temp; udevadm settle; cryptsetup -v luksClose tempcontainer"
+    ))?;
+    let before = hash(vm, &device)?;
+    let refused = vm.run(&format!("offsite adopt {device}"))?;
+    ensure!(refused.status == 1 && refused.text.contains("no key of this site opens"), "{refused:?}");
+    ensure!(hash(vm, &device)? == before, "a refused drive was written to");
+    // What the hint says is what is typed.
+    let hint = refused.text.lines().find_map(|line| line.split_once("adopt it: ")).context("no hint")?.1;
+    vm.sh(&hint.replace("ITS-KEY", key))?;
+    let said = vm.sh(&format!("offsite adopt {device}"))?;
+    ensure!(said.contains("is enrolled as 0001, reiserfs filesystem"), "{said}");
+    vm.sh(NOTHING_OPEN)?;
+    let magazine = site.enrolled(drive, "0001")?;
+    vm.unplug(&magazine.drive)?;
+    site.start()?;
+    site.plug(&magazine.drive)?;
+    let listed = format!("timeout 30 ls {}/c0_0001_0002", magazine.path());
+    vm.wait_for("the volume", SOON, &listed)?;
+    ensure!(vm.sh(&format!("cat {}/c0_0001_0002", magazine.path()))? == "kept\n", "the volume changed");
+    site.wait_for_rest()?;
+    ensure!(vm.run(&format!("cryptsetup open --test-passphrase --key-file {key} {device}"))?.success());
+    Ok(())
+}
+
+/// What a burnt server leaves: a drive whose filesystem was mounted and written when the power went.
+fn adopted_after_a_power_cut(vm: &Vm) -> Result<()> {
+    let site = DriveSite::install(vm)?;
+    for (name, mib, fs_type) in [("E", SMALL, "ext4"), ("R", 56, "reiserfs")] {
+        let lost = site.prepared(name, mib, &format!("{QUICK} --fs {fs_type}"))?;
+        adopted_unclean(&site, &lost, fs_type).with_context(|| format!("a drive with {fs_type}"))?;
+    }
+    Ok(())
+}
+
+fn adopted_unclean(site: &DriveSite<'_>, lost: &Magazine, fs_type: &str) -> Result<()> {
+    let vm = site.vm;
+    let device = lost.drive.by_id();
+    vm.sh(&format!(
+        "set -e; cryptsetup open --key-file /etc/offsite/key {device} burnt; mount /dev/mapper/burnt /mnt\n\
+         echo kept >/mnt/c0_{0}_0002; mkdir /mnt/d; sync; touch /mnt/d/1",
+        lost.name
+    ))?;
+    vm.unplug(&lost.drive)?;
+    vm.sh("umount -l /mnt; udevadm settle; dmsetup remove --force burnt || ! dmsetup info burnt")?;
+    // The new server knows nothing of the drive but its key.
+    vm.sh("sed -i '/^\\[\\[magazine/,$d' /etc/offsite/site.toml && rm -rf /var/lib/offsite/headers")?;
+    site.plug(&lost.drive)?;
+    let before = hash(vm, &device)?;
+    let dry = vm.sh(&format!("offsite adopt {device} --name {} --dry-run", lost.name))?;
+    ensure!(dry.contains("would be enrolled") && dry.contains("was not unmounted"), "{dry}");
+    ensure!(hash(vm, &device)? == before, "the dry run wrote to it");
+    let said = vm.sh(&format!("offsite adopt {device}"))?;
+    ensure!(said.contains(&format!("is enrolled as {}", lost.name)), "{said}");
+    ensure!(said.contains("was not unmounted the last time; it is checked at its next use"), "{said}");
+    vm.sh(NOTHING_OPEN)?;
+    ensure!(site.torn(lost)?, "nothing says that it has to be checked");
+    site.start()?;
+    site.wait_for_volumes(lost)?;
+    ensure!(vm.sh(&format!("cat {}/c0_{}_0002", lost.path(), lost.name))? == "kept\n", "the volume changed");
+    ensure!(!site.torn(lost)?, "still to be checked after its use");
+    // The others replay their logs at the mount.
+    if fs_type == "ext4" {
+        vm.sh("journalctl -u offsited | grep 'was pulled while in use: checking it'")?;
+    }
+    site.wait_for_rest()?;
+    vm.sh("systemctl stop offsited; journalctl --rotate --vacuum-time=1s -q")?;
+    vm.unplug(&lost.drive)
 }
 
 /// The power doesn't fail here, so what the killed run had open stays open as well.

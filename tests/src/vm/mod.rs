@@ -167,6 +167,17 @@ impl Vm {
         self.add(drive, &json!({ "driver": "usb-storage", "bus": "usb0.0" }))
     }
 
+    /// Plugs a drive in an enclosure that shows sectors of 4096 bytes, in place of 512.
+    ///
+    /// # Errors
+    /// When it is plugged already.
+    pub fn plug_with_large_sectors(&self, drive: &Drive) -> Result<()> {
+        let sectors = json!({
+            "driver": "scsi-hd", "bus": "scsi0.0", "logical_block_size": 4096, "physical_block_size": 4096,
+        });
+        self.add(drive, &sectors)
+    }
+
     fn add(&self, drive: &Drive, device: &Value) -> Result<()> {
         let file = json!({ "driver": "file", "filename": drive.file(), "aio": "threads" });
         let cache = json!({ "direct": false, "no-flush": true });
