@@ -4,6 +4,7 @@
 
 mod sides;
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -38,12 +39,30 @@ const LOCKED: [&str; 2] = [
     "plugging: last access to locked, beyond the idle time (systemd)",
 ];
 const ACCESS: &str = "first access of a plugged, locked drive";
+const ACCESS_EARLIER: &str = "first access of a plugged, locked drive (earlier release)";
+/// Names the directory with an earlier release's `offsite`, `offsited` and `vchanger`.
+const EARLIER: &str = "PEER_OFFSITE";
 
 /// The figures of this module.
-pub(super) const NAMES: [&str; 13] = [
-    LINKED[0], LINKED[1], AWAY[0], AWAY[1], ABSENT[0], ABSENT[1], TWO[0], TWO[1], HELD[0], HELD[1],
-    LOCKED[0], LOCKED[1], ACCESS,
+pub(super) const NAMES: [&str; 14] = [
+    LINKED[0],
+    LINKED[1],
+    AWAY[0],
+    AWAY[1],
+    ABSENT[0],
+    ABSENT[1],
+    TWO[0],
+    TWO[1],
+    HELD[0],
+    HELD[1],
+    LOCKED[0],
+    LOCKED[1],
+    ACCESS,
+    ACCESS_EARLIER,
 ];
+
+/// How often accesses are measured beside an earlier release, whose difference is small.
+const EARLIER_TIMES: usize = 12;
 
 /// How often the quick ones are measured.
 const TIMES: usize = 3;
@@ -65,6 +84,16 @@ fn measure_in(sides: &Sides<'_>, figures: &mut Figures) -> Result<()> {
     if figures.wants(ACCESS) {
         let (ours, by_hand) = sides.accesses()?;
         figures.record(ACCESS, Unit::Seconds, &ours, "cryptsetup open + mount, by hand", &by_hand);
+    }
+    match std::env::var_os(EARLIER).map(PathBuf::from) {
+        _ if !figures.wants(ACCESS_EARLIER) => {}
+        None => {
+            figures.skip(ACCESS_EARLIER, "no peer: name the directory of earlier programs in PEER_OFFSITE")
+        }
+        Some(earlier) => {
+            let (ours, theirs) = sides.accesses_beside(&earlier)?;
+            figures.record(ACCESS_EARLIER, Unit::Seconds, &ours, "the earlier release", &theirs);
+        }
     }
     compare(figures, LOCKED, 1, |side| sides.locked(side))?;
     compare(figures, TWO, 1, |side| sides.two(side))?;
@@ -172,10 +201,7 @@ impl Sides<'_> {
         self.vm.plug(&prepared.drive)?;
         self.vm.wait_for("the drive", LIMIT, &format!("test -b {device} && udevadm settle"))?;
         let listed = format!("grep -q c0_{}_0001", prepared.name);
-        let ours = || {
-            let before = "systemctl start offsited; sleep 1; udevadm settle";
-            self.seconds(before, &format!("ls {path} | {listed}"), "systemctl stop offsited")
-        };
+        let ours = || self.first_access(prepared, &path);
         let by_hand = || {
             let open = format!(
                 "cryptsetup open --key-slot 1 --key-file /etc/offsite/key {device} by-hand && \
@@ -188,6 +214,45 @@ impl Sides<'_> {
             )
         };
         let result = turns(2 * TIMES, ours, by_hand);
+        self.unplug_one(prepared)?;
+        result
+    }
+
+    /// Seconds of the first access after the daemon's start.
+    fn first_access(&self, prepared: &Prepared, path: &str) -> Result<f64> {
+        self.seconds(
+            "systemctl start offsited; sleep 1; udevadm settle",
+            &format!("ls {path} | grep -q c0_{}_0001", prepared.name),
+            &format!(
+                "offsite lock {}; systemctl stop offsited; udevadm settle; ! dmsetup ls --target crypt | grep '('",
+                prepared.name
+            ),
+        )
+    }
+
+    /// Seconds of the first access, by these programs and by those of an earlier release, on the same drive.
+    fn accesses_beside(&self, earlier: &Path) -> Result<(Vec<f64>, Vec<f64>)> {
+        const PROGRAMS: [&str; 3] = ["offsite", "offsited", "vchanger"];
+        let prepared = self.first()?;
+        let path = Self::path(Side::Ours, prepared);
+        // An earlier release may not know what a later one writes to site.toml beside the register.
+        self.vm.sh("mkdir /opt/now /opt/earlier && cp /usr/bin/{offsite,offsited,vchanger} /opt/now/ && \
+             sed -i /^luks_digest/d /etc/offsite/site.toml")?;
+        for program in PROGRAMS {
+            self.vm.put(&earlier.join(program), &format!("/opt/earlier/{program}"), 0o755)?;
+        }
+        self.vm.plug(&prepared.drive)?;
+        let device = prepared.drive.by_id();
+        self.vm.wait_for("the drive", LIMIT, &format!("test -b {device} && udevadm settle"))?;
+        let with = |programs: &str| {
+            self.vm.sh(&format!("cp /opt/{programs}/* /usr/bin/"))?;
+            self.first_access(prepared, &path)
+        };
+        // The first of each also reads the programs from the disk.
+        with("now")?;
+        with("earlier")?;
+        let result = turns(EARLIER_TIMES, || with("now"), || with("earlier"));
+        self.vm.sh("cp /opt/now/* /usr/bin/")?;
         self.unplug_one(prepared)?;
         result
     }
