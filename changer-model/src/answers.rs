@@ -199,10 +199,7 @@ impl Changer {
         self.look_first()?;
         let drives = self.store.drives().map_err(ChangerError::from)?;
         let Some(loaded) = drives.loaded.get(&drive) else {
-            let linked = drives::target(self.store.dir(), self.generation(), drive);
-            if linked.is_some_and(|path| path != standin::path(&self.store)) {
-                self.tidy(drive)?;
-            }
+            self.tidy(drive)?;
             return Ok("0\n".to_owned());
         };
         let scan = match self.behind(drive, loaded)? {
@@ -222,12 +219,24 @@ impl Changer {
         })
     }
 
-    /// Takes away the link of an empty drive, which an unload that was killed left.
+    /// Takes away the links of an empty drive, which a load or an unload that was killed left.
     fn tidy(&self, drive: DriveIndex) -> Result<(), ChangerError> {
+        let (dir, generation) = (self.store.dir(), self.generation());
+        let linked = || {
+            let link = drives::target(dir, generation, drive);
+            link.is_some_and(|path| path != standin::path(&self.store))
+        };
+        if !linked() && !drives::is_unfinished(dir, generation, drive) {
+            return Ok(());
+        }
         if let Ok(_lock) = self.lock_within(TIDY_LIMIT)
             && !self.store.drives()?.loaded.contains_key(&drive)
         {
-            drives::unlink(self.store.dir(), self.generation(), drive)?;
+            if linked() {
+                drives::unlink(dir, generation, drive)?;
+            } else {
+                drives::remove_unfinished(dir, generation, drive)?;
+            }
         }
         Ok(())
     }

@@ -61,7 +61,7 @@ pub(crate) fn link(
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
     }
-    let fresh = path.with_file_name(format!(".drive{drive}.new"));
+    let fresh = unfinished_path(&path, drive);
     match fs::remove_file(&fresh) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
@@ -70,17 +70,43 @@ pub(crate) fn link(
     fs::rename(&fresh, &path).map_err(failed)
 }
 
+/// Where a link is made before it replaces the drive's.
+fn unfinished_path(path: &Path, drive: DriveIndex) -> PathBuf {
+    path.with_file_name(format!(".drive{drive}.new"))
+}
+
+/// Whether a changer that was killed, or one that is at work, has made a drive's new link and not put it into place.
+pub(crate) fn is_unfinished(work_dir: &Path, generation: Generation, drive: DriveIndex) -> bool {
+    let path = unfinished_path(&link_path(work_dir, generation, drive), drive);
+    fs::symlink_metadata(path).is_ok_and(|data| data.is_symlink())
+}
+
+/// Removes the new link of a drive that was never put into place.
+pub(crate) fn remove_unfinished(
+    work_dir: &Path,
+    generation: Generation,
+    drive: DriveIndex,
+) -> Result<(), DriveError> {
+    remove_link(&unfinished_path(&link_path(work_dir, generation, drive), drive))
+}
+
 /// Where a drive's link leads now.
 pub(crate) fn target(work_dir: &Path, generation: Generation, drive: DriveIndex) -> Option<PathBuf> {
     fs::read_link(link_path(work_dir, generation, drive)).ok()
 }
 
-/// Takes a drive's link away; what is no link stays.
+/// Takes a drive's link away, and an unfinished one; what is no link stays.
 pub(crate) fn unlink(work_dir: &Path, generation: Generation, drive: DriveIndex) -> Result<(), DriveError> {
-    let path = link_path(work_dir, generation, drive);
-    match fs::symlink_metadata(&path) {
-        Ok(data) if data.is_symlink() => match fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(DriveError::Io { path, source }),
+    remove_unfinished(work_dir, generation, drive)?;
+    remove_link(&link_path(work_dir, generation, drive))
+}
+
+fn remove_link(path: &Path) -> Result<(), DriveError> {
+    match fs::symlink_metadata(path) {
+        Ok(data) if data.is_symlink() => match fs::remove_file(path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(DriveError::Io { path: path.to_owned(), source })
+            }
             _ => Ok(()),
         },
         _ => Ok(()),

@@ -4,6 +4,7 @@
 
 mod site;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -178,6 +179,22 @@ impl World {
     }
 }
 
+/// Tells the history that failed: with two changers at once and killed ones it need not fail again.
+struct History<'a> {
+    steps: &'a [Step],
+    at: Cell<usize>,
+    site: &'a Site,
+}
+
+impl Drop for History<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let (at, links) = (self.at.get(), self.site.links());
+            eprintln!("failed at step {at} (from 0) of {:?}\nlinks: {links:?}", self.steps);
+        }
+    }
+}
+
 fn play(steps: &[Step]) {
     let site = Site::new("m0 m1 m2");
     let mut world = World { plugged: (0..3).collect(), ..World::default() };
@@ -185,7 +202,9 @@ fn play(steps: &[Step]) {
         let shelf = if world.plugged.contains(&m) { "" } else { "away-" };
         site.path(&format!("{shelf}{}", MAGAZINES[m]))
     };
-    for step in steps {
+    let history = History { steps, at: Cell::new(0), site: &site };
+    for (at, step) in steps.iter().enumerate() {
+        history.at.set(at);
         match *step {
             Step::Plug(m) if !world.plugged.contains(&m) => {
                 fs::rename(place(&world, m), site.path(MAGAZINES[m])).expect("plugs");
@@ -252,12 +271,11 @@ fn play(steps: &[Step]) {
             _ => {}
         }
     }
+    history.at.set(steps.len());
     world.look();
     assert_eq!(site.answer("list"), world.list());
-    let linked = fs::read_dir(site.path("work"))
-        .expect("lists")
-        .filter(|entry| entry.as_ref().is_ok_and(|entry| entry.path().is_symlink()));
-    assert_eq!(linked.count(), world.drives.len(), "an empty drive has no link");
+    let links = site.links();
+    assert_eq!(links.len(), world.drives.len(), "an empty drive has no link: {links:?}");
 }
 
 /// Two changers at once answer as if one had come after the other.

@@ -141,6 +141,8 @@ fn check(site: &Site, line: &str, n: usize) {
         let loaded = site.answer(&format!("loaded 1 dev {drive}"));
         let opens = fs::File::open(site.path(&format!("work/{drive}"))).is_ok();
         assert_eq!(loaded != "0\n", opens, "{at}: drive {drive} says {loaded}");
+        let links = site.links().into_iter().filter(|(name, _)| name.contains(&drive.to_string()));
+        assert!(links.count() <= usize::from(opens), "{at}: drive {drive} says {loaded}: {:?}", site.links());
     }
     let before = slots(site);
     for known in [("a", "1"), ("b", "2")] {

@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "a test's surroundings fail by panicking")]
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -89,6 +90,16 @@ impl Site {
         for name in names {
             self.volume(&format!("labels/{name}"));
         }
+    }
+
+    /// The symbolic links in the work directory, by name, and where each leads.
+    pub(crate) fn links(&self) -> BTreeMap<String, PathBuf> {
+        let entries = fs::read_dir(self.path("work")).into_iter().flatten().flatten();
+        let link = |entry: fs::DirEntry| {
+            let target = fs::read_link(entry.path()).ok()?;
+            Some((entry.file_name().to_string_lossy().into_owned(), target))
+        };
+        entries.filter_map(link).collect()
     }
 
     pub(crate) fn said(&self) -> String {
