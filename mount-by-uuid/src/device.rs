@@ -112,6 +112,17 @@ pub struct BlockDevice {
     pub diskseq: Option<u64>,
 }
 
+/// What a block device has done since it appeared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Activity {
+    /// Number of requests that have ended, well or not.
+    pub completed: u64,
+    /// Bytes that were written.
+    pub written_bytes: u64,
+    /// Number of requests that are under way.
+    pub in_flight: u64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

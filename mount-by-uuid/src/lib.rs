@@ -57,10 +57,10 @@ mod users;
 
 pub use autofs::{
     Access, Asker, AutofsError, Automount, AutomountSettings, Keeper, NameError, Passed, Refusal, Relay,
-    RelayError, Stop, StopError,
+    RelayError, Stop, StopError, automount_server,
 };
 pub use detach::{detach, detach_device};
-pub use device::{BlockDevice, DevNum, DevNumError, Tag};
+pub use device::{Activity, BlockDevice, DevNum, DevNumError, Tag};
 pub use fs_uuid::{FsUuid, FsUuidError};
 pub use hotplug::{Event, Hotplug, HotplugError};
 pub use motor::{MotorError, start_motor, stop_motor};

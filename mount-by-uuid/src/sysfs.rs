@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::device::{BlockDevice, DevNum};
+use crate::device::{Activity, BlockDevice, DevNum};
 use crate::probe;
 use crate::system::{ScanError, System};
 
@@ -81,6 +81,20 @@ pub(crate) fn is_read_only(system: &System, devnum: DevNum) -> bool {
     read(&directory(system, devnum).join("ro")).is_some_and(|text| text != "0")
 }
 
+/// What a device has done so far, from the counters that `Documentation/block/stat.rst` numbers.
+pub(crate) fn activity(system: &System, devnum: DevNum) -> Option<Activity> {
+    const COMPLETED: [usize; 4] = [0, 4, 11, 15]; // reads, writes, discards (Linux 4.18), flushes (5.5)
+    const WRITTEN_SECTORS: usize = 6;
+    const IN_FLIGHT: usize = 8;
+    let counters = read(&directory(system, devnum).join("stat"))?;
+    let counters: Vec<u64> = counters.split_whitespace().map_while(|word| word.parse().ok()).collect();
+    Some(Activity {
+        completed: COMPLETED.iter().filter_map(|at| counters.get(*at)).fold(0, |sum, n| sum.wrapping_add(*n)),
+        written_bytes: counters.get(WRITTEN_SECTORS)?.saturating_mul(SECTOR),
+        in_flight: *counters.get(IN_FLIGHT)?,
+    })
+}
+
 /// The name of the device-mapper device with this number.
 pub(crate) fn mapping_name(system: &System, devnum: DevNum) -> Option<String> {
     read(&directory(system, devnum).join("dm/name"))
@@ -142,6 +156,21 @@ mod tests {
             symlink(format!("../../devices/{target}"), root.join("sys/dev/block").join(number)).unwrap();
         }
         System::new(root)
+    }
+
+    #[test]
+    fn what_a_device_has_done_is_counted() {
+        let root = tempfile::tempdir().unwrap();
+        let system = system(root.path());
+        let disk = DevNum { major: 8, minor: 16 };
+        assert_eq!(activity(&system, disk), None);
+        let stat = root.path().join("sys/devices/h0/sdx/stat");
+        fs::write(&stat, "  10 1 80 5  20 2 400 9  3 12 14  4 0 64 1  5 7\n").unwrap();
+        let done = activity(&system, disk).unwrap();
+        assert_eq!(done, Activity { completed: 39, written_bytes: 400 * 512, in_flight: 3 });
+        // Kernels before 4.18 end here.
+        fs::write(&stat, "10 1 80 5 20 2 400 9 0 12 14\n").unwrap();
+        assert_eq!(activity(&system, disk).unwrap().completed, 30);
     }
 
     #[test]

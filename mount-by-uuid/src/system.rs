@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::device::{BlockDevice, DevNum, Tag};
+use crate::device::{Activity, BlockDevice, DevNum, Tag};
 use crate::probe::{self, ProbeError};
 use crate::{sysfs, udev_database};
 
@@ -170,6 +170,12 @@ impl System {
     /// Whether a device can only be read, by the kernel's word: it is write-protected.
     pub fn is_read_only(&self, devnum: DevNum) -> bool {
         sysfs::is_read_only(self, devnum)
+    }
+
+    /// Looks up in /sys what a device has done so far, without disturbing it: whether it still answers shows in what
+    /// changes.
+    pub fn activity(&self, devnum: DevNum) -> Option<Activity> {
+        sysfs::activity(self, devnum)
     }
 
     /// Looks up in /sys the device-mapper device of this name, without reading from it.

@@ -17,6 +17,7 @@ use super::relay::Link;
 use crate::mount::{MountError, UnmountMode, unmount};
 use crate::mount_table::{MountEntry, MountTable, MountTableError};
 use crate::system::System;
+use crate::users::Process;
 
 /// Why an automount can't be set up.
 #[derive(Debug, thiserror::Error)]
@@ -264,7 +265,7 @@ fn take_over(system: &System, dir: &Path, top: &MountEntry, writer: &OwnedFd) ->
 fn owner(system: &System, autofs: &MountEntry) -> Option<String> {
     match autofs.option("pipe_ino").and_then(OsStr::to_str) {
         Some("-1") => None,
-        Some(inode) => reader(system, &format!("pipe:[{inode}]")).map(|pid| format!("process {pid}")),
+        Some(_) => automount_server(system, autofs).map(|process| format!("process {}", process.pid)),
         // Kernels without checkpoint/restore don't tell; then the process group must do.
         None => {
             let group: i32 = autofs.option("pgrp")?.to_str()?.parse().ok()?;
@@ -272,6 +273,15 @@ fn owner(system: &System, autofs: &MountEntry) -> Option<String> {
             alive.then(|| format!("process group {group}"))
         }
     }
+}
+
+/// Finds the living process that serves an autofs: the one that reads its pipe. None if there is none, if it may not be
+/// looked at, or if the kernel doesn't tell the pipe (one without checkpoint/restore).
+pub fn automount_server(system: &System, autofs: &MountEntry) -> Option<Process> {
+    let inode = autofs.option("pipe_ino")?.to_str().filter(|inode| *inode != "-1")?;
+    let pid = reader(system, &format!("pipe:[{inode}]"))?;
+    let name = std::fs::read_to_string(system.below("proc").join(&pid).join("comm")).unwrap_or_default();
+    Some(Process { pid: pid.parse().ok()?, name: name.trim_end().to_owned() })
 }
 
 /// A process that has the pipe open. The kernel itself holds the writing end, so it is the reading one.

@@ -26,6 +26,7 @@ use crate::mount::{MountError, UnmountMode};
 use crate::mount_table::MountTable;
 use crate::system::System;
 pub use attach::AutofsError;
+pub use attach::automount_server;
 pub use keeper::{Asker, Keeper, Refusal};
 use names::Want;
 use relay::Link;
