@@ -129,7 +129,7 @@ pub use letting_go::{JobDoing, RunningJob};
 pub use lock::LockError;
 pub use log::LogError;
 pub use magazine::MagazineError;
-pub use marker::{marker_path, note_checked, remove_marker, write_marker};
+pub use marker::{marker_path, note_checked, read_marker, remove_marker, write_marker};
 pub use model::LoadRefusal;
 pub use notices::Notice;
 pub use store::StateError;

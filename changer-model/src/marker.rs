@@ -73,13 +73,20 @@ pub fn remove_marker(root: &Path, fs_uuid: &str) -> io::Result<()> {
 }
 
 /// Where a plugged drive's file system is or will be mounted; none when it is away.
-pub(crate) fn read_marker(root: &Path, fs_uuid: &str) -> Option<PathBuf> {
+///
+/// What is no regular file is no marker, and isn't waited for.
+pub fn read_marker(root: &Path, fs_uuid: &str) -> Option<PathBuf> {
     first_line(&root.join(DIRECTORY), fs_uuid).filter(|line| line.starts_with('/')).map(PathBuf::from)
 }
 
 fn first_line(directory: &Path, fs_uuid: &str) -> Option<String> {
     let mut text = String::new();
-    let file = fs::File::open(directory.join(legal(fs_uuid).ok()?)).ok()?;
+    let path = directory.join(legal(fs_uuid).ok()?);
+    let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
     file.take(LONGEST).read_to_string(&mut text).ok()?;
     text.lines().next().map(str::to_owned)
 }
@@ -109,6 +116,25 @@ mod tests {
         write_marker(root.path(), "ab-1", Path::new("/mnt/y/ab-1")).expect("writes");
         assert_eq!(fs::read_to_string(&victim).expect("reads"), "as before");
         assert_eq!(read_marker(root.path(), "ab-1").as_deref(), Some(Path::new("/mnt/y/ab-1")));
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_no_marker() {
+        let root = tempfile::tempdir().expect("temporary directory");
+        write_marker(root.path(), "ab-1", Path::new("/mnt/x/ab-1")).expect("writes");
+        let (good, planted) = (marker_path(root.path(), "ab-1"), marker_path(root.path(), "ab-2"));
+        std::os::unix::fs::symlink(&good, &planted).expect("links");
+        assert_eq!(read_marker(root.path(), "ab-2"), None, "a link");
+        fs::remove_file(&planted).expect("removes");
+        // Whoever opens it waits for a writer.
+        nix::unistd::mkfifo(&planted, nix::sys::stat::Mode::S_IRWXU).expect("makes a pipe");
+        assert_eq!(read_marker(root.path(), "ab-2"), None, "a pipe");
+        fs::remove_file(&planted).expect("removes");
+        fs::write(&planted, vec![b'/'; 1 << 20]).expect("writes");
+        assert!(
+            read_marker(root.path(), "ab-2").is_none_or(|path| path.as_os_str().len() <= 8192),
+            "a huge one"
+        );
     }
 
     #[test]
