@@ -57,6 +57,8 @@ pub(super) fn is_text(bytes: &[u8]) -> bool {
 
 /// A text without byte order mark, carriage returns, and what mail puts before the lines that it quotes.
 fn plain_text(bytes: &[u8]) -> Option<Zeroizing<String>> {
+    let narrow = narrowed(bytes);
+    let bytes = narrow.as_deref().map_or(bytes, Vec::as_slice);
     let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
     let text = std::str::from_utf8(bytes).ok()?;
     if text.chars().any(|c| c.is_control() && !c.is_ascii_whitespace()) {
@@ -70,6 +72,22 @@ fn plain_text(bytes: &[u8]) -> Option<Zeroizing<String>> {
         plain.push('\n');
     }
     Some(plain)
+}
+
+/// A text in ASCII that was stored as UTF-16, as Windows calls "Unicode", byte for character.
+fn narrowed(bytes: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let (mark, units) = bytes.split_first_chunk::<2>()?;
+    let character = match mark {
+        [0xff, 0xfe] => |unit: [u8; 2]| (unit[1] == 0 && unit[0].is_ascii()).then_some(unit[0]),
+        [0xfe, 0xff] => |unit: [u8; 2]| (unit[0] == 0 && unit[1].is_ascii()).then_some(unit[1]),
+        _ => return None,
+    };
+    let (units, []) = units.as_chunks::<2>() else { return None };
+    let mut narrow = Zeroizing::new(Vec::with_capacity(units.len()));
+    for unit in units {
+        narrow.push(character(*unit)?);
+    }
+    Some(narrow)
 }
 
 /// The bytes between `-----BEGIN ...-----` and `-----END ...-----`.
@@ -162,5 +180,23 @@ mod tests {
     fn random_bytes_are_no_text() {
         assert!(is_text(b"c2VjcmV0\r\n") && is_text("\u{feff}geheim".as_bytes()));
         assert!(!is_text(&[0; 64]) && !is_text(b"\xff\xfe ab"));
+    }
+
+    #[test]
+    fn a_text_that_windows_widened_is_a_text() {
+        let wide = |mark: [u8; 2], of: fn(u16) -> [u8; 2], text: &str| {
+            [mark.to_vec(), text.encode_utf16().flat_map(of).collect()].concat()
+        };
+        for (mark, of) in
+            [([0xff, 0xfe], u16::to_le_bytes as fn(u16) -> [u8; 2]), ([0xfe, 0xff], u16::to_be_bytes)]
+        {
+            let secret = [7; 64];
+            let text =
+                "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBw==";
+            let copy = wide(mark, of, &format!("{text}\r\n"));
+            assert!(is_text(&copy));
+            assert!(readings(&copy).iter().any(|reading| *reading.bytes == secret), "it isn't read");
+        }
+        assert!(!is_text(&wide([0xff, 0xfe], u16::to_be_bytes, "geheim")));
     }
 }
