@@ -19,7 +19,7 @@ use crate::keyring::check_fingerprint;
 use crate::paths::Root;
 use crate::program::{Program, locate};
 use crate::site::Site;
-use crate::{key, key_copies, report, status};
+use crate::{hidden_area, key, key_copies, report, status};
 
 /// How serious a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -206,6 +206,14 @@ fn bacula(root: &Root, site: &Site, configured: Option<&str>, findings: &mut Fin
 fn drives(root: &Root, site: &Site, findings: &mut Findings) {
     let devices = System::new(root.kernel()).scan().unwrap_or_default();
     for magazine in &site.magazines {
+        if let Some(device) = devices.iter().find(|device| device.tag.as_ref() == Some(&magazine.tag())) {
+            let hidden = hidden_area::look(root, &device.path).word(&device.path);
+            findings.0.extend(hidden.map(|word| Finding {
+                grade: Grade::Warning,
+                message: format!("magazine {magazine}: {}", word.message),
+                remedy: Some(word.remedy),
+            }));
+        }
         let Some(luks) = magazine.luks_uuid else {
             let remedy = "offsite prepare makes an encrypted one";
             findings.bad(Grade::Warning, format!("magazine {magazine} is not encrypted"), remedy);

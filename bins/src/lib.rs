@@ -28,6 +28,7 @@ pub mod full_disk;
 pub mod generate;
 pub mod headers;
 pub mod history;
+pub mod hidden_area;
 pub mod identify;
 pub mod init;
 pub mod interrupt;

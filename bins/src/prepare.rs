@@ -22,7 +22,8 @@ use crate::paths::Root;
 use crate::progress::Screen;
 use crate::site::{Magazine, Site, check_name, mapping_name};
 use crate::{
-    conf, confirm, control, enrolled, headers, interrupt, key, luks, partition, register, report, wipe,
+    conf, confirm, control, enrolled, headers, hidden_area, interrupt, key, luks, partition, register,
+    report, wipe,
 };
 
 use journal::{Journal, Step};
@@ -81,7 +82,7 @@ pub fn run(root: &Root, options: &Prepare) -> Result<(), Failure> {
             .hint("give the new drive another sticker, or take the [[magazine]] table out of site.toml"));
     }
     if options.dry_run {
-        dry_run(&journal, &identity);
+        dry_run(root, options, &site, &journal, &identity);
         return Ok(());
     }
     if options.gpt {
@@ -98,17 +99,14 @@ pub fn run(root: &Root, options: &Prepare) -> Result<(), Failure> {
     } else {
         identity
     };
+    if journal.fills() && !journal.done(Step::Fill) {
+        hidden_area::warn(root, &identity);
+    }
     let id = confirm::destroy(&identity, options.yes_destroy.as_deref())?;
     if resumed {
         recognise(&mut journal, &identity)?;
     }
-    if options.volumes.is_none() && !journal.done(Step::Filesystem) {
-        filesystem::refuse_too_small(
-            identity.size_bytes,
-            journal.header_bytes(),
-            site.bacula.pool.maximum_volume_bytes.as_bytes(),
-        )?;
-    }
+    require_room(options, &site, &journal, &identity)?;
     require_device_mapper(root)?;
 
     if options.restart {
@@ -145,6 +143,20 @@ pub fn run(root: &Root, options: &Prepare) -> Result<(), Failure> {
     let site = register::add(root, &magazine)?;
     let report = Report { wipe: wiped, ..Report::of(&magazine, options, &identity, &journal) };
     finish(root, options, &site, &report, &journal_path)
+}
+
+/// Makes sure that at least one volume fits, where it is left to the drive how many there are.
+fn require_room(
+    options: &Prepare,
+    site: &Site,
+    journal: &Journal,
+    identity: &Identity,
+) -> Result<(), Failure> {
+    if options.volumes.is_some() || journal.done(Step::Filesystem) {
+        return Ok(());
+    }
+    let volume_bytes = site.bacula.pool.maximum_volume_bytes.as_bytes();
+    filesystem::refuse_too_small(identity.size_bytes, journal.header_bytes(), volume_bytes)
 }
 
 /// Fills the drive, unless that is done or left out.
@@ -328,9 +340,16 @@ fn owner(site: &Site) -> Result<(Uid, Gid), Failure> {
     })
 }
 
-fn dry_run(journal: &Journal, identity: &Identity) {
+fn dry_run(root: &Root, options: &Prepare, site: &Site, journal: &Journal, identity: &Identity) {
     println!("on {}:", confirm::describe(identity));
     confirm::list_refusals(identity);
+    let obstacles = [require_room(options, site, journal, identity), require_device_mapper(root)];
+    for failure in obstacles.into_iter().filter_map(Result::err) {
+        println!("  but: {}; {}", failure.message(), failure.remedy().unwrap_or_default());
+    }
+    for line in hidden_area::lines(root, identity) {
+        println!("  {line}");
+    }
     for line in journal.outline() {
         println!("  {line}");
     }

@@ -14,7 +14,7 @@ use crate::failure::{Exit, Failure, OrFail as _, chain};
 use crate::paths::Root;
 use crate::progress::{DriveProgress, Screen};
 use crate::shell::quoted;
-use crate::{confirm, enrolled, identify, interrupt, report, smart};
+use crate::{confirm, enrolled, hidden_area, identify, interrupt, report, smart};
 
 use account::Account;
 
@@ -27,8 +27,14 @@ pub fn run(root: &Root, options: &Wipe) -> Result<(), Failure> {
             let identity = identity?;
             println!("would fill {} with random data", confirm::describe(&identity));
             confirm::list_refusals(&identity);
+            for line in hidden_area::lines(root, &identity) {
+                println!("  {line}");
+            }
         }
         return Ok(());
+    }
+    for identity in found.iter().flatten() {
+        hidden_area::warn(root, identity);
     }
     let ids: Vec<_> = found.iter().map(|found| found.as_ref().ok().map(|found| found.id.clone())).collect();
     match confirm_all(found, &options.yes_destroy) {

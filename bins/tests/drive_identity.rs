@@ -460,6 +460,8 @@ fn a_drive_on_which_no_volume_fits_is_not_filled_first() {
     let drive = fleet.drive("new");
     fs::write(&drive, vec![0; 40 << 20]).unwrap();
     let prepare = ["prepare", shown(&drive), "--name", "New", "--yes-destroy", shown(&drive)];
-    fleet.world.fails(&prepare, 1, "not even one volume", "--volumes");
+    fleet.world.fails(&prepare, 1, "not even one volume of 10.7 GB fits", "--volumes");
+    let said = fleet.says(&["prepare", shown(&drive), "--name", "New", "--dry-run"]);
+    assert!(said.contains("but: not even one volume of 10.7 GB fits in the "), "{said}");
     fleet.world.fails(&[&prepare[..], &["--volumes", "1"]].concat(), 1, "no device-mapper", "");
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use mount_by_uuid::FsUuid;
 
 use crate::cli::Filesystem;
+use crate::confirm::size;
 use crate::failure::{Exit, Failure, OrFail as _};
 use crate::program::Program;
 
@@ -79,7 +80,7 @@ pub(super) fn refuse_too_small(
 fn no_volume_fits(volume_bytes: u64, bytes: u64) -> Failure {
     Failure::new(
         Exit::Failed,
-        format!("not even one volume of {volume_bytes} bytes fits in the {bytes} bytes of the drive"),
+        format!("not even one volume of {} fits in the {} of the drive", size(volume_bytes), size(bytes)),
     )
     .hint("make bacula.pool.maximum_volume_bytes in site.toml smaller, or give --volumes")
 }
