@@ -1,16 +1,19 @@
 //! The control socket: one line of JSON asked, one line answered, both with a version.
 //!
-//! `offsited` serves it (`serve::control`); `offsite status`, `eject`, `unlock` and `lock` ask through it.
+//! `offsited` serves it (`serve::control`); `offsite status`, `eject`, `unlock` and `lock` ask through it. Whoever asks
+//! for it gets lines before the answer that say what is waited for ([`Waiting`]).
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::cli::OnMagazine;
+use crate::escape;
 use crate::failure::{Exit, Failure, OrFail as _};
 use crate::paths::Root;
+use crate::patience::patiently;
 use crate::report;
 use crate::status::SiteStatus;
 
@@ -23,8 +26,11 @@ const LONGEST_LINE: u64 = 4 << 20;
 /// No question is longer than this many bytes.
 pub const LONGEST_QUESTION: u64 = 4 << 10;
 
-/// How long an answer may take: unlocking, checking and mounting a torn drive included.
+/// Timeout for a line of the daemon's. While it works on a drive it sends one every few seconds.
 const ANSWER_LIMIT: Duration = Duration::from_mins(10);
+
+/// How often is said that the daemon has not answered; while it works on a drive it says more, and more often.
+const WORDS: Duration = Duration::from_secs(10);
 
 /// What is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +58,16 @@ pub struct Request {
     /// Of which magazine, where it matters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub magazine: Option<String>,
+    /// Lines before the answer are understood.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub progress: bool,
+}
+
+/// What is waited for; a line before the answer.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Waiting {
+    /// One line for a person.
+    pub waiting: String,
 }
 
 /// An answer.
@@ -94,17 +110,12 @@ impl Reply {
     }
 }
 
-/// Asks the daemon; `Ok(None)` when none is running.
+/// Asks the daemon, and says on stderr what it waits for; `Ok(None)` when none is running.
 pub fn call(root: &Root, verb: Verb, magazine: Option<&str>) -> Result<Option<Reply>, Failure> {
     let path = root.control_socket();
     let mut stream = match UnixStream::connect(&path) {
         Ok(stream) => stream,
-        Err(error)
-            if matches!(
-                error.kind(),
-                std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused
-            ) =>
-        {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
             return Ok(None);
         }
         Err(error) => {
@@ -118,12 +129,28 @@ pub fn call(root: &Root, verb: Verb, magazine: Option<&str>) -> Result<Option<Re
     };
     let talk = "the talk with offsited broke off";
     stream.set_read_timeout(Some(ANSWER_LIMIT)).or_fail(talk)?;
-    let request = Request { version: VERSION, verb, magazine: magazine.map(str::to_owned) };
+    let request = Request { version: VERSION, verb, magazine: magazine.map(str::to_owned), progress: true };
     let mut line = serde_json::to_vec(&request).or_fail(talk)?;
     line.push(b'\n');
     stream.write_all(&line).or_fail(talk)?;
-    let mut answer = String::new();
-    BufReader::new(stream.take(LONGEST_LINE)).read_line(&mut answer).or_fail(talk)?;
+    let mut lines = BufReader::new(stream);
+    let answer = loop {
+        let mut line = String::new();
+        let read = || lines.by_ref().take(LONGEST_LINE).read_line(&mut line);
+        match patiently("offsited's answer", WORDS, read) {
+            // It was killed; what it had not read is lost.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => line.clear(),
+            read => drop(read.or_fail(talk)?),
+        }
+        match serde_json::from_str::<Waiting>(&line) {
+            Ok(said) => eprintln!("waiting: {}", escape::line(&said.waiting)),
+            Err(_) => break line,
+        }
+    };
+    if answer.is_empty() {
+        return Err(Failure::new(Exit::Failed, "offsited ended before it answered")
+            .hint("`offsite status` shows how far it came; its last words: journalctl -u offsited"));
+    }
     let reply: Reply = serde_json::from_str(&answer).or_fail("offsited's answer can't be understood")?;
     if reply.version != VERSION {
         return Err(Failure::new(

@@ -15,12 +15,16 @@ use crate::cli::Eject;
 use crate::control::{self, Verb};
 use crate::failure::{Exit, Failure};
 use crate::paths::Root;
+use crate::patience::patiently;
 use crate::report;
 use crate::site::Site;
 use crate::status::{DriveState, MagazineStatus, SiteStatus};
 
 /// How often is looked again whether a drive is free.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// How often is said that Bacula has not answered yet.
+const WORDS: Duration = Duration::from_secs(5);
 
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
@@ -127,11 +131,12 @@ struct Bacula {
 
 fn eject(root: &Root, magazine: &MagazineStatus, bacula: &mut Bacula) -> Result<Report, Failure> {
     let site = Site::load(root)?;
-    if let Some(asker) = Asker::new(root, &site)
-        && let Ok(status) = asker.changer()
-    {
-        bacula.let_go(&asker, &status, magazine)?;
-    }
+    patiently("Bacula's answer", WORDS, || {
+        match Asker::new(root, &site).map(|asker| (asker.changer(), asker)) {
+            Some((Ok(status), asker)) => bacula.let_go(&asker, &status, magazine),
+            _ => Ok(()),
+        }
+    })?;
     let reply = control::call(root, Verb::Eject, Some(&magazine.name))?.ok_or_else(control::not_running)?;
     let message = reply.into_result()?;
     Ok(Report {

@@ -42,6 +42,7 @@ pub mod partition;
 pub mod passwords;
 pub mod paths;
 pub mod place;
+pub mod patience;
 pub mod plan;
 pub mod prepare;
 pub mod process;

@@ -26,6 +26,7 @@ mod signals;
 mod since;
 mod take_over;
 mod users;
+mod waiting;
 
 use std::fs::File;
 use std::io::Write as _;

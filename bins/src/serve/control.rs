@@ -11,8 +11,9 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::Group;
 
 use super::fleet::Fleet;
+use super::waiting::{self, Work};
 use super::{say, warn};
-use crate::control::{LONGEST_QUESTION, Reply, Request, VERSION, Verb};
+use crate::control::{LONGEST_QUESTION, Reply, Request, VERSION, Verb, Waiting};
 use crate::failure::{Exit, Failure, OrFail as _};
 use crate::paths::Root;
 
@@ -97,7 +98,7 @@ fn asked(stream: &UnixStream, fleet: &Arc<Fleet>, root: bool) -> io::Result<Repl
         Ok(request) if request.verb != Verb::Status && !root => {
             Reply::from_result(Err(Failure::new(Exit::Refused, "only root may do that")))
         }
-        Ok(request) => act(&request, fleet),
+        Ok(request) => act(&request, fleet, stream)?,
     })
 }
 
@@ -152,19 +153,30 @@ impl io::Write for Timed<'_> {
     }
 }
 
-fn act(request: &Request, fleet: &Arc<Fleet>) -> Reply {
-    let magazine = || request.magazine.as_deref().ok_or_else(|| Failure::new(Exit::Usage, "which magazine?"));
-    Reply::from_result(match request.verb {
+fn act(request: &Request, fleet: &Arc<Fleet>, stream: &UnixStream) -> io::Result<Reply> {
+    let work: Work = match request.verb {
         Verb::Status => {
             let mut reply = Reply::from_result(Ok(String::new()));
             reply.status = Some(fleet.status());
-            return reply;
+            return Ok(reply);
         }
-        Verb::Eject => magazine().and_then(|name| fleet.eject(name)),
-        Verb::Lock => magazine().and_then(|name| fleet.lock(name)),
-        Verb::Unlock => magazine().and_then(|name| fleet.unlock(name)),
-        Verb::Reload => fleet.reload(),
-    })
+        Verb::Reload => return Ok(Reply::from_result(fleet.reload())),
+        Verb::Eject => Fleet::eject,
+        Verb::Lock => Fleet::lock,
+        Verb::Unlock => Fleet::unlock,
+    };
+    let Some(name) = request.magazine.as_deref() else {
+        return Ok(Reply::from_result(Err(Failure::new(Exit::Usage, "which magazine?"))));
+    };
+    let done = waiting::attend(fleet, name, work, |waiting| {
+        if !request.progress {
+            return Ok(());
+        }
+        let mut line = serde_json::to_vec(&Waiting { waiting })?;
+        line.push(b'\n');
+        Timed::new(stream).write_all(&line)
+    })?;
+    Ok(Reply::from_result(done))
 }
 
 #[cfg(test)]

@@ -39,6 +39,10 @@ pub(super) struct Seen {
     pub(super) problem: Option<Problem>,
     /// Who uses it, while it lingers.
     pub(super) used: Option<Problem>,
+    /// It answers nothing to somebody who waits for it.
+    pub(super) silent: Option<Problem>,
+    /// Why the changer could not be told whether it is here.
+    pub(super) unmarked: Option<String>,
     /// A thread waits for its end while it lingers.
     pub(super) awaited: bool,
     /// A copy of it is plugged as well: none of them is opened.
@@ -102,6 +106,8 @@ impl Drive {
             leaving: false,
             problem: None,
             used: None,
+            silent: None,
+            unmarked: None,
             awaited: false,
             doubled: None,
         };
@@ -185,7 +191,18 @@ impl Seen {
             remedy: "`offsite lock` locks it now".into(),
         };
         let used = if self.lingers() { self.used } else { None };
-        self.doubled.or(self.problem).or(used).or_else(|| self.leaving.then(leaves))
+        let unmarked = self.unmarked.map(|error| Problem {
+            message: format!(
+                "Bacula can't see whether it is here: its mark in /run/offsite/magazines: {error}"
+            ),
+            remedy: "if the disk is full, make room: df -h /run; it is tried again every few seconds".into(),
+        });
+        self.silent
+            .or(self.doubled)
+            .or(self.problem)
+            .or(used)
+            .or(unmarked)
+            .or_else(|| self.leaving.then(leaves))
     }
 
     /// Where the drive is in its life.

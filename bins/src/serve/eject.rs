@@ -58,7 +58,7 @@ impl Fleet {
     }
 
     /// Unlocks and mounts a drive now.
-    pub(super) fn unlock(&self, word: &str) -> Result<String, Failure> {
+    pub(super) fn unlock(self: &Arc<Self>, word: &str) -> Result<String, Failure> {
         let drive = self.drive(word)?;
         let Some(plugged) = drive.seen().plugged else { return Err(not_plugged(&drive)) };
         if drive.note(|seen| std::mem::take(&mut seen.ejected)) {
