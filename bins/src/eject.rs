@@ -230,6 +230,7 @@ mod tests {
             backups: Vec::new(),
             unknown_drives: Vec::new(),
             outdated: None,
+            covered: None,
             version: 1,
             daemon_pid: Some(1),
             mount_root: "/srv".into(),

@@ -44,6 +44,7 @@ use nix::sys::signal::SigSet;
 use nix::unistd::dup2_stdin;
 use signal_hook::consts::SIGHUP;
 
+use crate::automounters;
 use crate::durable::{self, Owner};
 use crate::failure::{Exit, Failure, OrFail as _};
 use crate::mount_root;
@@ -162,7 +163,10 @@ fn make_directories(root: &Root) -> Result<(), Failure> {
 /// Makes the directory of the automount point, unless it would hide something.
 pub(crate) fn prepare_mount_root(root: &Root, system: &System, site: &Site) -> Result<PathBuf, Failure> {
     let mount_root = root.join(&site.mount_root);
-    mount_root::check(system, &mount_root)?;
+    // The mount table knows it by this name.
+    let real = mount_root.canonicalize().unwrap_or_else(|_| mount_root.clone());
+    automounters::refuse(root, system, &real, SOURCE)?;
+    mount_root::check(system, &real)?;
     durable::directory(&mount_root, 0o755)?;
     Ok(mount_root)
 }

@@ -10,10 +10,11 @@ use std::time::Duration;
 use changer_model::{ChangerStatus, FinishedJob};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use mount_by_uuid::{MountTable, System};
+use mount_by_uuid::{MountTable, System, is_held};
 use serde::{Deserialize, Serialize};
 
 use crate::as_bacula::Asker;
+use crate::automounters;
 use crate::bacula_view::{self, Known};
 use crate::cli::Status;
 use crate::control::{self, Verb};
@@ -57,6 +58,9 @@ pub struct SiteStatus {
     /// Why the daemon doesn't use site.toml as it is now; absent when it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outdated: Option<Problem>,
+    /// Another automounter that hides the mount root or a drive; absent when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub covered: Option<Problem>,
 }
 
 /// Whether Bacula answers.
@@ -219,14 +223,16 @@ pub fn look(root: &Root) -> Result<SiteStatus, Failure> {
     let mounts = MountTable::read(&system).or_fail("cannot read the mount table")?;
     let mut bacula = Known::default();
     bacula.update(bacula_view::ask_quickly(root, &site), Timestamp::now());
-    let view = View::new(root, &site, bacula);
+    let view = View::new(root, &system, &site, bacula);
     let magazines = site
         .magazines
         .iter()
         .map(|magazine| {
             let device = devices.iter().find(|d| d.tag.as_ref() == Some(&magazine.tag()));
             let at = root.join(site.mount_point(magazine));
-            let mounted = mounts.at(&at).is_some_and(|m| m.fs_type != "autofs");
+            // It may be mounted elsewhere, or be open without being mounted.
+            let held = device.is_some_and(|device| is_held(&system, device.devnum));
+            let mounted = held || mounts.at(&at).is_some_and(|m| m.fs_type != "autofs");
             let state = match (device, mounted) {
                 (_, true) => DriveState::Mounted,
                 (Some(_), false) => DriveState::Locked,
@@ -246,14 +252,19 @@ pub struct View<'a> {
     history: History,
     bacula: Known,
     writable: BTreeSet<String>,
+    /// Another automounter hides the mount root.
+    covered: Option<Problem>,
 }
 
 impl<'a> View<'a> {
     /// Reads what the changer and earlier answers of Bacula left; touches no drive.
-    pub fn new(root: &'a Root, site: &Site, bacula: Known) -> Self {
+    pub fn new(root: &'a Root, system: &System, site: &Site, bacula: Known) -> Self {
         let volumes = bacula.volumes.iter().flatten().filter(|volume| volume.writable);
         let writable = volumes.map(|volume| volume.name.clone()).collect();
-        Self { root, changer: changer(root, site), history: History::load(root), bacula, writable }
+        let mount_root = root.join(&site.mount_root);
+        let mount_root = mount_root.canonicalize().unwrap_or(mount_root);
+        let covered = automounters::at_mount_root(root, system, &mount_root, crate::serve::SOURCE);
+        Self { root, changer: changer(root, site), history: History::load(root), bacula, writable, covered }
     }
 
     /// What can be told of a magazine in `state`, whose filesystem appears at `at`, without having watched it.
@@ -274,7 +285,10 @@ impl<'a> View<'a> {
             since: None,
             device: None,
             torn: torn == Some(Torn::Pulled),
-            free_bytes: (state == DriveState::Mounted).then(|| free_bytes(at)).flatten(),
+            // Behind another automounter a look would wait for that one.
+            free_bytes: (state == DriveState::Mounted && self.covered.is_none())
+                .then(|| free_bytes(at))
+                .flatten(),
             volumes: of_changer.map(|m| m.volumes.len()),
             writable_volumes: of_changer.filter(|_| known).map(writable),
             last_job: self.history.on_drive(magazine.fs_uuid.as_str()).cloned(),
@@ -320,6 +334,7 @@ impl<'a> View<'a> {
             backups: backups.collect(),
             unknown_drives: unknown_drives::look(self.root, site),
             outdated: None,
+            covered: self.covered,
             waiting: self.bacula.waiting,
             bacula: self.bacula.bacula,
         }

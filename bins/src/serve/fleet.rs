@@ -18,6 +18,7 @@ use super::flush::Flusher;
 use super::open::Rest;
 use super::users::Users;
 use super::{custody, eject, open, since, warn};
+use crate::automounters;
 use crate::failure::Exit;
 use crate::paths::Root;
 use crate::site::Site;
@@ -322,7 +323,7 @@ impl Fleet {
     pub(super) fn status(&self) -> SiteStatus {
         let site = self.site();
         let bacula = self.director.known();
-        let view = View::new(&self.root, &site, bacula);
+        let view = View::new(&self.root, &self.system, &site, bacula);
         let magazines = self
             .drives()
             .iter()
@@ -330,7 +331,7 @@ impl Fleet {
                 let (magazine, mut seen) = (drive.magazine(), drive.seen());
                 let at = self.root.join(site.mount_point(&magazine));
                 let mut state = seen.state();
-                if let Some(used) = self.used_by_others(&seen) {
+                if let Some(used) = self.used_by_others(&seen, magazine.fs_uuid.as_str()) {
                     state = DriveState::Mounted;
                     seen.problem.get_or_insert(used);
                 }
@@ -349,16 +350,19 @@ impl Fleet {
     }
 
     /// What uses a plugged drive that nobody opened here: it must not be called safe to pull.
-    fn used_by_others(&self, seen: &Seen) -> Option<Problem> {
+    fn used_by_others(&self, seen: &Seen, fs_uuid: &str) -> Option<Problem> {
         let plugged = seen.plugged.as_ref().filter(|_| !seen.is_at_work())?;
         if !mount_by_uuid::is_held(&self.system, plugged.devnum) {
             return None;
         }
         let users = Users::of(&self.system, plugged.devnum, None);
-        Some(Problem {
-            message: format!("it is in use, but not by offsited{}", users.named()),
-            remedy: users.remedy().unwrap_or_else(|| "wait until it is free".to_owned()),
-        })
+        let mut remedy = users.remedy().unwrap_or_else(|| "wait until it is free".to_owned());
+        let mounter = users.mounted_at().and_then(|at| automounters::of_mount(&self.root, at, fs_uuid));
+        if let Some(mounter) = mounter {
+            remedy.push_str(&format!("; {mounter}"));
+        }
+        let message = format!("it is in use, but not by offsited{}", users.named());
+        Some(Problem { message, remedy })
     }
 
     /// Notes how telling Bacula went.

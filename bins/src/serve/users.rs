@@ -29,6 +29,14 @@ impl Users {
         if named.is_empty() { String::new() } else { format!(": {}", named.join("; ")) }
     }
 
+    /// Where its filesystem is mounted, if that is what uses it first.
+    pub(super) fn mounted_at(&self) -> Option<&Path> {
+        match self.0.first()? {
+            DeviceUser::Mount { at, seen_by: None } => Some(at),
+            _ => None,
+        }
+    }
+
     /// What makes the first of them let go; none if none is seen.
     pub(super) fn remedy(&self) -> Option<String> {
         Some(match self.0.first()? {

@@ -33,7 +33,7 @@ pub(super) fn page(status: &SiteStatus, zone: &TimeZone) -> String {
             below(format!("do:      {}", problem.remedy));
         }
     }
-    if let Some(problem) = &status.outdated {
+    for problem in [&status.outdated, &status.covered].into_iter().flatten() {
         lines.push(format!("offsited: {}", problem.message));
         lines.push(format!("    do: {}", problem.remedy));
     }
