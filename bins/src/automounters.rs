@@ -2,7 +2,6 @@
 //! word, and what stops it. Read from the mount table and from configuration files; nothing is mounted by looking.
 
 use std::ffi::OsStr;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use mount_by_uuid::{MountEntry, MountTable, System, automount_server};
@@ -120,7 +119,7 @@ fn unit_name(path: &Path, kind: &str) -> String {
         match byte {
             b'/' => name.push('-'),
             byte if plain => name.push(char::from(*byte)),
-            byte => drop(write!(name, "\\x{byte:02x}")),
+            byte => name.push_str(&format!("\\x{byte:02x}")),
         }
     }
     format!("{name}.{kind}")

@@ -232,7 +232,10 @@ fn drives(root: &Root, site: &Site, findings: &mut Findings) {
         Ok(status) => {
             findings.0.extend(backups::failed(&status.backups));
             findings.0.extend(backups::empty_drives(&status.magazines));
-            for problem in status.magazines.into_iter().filter_map(|m| m.problem) {
+            for (name, problem) in status.magazines.into_iter().filter_map(|m| Some((m.name, m.problem?))) {
+                findings.bad(Grade::Error, format!("magazine {name}: {}", problem.message), problem.remedy);
+            }
+            for problem in [status.outdated, status.covered].into_iter().flatten() {
                 findings.bad(Grade::Error, problem.message, problem.remedy);
             }
             if let Some(error) = status.catalog.last_error {

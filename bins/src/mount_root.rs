@@ -56,6 +56,10 @@ pub fn check(system: &System, mount_root: &Path) -> Result<(), Failure> {
     }
     let hidden = match first_hidden(mount_root) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            return Err(Failure::new(Exit::Refused, format!("mount_root {shown} is no directory"))
+                .hint("remove what is there, or choose another directory in site.toml"));
+        }
         hidden => hidden.or_fail(format!("cannot look into {shown}"))?,
     };
     match hidden {
@@ -124,6 +128,8 @@ mod tests {
         std::fs::create_dir(directory.path().join("mount-point")).unwrap();
         assert!(check(&system, directory.path()).is_ok());
         std::fs::write(directory.path().join("mount-point/file"), "").unwrap();
+        let failure = check(&system, &directory.path().join("mount-point/file")).unwrap_err();
+        assert!(failure.message().ends_with("is no directory"), "{failure}");
         let failure = check(&system, directory.path()).unwrap_err();
         assert_eq!(failure.exit(), Exit::Refused);
         assert!(failure.message().contains("would hide \"mount-point\""), "{failure}");

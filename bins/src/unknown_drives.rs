@@ -60,7 +60,29 @@ pub fn look(root: &Root, site: &Site) -> Vec<UnknownDrive> {
     };
     let parts: Vec<Part> = devices.into_iter().map(part).collect();
     let enrolled: BTreeSet<Tag> = site.magazines.iter().map(crate::site::Magazine::tag).collect();
-    unknown(&parts, &enrolled)
+    let mut drives = unknown(&parts, &enrolled);
+    for drive in &mut drives {
+        let serial = drive.serial.as_deref().unwrap_or_default();
+        let known: Vec<&str> = site.with_serial(serial).into_iter().map(|m| m.name.as_str()).collect();
+        drive.spare(&known);
+    }
+    drives
+}
+
+impl UnknownDrive {
+    /// Warns of erasing a drive that has the serial number of these magazines: it may be one of them, whose header or
+    /// filesystem is damaged.
+    fn spare(&mut self, magazines: &[&str]) {
+        if magazines.is_empty() {
+            return;
+        }
+        let names = magazines.join(" and ");
+        self.contents.push_str(&format!(", but the serial number is that of {names}"));
+        self.remedy = format!(
+            "it may be {names} with a damaged header, and its backups may be brought back: offsite doctor says how; don't \
+             erase it"
+        );
+    }
 }
 
 fn disk_of(system: &System, devnum: DevNum) -> DevNum {
@@ -175,6 +197,16 @@ mod tests {
         let told = unknown(&inside, &BTreeSet::new());
         assert!(told[0].remedy.starts_with("`offsite adopt /dev/sdc1`"), "{told:?}");
         assert_eq!(told[0].device, Path::new("/dev/sdc"), "the drive, not its partition");
+    }
+
+    #[test]
+    fn a_drive_with_an_enrolled_serial_number_is_not_to_be_erased() {
+        let mut drive = unknown(&[part("sdb", 16, 16, None)], &BTreeSet::new()).remove(0);
+        drive.spare(&[]);
+        assert!(drive.remedy.contains("`offsite prepare /dev/sdb` erases it"), "{drive:?}");
+        drive.spare(&["A"]);
+        assert!(drive.contents.ends_with(", but the serial number is that of A"), "{drive:?}");
+        assert!(drive.remedy.contains("offsite doctor") && !drive.remedy.contains("prepare"), "{drive:?}");
     }
 
     #[test]

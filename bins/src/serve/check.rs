@@ -80,9 +80,10 @@ fn beyond_repair(program: &str, why: &str) -> Failure {
         .hint(format!("make a copy of the drive, then run {program} on it by hand"))
 }
 
-/// What to say when a filesystem whose log is replayed at the mount can't be mounted after its drive was torn out.
-pub(super) fn not_mountable(fs_type: &str, why: &Failure) -> Option<Failure> {
-    let checker = checker::of(fs_type).filter(|_| !is_ext(fs_type))?;
+/// What to say when a filesystem can't be mounted that the kernel calls damaged, or whose log is replayed at the mount
+/// and whose drive was torn out.
+pub(super) fn not_mountable(fs_type: &str, damaged: bool, torn: bool, why: &Failure) -> Option<Failure> {
+    let checker = checker::of(fs_type).filter(|_| damaged || (torn && !is_ext(fs_type)))?;
     Some(beyond_repair(checker.name, why.message()))
 }
 
@@ -131,9 +132,12 @@ mod tests {
     #[test]
     fn a_log_that_cannot_be_replayed_is_for_a_person() {
         let why = Failure::new(Exit::Failed, "cannot mount B: structure needs cleaning");
-        let failure = not_mountable("xfs", &why).unwrap();
+        let failure = not_mountable("xfs", false, true, &why).unwrap();
         assert_eq!(failure.exit(), Exit::Refused);
         assert!(failure.remedy().unwrap().contains("xfs_repair"), "{failure}");
-        assert!(not_mountable("ext4", &why).is_none());
+        assert!(not_mountable("ext4", false, true, &why).is_none());
+        assert!(not_mountable("xfs", false, false, &why).is_none());
+        let failure = not_mountable("ext4", true, false, &why).unwrap();
+        assert!(failure.remedy().unwrap().contains("run e2fsck on it by hand"), "{failure}");
     }
 }

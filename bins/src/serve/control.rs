@@ -57,7 +57,12 @@ pub(super) fn start(listener: UnixListener, fleet: Arc<Fleet>) {
                 let (fleet, guests) = (Arc::clone(&fleet), Arc::clone(&guests));
                 let thread = std::thread::Builder::new().name("control".to_owned());
                 thread.spawn(move || {
-                    if let Err(error) = answer(&stream, &fleet, &guests) {
+                    let answered = answer(&stream, &fleet, &guests);
+                    // Who has gone needs no answer, and could fill the journal.
+                    let gone = [io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset];
+                    if let Err(error) = answered
+                        && !gone.contains(&error.kind())
+                    {
                         say(&format!("a question broke off: {error}"));
                     }
                 })

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
-use changer_model::{remove_marker, write_marker};
+use changer_model::{marker_path, read_marker, remove_marker, write_marker};
 use jiff::Timestamp;
 use mount_by_uuid::{Asker, Automount, FindError, Refusal, System, Tag};
 
@@ -130,7 +130,7 @@ impl Fleet {
         let scanned = self.system.recorded().and_then(|devices| Ok((devices, self.system.unrecorded()?)));
         let (devices, unrecorded) = match scanned {
             Ok((devices, unrecorded)) => (devices, unrecorded.iter().map(Plugged::from).collect::<Vec<_>>()),
-            Err(error) => return warn(&format!("cannot look for drives: {error}")),
+            Err(error) => return warn(&format!("cannot look for drives: {}", crate::failure::chain(&error))),
         };
         let present: HashSet<&Tag> = devices.iter().filter_map(|d| d.tag.as_ref()).collect();
         for drive in self.drives() {
@@ -307,16 +307,39 @@ impl Fleet {
     pub(super) fn publish(&self, drive: &Drive, present: bool) -> bool {
         let uuid = drive.magazine().fs_uuid.to_string();
         let at = self.site().mount_point(&drive.magazine());
-        let was = changer_model::marker_path(self.root.path(), &uuid).exists();
-        let done = match (was, present) {
-            (false, true) => write_marker(self.root.path(), &uuid, &at),
-            (true, false) => remove_marker(self.root.path(), &uuid),
-            _ => return false,
+        let root = self.root.path();
+        let is_so = if present {
+            read_marker(root, &uuid).as_ref() == Some(&at)
+        } else {
+            marker_path(root, &uuid).symlink_metadata().is_err()
         };
-        if let Err(error) = done {
-            drive.warn(&format!("{}: the changer could not be told: {error}", drive.magazine()));
+        let done = match present {
+            _ if is_so => Ok(()),
+            true => write_marker(root, &uuid, &at),
+            false => remove_marker(root, &uuid),
+        };
+        let unmarked = done.err().map(|error| error.to_string());
+        let before = drive.note(|seen| std::mem::replace(&mut seen.unmarked, unmarked.clone()));
+        if let Some(error) = unmarked.filter(|error| before.as_ref() != Some(error)) {
+            drive
+                .warn(&format!("{}: the changer could not be told: {error}; trying again", drive.magazine()));
+            self.opened.ring();
         }
-        true
+        !is_so
+    }
+
+    /// Whether the changer could not be told of a drive, and has still to be.
+    pub(super) fn is_any_unmarked(&self) -> bool {
+        self.drives().iter().any(|drive| drive.seen().unmarked.is_some())
+    }
+
+    /// Tells the changer of the drives of which it could not be told before.
+    pub(super) fn publish_again(&self) {
+        for drive in self.drives().into_iter().filter(|drive| drive.seen().unmarked.is_some()) {
+            if self.publish(&drive, drive.seen().usable()) && drive.seen().unmarked.is_none() {
+                self.bell.ring();
+            }
+        }
     }
 
     /// How everything is.

@@ -20,13 +20,15 @@ use crate::torn::Torn;
 /// How often mounted drives are looked at.
 const LOOK: Duration = Duration::from_secs(3);
 
-/// While nothing is mounted nobody need look; a mount rings.
+/// While nothing is mounted nobody need look; a mount rings, and so does what has to be tried again.
 const REST: Duration = Duration::from_hours(24);
 
 /// Starts the thread that looks.
 pub(super) fn start(fleet: Arc<Fleet>) {
     std::thread::spawn(move || {
-        while fleet.opened.wait(if fleet.is_any_open() { LOOK } else { REST }) {
+        let is_any_due = || fleet.is_any_open() || fleet.is_any_unmarked();
+        while fleet.opened.wait(if is_any_due() { LOOK } else { REST }) {
+            fleet.publish_again();
             match MountTable::read(&fleet.system) {
                 Ok(mounts) => fleet.drives().iter().for_each(|drive| fleet.look_after(drive, &mounts)),
                 Err(error) => warn(&format!("cannot see whether drives can be written: {error}")),

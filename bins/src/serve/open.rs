@@ -5,7 +5,9 @@
 use std::path::{Path, PathBuf};
 
 use luks_core::{CloseError, CloseMode, Closed, LuksUuid, MappingStatus, OpenOptions};
-use mount_by_uuid::{BlockDevice, FindError, MountError, MountOptions, Refusal, System, Tag, UnmountMode};
+use mount_by_uuid::{
+    BlockDevice, FindError, MountError, MountOptions, Refusal, Refused, System, Tag, UnmountMode,
+};
 
 use super::drive::{Doing, Drive, Open, Plugged};
 use super::{check, custody, eject, health, say, warn};
@@ -256,7 +258,7 @@ fn find(system: &System, drive: &Drive) -> Result<BlockDevice, Failure> {
 /// What to say when a drive and its copy are plugged; `error` names both.
 pub(super) fn doubled(error: &FindError) -> Problem {
     Problem {
-        message: format!("it is not used: {error}"),
+        message: format!("a copy of it is plugged as well, so that neither is opened: {error}"),
         remedy: "unplug the copy; a cloned drive can't be told from its original".into(),
     }
 }
@@ -343,12 +345,11 @@ fn mount_inner(
     } else {
         check::check_if_due(root, drive, torn.as_ref(), path)?
     };
-    system.mount(path, at, &magazine.fs_type, &options).or_fail(format!("cannot mount {magazine}")).map_err(
-        |why| match check::not_mountable(&magazine.fs_type, &why) {
-            Some(failure) if torn.is_some() => failure,
-            _ => why,
-        },
-    )?;
+    system.mount(path, at, &magazine.fs_type, &options).map_err(|error| {
+        let damaged = matches!(&error, MountError::Mount { meaning: Refused::Damaged, .. });
+        let why = Failure::because(Exit::Failed, format!("cannot mount {magazine}"), &error);
+        check::not_mountable(&magazine.fs_type, damaged, torn.is_some(), &why).unwrap_or(why)
+    })?;
     if was_due && let Err(error) = changer_model::note_checked(root.path(), magazine.fs_uuid.as_str()) {
         drive.warn(&format!("{magazine}: the changer could not be told that it was checked: {error}"));
     }

@@ -69,7 +69,8 @@ fn drive(magazine: &MagazineStatus, width: usize, zone: &TimeZone) -> String {
     };
     let mut line = format!("{:width$}  {state}", magazine.name);
     if let Some(since) = magazine.since {
-        line.push_str(&format!(" (since {})", local(since, zone)));
+        let plugged = if magazine.state == DriveState::Away { "" } else { "plugged " };
+        line.push_str(&format!(" ({plugged}since {})", local(since, zone)));
     }
     if let Some(volumes) = magazine.volumes {
         line.push_str(&format!(", {volumes} volumes"));
@@ -217,7 +218,7 @@ mod tests {
         });
         assert_eq!(
             shown(&json!({ "magazines": [magazine] })),
-            "A  in use: `offsite eject` before you pull it (since 2026-11-29 01:05), 25 volumes, 3 can be written, \
+            "A  in use: `offsite eject` before you pull it (plugged since 2026-11-29 01:05), 25 volumes, 3 can be written, \
              last backup Data (incremental) 2026-11-28 23:05\n"
         );
     }
