@@ -88,7 +88,7 @@ fn measure_in(sides: &Sides<'_>, figures: &mut Figures) -> Result<()> {
     match std::env::var_os(EARLIER).map(PathBuf::from) {
         _ if !figures.wants(ACCESS_EARLIER) => {}
         None => {
-            figures.skip(ACCESS_EARLIER, "no peer: name the directory of earlier programs in PEER_OFFSITE")
+            figures.skip(ACCESS_EARLIER, "no peer: name the directory of earlier programs in PEER_OFFSITE");
         }
         Some(earlier) => {
             let (ours, theirs) = sides.accesses_beside(&earlier)?;
