@@ -238,6 +238,7 @@ fn drives(root: &Root, site: &Site, findings: &mut Findings) {
             for problem in [status.outdated, status.covered].into_iter().flatten() {
                 findings.bad(Grade::Error, problem.message, problem.remedy);
             }
+            findings.0.extend(backups::notices(&status.notices));
             if let Some(error) = status.catalog.last_error {
                 let remedy = if full_disk::find(root, site).is_some() {
                     "make room on the disk that is full; offsited tries again by itself"

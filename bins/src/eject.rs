@@ -229,6 +229,7 @@ mod tests {
             bacula: crate::status::BaculaStatus::default(),
             backups: Vec::new(),
             unknown_drives: Vec::new(),
+            notices: Vec::new(),
             outdated: None,
             covered: None,
             version: 1,

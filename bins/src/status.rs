@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use changer_model::{ChangerStatus, FinishedJob};
+use changer_model::{ChangerStatus, FinishedJob, Notice};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use mount_by_uuid::{MountTable, System, is_held};
@@ -55,6 +55,10 @@ pub struct SiteStatus {
     /// Drives that are plugged, and neither enrolled nor used by this server.
     #[serde(default)]
     pub unknown_drives: Vec<UnknownDrive>,
+    /// What a person should know of the changer and its volumes although nothing failed; the magazine is a sticker, where
+    /// it is enrolled.
+    #[serde(default)]
+    pub notices: Vec<Notice>,
     /// Why the daemon doesn't use site.toml as it is now; absent when it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outdated: Option<Problem>,
@@ -333,6 +337,7 @@ impl<'a> View<'a> {
             },
             backups: backups.collect(),
             unknown_drives: unknown_drives::look(self.root, site),
+            notices: self.changer.map(|changer| notices(site, changer.notices)).unwrap_or_default(),
             outdated: None,
             covered: self.covered,
             waiting: self.bacula.waiting,
@@ -357,6 +362,21 @@ impl<'a> View<'a> {
 /// The changer's own view, where it is configured, as Bacula's user sees it.
 pub fn changer(root: &Root, site: &Site) -> Option<ChangerStatus> {
     Asker::new(root, site)?.changer().ok()
+}
+
+/// The changer's notices, with the stickers of the drives.
+fn notices(site: &Site, notices: Vec<Notice>) -> Vec<Notice> {
+    let named = |mut notice: Notice| {
+        let enrolled = notice
+            .magazine
+            .as_deref()
+            .and_then(|id| site.magazines.iter().find(|m| id.ends_with(m.fs_uuid.as_str())));
+        if let Some(magazine) = enrolled {
+            notice.magazine = Some(magazine.name.clone());
+        }
+        notice
+    };
+    notices.into_iter().map(named).collect()
 }
 
 /// Free bytes for Bacula on a mounted filesystem.

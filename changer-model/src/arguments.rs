@@ -99,6 +99,21 @@ pub(crate) enum Command {
     Refresh { force: bool, if_owed: bool, checked: bool },
 }
 
+impl Command {
+    /// Whether the storage daemon gives it: it takes all that is printed for the answer.
+    pub(crate) fn is_of_the_daemon(&self) -> bool {
+        match self {
+            Self::List
+            | Self::ListAll
+            | Self::Slots
+            | Self::Loaded { .. }
+            | Self::Load { .. }
+            | Self::Unload { .. } => true,
+            Self::ListMags | Self::CreateVols { .. } | Self::InitMag { .. } | Self::Refresh { .. } => false,
+        }
+    }
+}
+
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

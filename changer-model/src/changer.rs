@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,8 @@ pub struct Changer {
     pub(crate) env: Environment,
     pub(crate) store: Store,
     pub(crate) settings: Vec<MagazineSetting>,
+    /// What the log has to tell besides how a command ended.
+    remarks: Arc<Mutex<Vec<String>>>,
 }
 
 /// What a changer is like now.
@@ -158,7 +161,13 @@ impl Changer {
     /// None at present; kept for what opening may need.
     pub fn open(config: &Config, env: &Environment) -> Result<Self, ChangerError> {
         let store = Store::new(env.path(config.work_dir()));
-        Ok(Self { config: config.clone(), env: env.clone(), store, settings: config.settings() })
+        Ok(Self {
+            config: config.clone(),
+            env: env.clone(),
+            store,
+            settings: config.settings(),
+            remarks: Arc::default(),
+        })
     }
 
     /// Describes the changer from its state and from what is plugged; waits for no lock and touches no magazine.
@@ -187,7 +196,7 @@ impl Changer {
         let blank = |id| view.state.magazines.get(id).map_or(0, |record| record.blank);
         Ok(Some(PendingCatalog {
             changed: debt.changed.iter().map(ToString::to_string).collect(),
-            unlabelled: debt.blank.iter().map(blank).sum(),
+            unlabelled: debt.blank.iter().map(blank).fold(0, u32::saturating_add),
         }))
     }
 
@@ -242,6 +251,16 @@ impl Changer {
             notices: self.notices(&view)?,
             magazines,
         })
+    }
+
+    /// Has the log tell something.
+    pub(crate) fn remark(&self, text: String) {
+        self.remarks.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+    }
+
+    /// What the log has to tell.
+    pub(crate) fn take_remarks(&self) -> Vec<String> {
+        std::mem::take(&mut self.remarks.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(crate) fn order(&self) -> Vec<MagazineId> {

@@ -111,10 +111,7 @@ fn run(invocation: &Invocation, env: &Environment) -> Outcome {
             return failed(&error, FAILED);
         }
     }
-    let mut log = match Log::open(&config, env) {
-        Ok(log) => log,
-        Err(error) => return failed(&error, FAILED),
-    };
+    let (mut log, log_error) = Log::open(&config, env);
     let changer = match Changer::open(&config, env) {
         Ok(changer) => changer,
         Err(error) => return failed(&error, FAILED),
@@ -130,6 +127,17 @@ fn run(invocation: &Invocation, env: &Environment) -> Outcome {
         log.write(Level::Notice, &format!("{}: done", invocation.command));
     } else {
         log.write(Level::Error, outcome.stderr.trim_end());
+    }
+    let mut remarks: Vec<String> = config.ignored().iter().map(|line| changer.left_out(line)).collect();
+    remarks.extend(log_error.map(|error| line(&error).trim_end().to_owned()));
+    for remark in changer.take_remarks() {
+        log.tell(&remark);
+    }
+    for remark in changer.not_told(remarks) {
+        log.tell(&remark);
+        if !invocation.command.is_of_the_daemon() {
+            outcome.stderr.push_str(&format!("{}\n", remark.replace(char::is_control, " ")));
+        }
     }
     outcome
 }

@@ -10,7 +10,8 @@ mod syntax;
 
 use std::borrow::Cow;
 use std::fmt;
-use std::fs;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use crate::environment::below;
@@ -19,6 +20,9 @@ use keys::{Key, generation_of, key_of};
 use syntax::Entry;
 
 pub use problem::{ConfigError, ConfigProblem, Position};
+
+/// Maximum of a configuration, in bytes.
+const LONGEST: u64 = 1 << 20;
 
 /// Which vchanger a configuration was written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +54,11 @@ pub struct BayLayout {
     pub virtual_drives: u32,
 }
 
+impl BayLayout {
+    pub(crate) const MOST_BAYS: u32 = 32;
+    pub(crate) const MOST_SLOTS: u32 = 9_999;
+}
+
 /// A magazine as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -58,6 +67,8 @@ pub enum MagazineSource {
     Uuid(String),
     /// A directory.
     Directory(PathBuf),
+    /// A line that names no magazine, as it stands there. It keeps its place among the others and is never there.
+    Unusable(String),
 }
 
 impl MagazineSource {
@@ -66,6 +77,7 @@ impl MagazineSource {
         match self {
             Self::Uuid(uuid) => MagazineId::new(&format!("UUID:{uuid}")),
             Self::Directory(path) => MagazineId::new(&path.to_string_lossy()),
+            Self::Unusable(text) => MagazineId::unusable(text),
         }
     }
 }
@@ -86,7 +98,7 @@ pub(crate) struct MagazineSetting {
 /// How Bacula's console is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsoleSetting {
-    /// The program.
+    /// The program; one without a directory is looked for where a system has its programs.
     pub program: PathBuf,
     /// Its configuration (`-c`).
     pub config: Option<PathBuf>,
@@ -120,6 +132,17 @@ pub struct Config {
     pub(crate) automount_dir: Option<PathBuf>,
     pub(crate) layout: Option<BayLayout>,
     pub(crate) keys: Vec<&'static str>,
+    pub(crate) ignored: Vec<IgnoredLine>,
+}
+
+/// A line that can't be used and that a changer can do its work without.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct IgnoredLine {
+    /// Where its value stands.
+    pub position: Position,
+    /// What is wrong and what would be right.
+    pub problem: ConfigProblem,
 }
 
 impl Config {
@@ -129,8 +152,16 @@ impl Config {
     /// [`ConfigError`], naming line and column where there is one.
     pub fn load(root: &Path, path: &Path) -> Result<Self, ConfigError> {
         let actual = below(root, path);
-        let bytes =
-            fs::read(&actual).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+        let mut bytes = Vec::new();
+        let file = File::open(&actual).map_err(unreadable)?;
+        file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        if bytes.len() as u64 > LONGEST {
+            return Err(unreadable(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                format!("it has more than {LONGEST} bytes"),
+            )));
+        }
         let text = String::from_utf8_lossy(&bytes);
         if let Cow::Owned(text) = &text {
             // Comments may be in any encoding. A name or a path has to be known byte for byte.
@@ -155,10 +186,21 @@ impl Config {
         let mut draft = Draft::default();
         for entry in &entries {
             let key = key_of(generation, &entry.key).map_err(|problem| invalid((entry.key_at, problem)))?;
-            draft.set(generation, key, entry).map_err(|problem| invalid((entry.value_at, problem)))?;
+            match draft.set(generation, key, entry) {
+                Err(problem) if draft.can_do_without(key.1, entry) => {
+                    draft.ignored.push(IgnoredLine { position: entry.value_at, problem });
+                }
+                set => set.map_err(|problem| invalid((entry.value_at, problem)))?,
+            }
             if !draft.keys.contains(&key.0) {
                 draft.keys.push(key.0);
             }
+        }
+        let has_none = draft.magazines.iter().all(|source| matches!(source, MagazineSource::Unusable(_)));
+        if let Some(line) = draft.ignored.iter().find(|line| line.problem.is_of("magazine"))
+            && has_none
+        {
+            return Err(invalid((line.position, line.problem.clone())));
         }
         draft
             .finish(file, generation)
@@ -168,6 +210,11 @@ impl Config {
     /// The keys that the file sets, each once, as vchanger's manual spells them.
     pub fn keys(&self) -> &[&'static str] {
         &self.keys
+    }
+
+    /// The lines that can't be used and were left out, in the file's order.
+    pub fn ignored(&self) -> &[IgnoredLine] {
+        &self.ignored
     }
 
     /// The file it was read from, as it was named.
@@ -201,6 +248,7 @@ impl Config {
             directory: match source {
                 MagazineSource::Uuid(uuid) => self.automount_dir.as_ref().map(|parent| parent.join(uuid)),
                 MagazineSource::Directory(path) => Some(path.clone()),
+                MagazineSource::Unusable(_) => None,
             },
         };
         self.magazines.iter().map(setting).collect()
@@ -256,9 +304,27 @@ struct Draft {
     magazine_bays: Option<u32>,
     automount_dir: Option<PathBuf>,
     keys: Vec<&'static str>,
+    ignored: Vec<IgnoredLine>,
 }
 
 impl Draft {
+    /// Whether a line that can't be used may be left out: what loads volumes for a job must not stop for it. One of
+    /// several magazines keeps its place, for `createvols` counts them.
+    fn can_do_without(&mut self, key: Key, entry: &Entry) -> bool {
+        let text = &entry.value;
+        match key {
+            Key::Magazine if !text.is_empty() => {
+                let source = MagazineSource::Unusable(text.clone());
+                if !self.magazines.contains(&source) {
+                    self.magazines.push(source);
+                }
+                true
+            }
+            Key::Bconsole | Key::BconsoleConfig | Key::LogLevel => !text.is_empty(),
+            _ => false,
+        }
+    }
+
     fn set(
         &mut self,
         generation: Generation,
@@ -275,7 +341,7 @@ impl Draft {
             Key::User => self.user = Some(text()?.to_owned()),
             Key::Group => self.group = Some(text()?.to_owned()),
             Key::Bconsole if value.is_empty() => self.bconsole = Some(PathBuf::new()),
-            Key::Bconsole => self.bconsole = Some(absolute(manual, value)?),
+            Key::Bconsole => self.bconsole = Some(program(manual, value)?),
             Key::BconsoleConfig if value.is_empty() => self.bconsole_config = None,
             Key::BconsoleConfig => self.bconsole_config = Some(absolute(manual, value)?),
             Key::DefaultPool => self.pool = Some(resource_name(manual, text()?)?),
@@ -284,6 +350,7 @@ impl Draft {
                 let id = MagazineId::new(text()?);
                 let source = match id.uuid() {
                     Some(uuid) => MagazineSource::Uuid(checked_uuid(manual, value, uuid)?),
+                    None if is_fstab_uuid(value) => return Err(bad(manual, UUID_VALUE, value)),
                     None => MagazineSource::Directory(absolute(manual, id.as_str())?),
                 };
                 if !self.magazines.contains(&source) {
@@ -293,8 +360,10 @@ impl Draft {
             Key::VirtualDrives => {
                 self.virtual_drives = Some(number(manual, value, 1, DriveIndex::HIGHEST)?);
             }
-            Key::SlotsPerMagazine => self.slots_per_magazine = Some(number(manual, value, 1, 9_999)?),
-            Key::MagazineBays => self.magazine_bays = Some(number(manual, value, 1, 32)?),
+            Key::SlotsPerMagazine => {
+                self.slots_per_magazine = Some(number(manual, value, 1, BayLayout::MOST_SLOTS)?);
+            }
+            Key::MagazineBays => self.magazine_bays = Some(number(manual, value, 1, BayLayout::MOST_BAYS)?),
             Key::AutomountDir => self.automount_dir = Some(absolute(manual, text()?)?),
         }
         Ok(())
@@ -353,6 +422,7 @@ impl Draft {
             automount_dir: self.automount_dir,
             layout,
             keys: self.keys,
+            ignored: self.ignored,
         })
     }
 
@@ -400,13 +470,26 @@ fn absolute(key: &'static str, text: &str) -> Result<PathBuf, ConfigProblem> {
     }
 }
 
+/// A program by its path, or by its name alone as vchanger takes it.
+fn program(key: &'static str, text: &str) -> Result<PathBuf, ConfigProblem> {
+    let is_name = !text.contains('/') && text != "." && text != ".." && !text.chars().any(char::is_control);
+    if is_name { Ok(PathBuf::from(text)) } else { absolute(key, text) }
+}
+
 /// The UUID becomes a file's name below /dev/disk/by-uuid, so it may hold nothing else than UUIDs do.
 fn checked_uuid(key: &'static str, value: &str, uuid: &str) -> Result<String, ConfigProblem> {
     if !uuid.is_empty() && uuid.len() <= 64 && uuid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
         Ok(uuid.to_owned())
     } else {
-        Err(bad(key, "'UUID:' and a file system's UUID (see blkid)", value))
+        Err(bad(key, UUID_VALUE, value))
     }
+}
+
+const UUID_VALUE: &str = "'UUID:' and a file system's UUID (see blkid)";
+
+/// `UUID=...`, as fstab has it.
+fn is_fstab_uuid(value: &str) -> bool {
+    value.get(..5).is_some_and(|prefix| prefix.eq_ignore_ascii_case("uuid="))
 }
 
 /// Bacula's own rule for the names of resources (`is_name_valid`), so that they can stand in a console command.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::environment::Environment;
 use crate::isolation::{Life, isolate};
 use conversation::Ended;
 
@@ -132,6 +133,20 @@ impl Console {
             Ended::Endless => Err(ConsoleError::Endless { mebibytes: MOST_OUTPUT >> 20, output }),
         }
     }
+}
+
+/// Where a program is looked for that is named without a directory. Only root installs programs there, and no `PATH` of
+/// a caller's has a say.
+const DIRECTORIES: [&str; 7] =
+    ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin", "/usr/local/bin", "/opt/bacula/bin"];
+
+/// The path of a program below the root; of one that isn't installed, where it would be looked for first.
+pub(crate) fn find_program(env: &Environment, program: &Path) -> PathBuf {
+    if program.is_absolute() {
+        return env.path(program);
+    }
+    let places = || DIRECTORIES.iter().map(|directory| env.path(directory).join(program));
+    places().find(|path| is_installed(path)).or_else(|| places().next()).unwrap_or_default()
 }
 
 /// Whether a program is there.

@@ -75,6 +75,11 @@ impl MagazineId {
         }
     }
 
+    /// Stands for a line that names no magazine; it is no UUID and no directory.
+    pub(crate) fn unusable(text: &str) -> Self {
+        Self(format!("invalid: {}", text.escape_debug()))
+    }
+
     /// The file system's UUID, when the magazine is named by one.
     pub fn uuid(&self) -> Option<&str> {
         self.0.strip_prefix("UUID:")

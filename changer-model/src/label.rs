@@ -18,6 +18,8 @@ pub(crate) enum Beginning {
     Blank,
     /// A volume with this label.
     Labelled(VolumeName),
+    /// A block of Bacula's without a label that can be used.
+    Damaged,
     /// Something else.
     Foreign,
 }
@@ -52,7 +54,10 @@ pub(crate) fn parse(bytes: &[u8]) -> Beginning {
     if bytes.is_empty() {
         return Beginning::Blank;
     }
-    label(bytes).and_then(|name| VolumeName::new(name).ok()).map_or(Beginning::Foreign, Beginning::Labelled)
+    let name = label(bytes).and_then(|name| VolumeName::new(name).ok());
+    let is_block = matches!(bytes.get(12..16), Some(b"BB02" | b"BB03"));
+    let otherwise = if is_block { Beginning::Damaged } else { Beginning::Foreign };
+    name.map_or(otherwise, Beginning::Labelled)
 }
 
 fn label(bytes: &[u8]) -> Option<String> {
@@ -164,8 +169,8 @@ mod tests {
         assert_eq!(parse(&first), Beginning::Labelled(VolumeName::new("c0_0000_0001").expect("legal")));
         let mut bad = first.clone();
         bad[70] ^= 1;
-        assert_eq!(parse(&bad), Beginning::Foreign);
-        assert_eq!(parse(&block("two words")), Beginning::Foreign);
+        assert_eq!(parse(&bad), Beginning::Damaged);
+        assert_eq!(parse(&block("two words")), Beginning::Damaged);
         assert_eq!(parse(&[]), Beginning::Blank);
         assert_eq!(parse(b"hello"), Beginning::Foreign);
     }

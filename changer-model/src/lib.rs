@@ -102,6 +102,8 @@ mod survey;
 mod table;
 mod takeover;
 mod telling;
+mod told;
+mod unused_files;
 mod volumes_file;
 mod waiting;
 
@@ -115,7 +117,8 @@ pub use changer::{
 };
 pub use command_line::{Outcome, run_command_line};
 pub use config::{
-    BayLayout, Config, ConfigError, ConfigProblem, ConsoleSetting, Generation, MagazineSource, Position,
+    BayLayout, Config, ConfigError, ConfigProblem, ConsoleSetting, Generation, IgnoredLine, MagazineSource,
+    Position,
 };
 pub use console::ConsoleError;
 pub use creation::CreationError;

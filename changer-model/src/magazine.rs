@@ -5,7 +5,7 @@
 //! empty ones with a name Bacula allows, become volumes.
 
 use std::collections::BTreeMap;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -24,6 +24,7 @@ use crate::label::{self, Beginning};
 use crate::model::Found;
 use crate::mounts::{Mount, Mounts};
 use crate::state::{DirectoryStamp, FileStamp, Volume, Volumes};
+use crate::unused_files::{Unused, UnusedFiles};
 
 /// Entries looked at in one scan; a million of junk must not hold the changer up.
 const MOST_ENTRIES: usize = 200_000;
@@ -112,8 +113,19 @@ pub(crate) struct Listing {
     pub(crate) stamp: Option<DirectoryStamp>,
     /// How many entries were not looked at, up to as many as one scan looks at.
     pub(crate) left: usize,
-    /// The entry at which the next scan has to go on.
+    /// The entry at which the scan began, and the one at which the next has to go on.
+    pub(crate) from: usize,
     pub(crate) next: usize,
+    /// What is there and is no volume.
+    pub(crate) unused: UnusedFiles,
+}
+
+/// What a file turned out to be.
+enum Inspected {
+    Volume(Found),
+    Unused(Unused),
+    /// Nothing that anybody means as a volume.
+    Other,
 }
 
 impl Magazine {
@@ -147,8 +159,15 @@ impl Magazine {
         let stamp = self.stamp();
         let by_file: BTreeMap<&str, &Volume> = known.values().map(|v| (v.file.as_str(), v)).collect();
         let mut found: Vec<Found> = Vec::new();
+        let mut unused = UnusedFiles::default();
         // what is known is looked at by name, so that junk can never crowd it out
-        found.extend(known.values().filter_map(|v| self.inspect(&v.file, Some(v)).ok().flatten()));
+        for volume in known.values() {
+            match self.inspect(&volume.file, Some(volume)) {
+                Ok(Inspected::Volume(one)) => found.push(one),
+                Ok(Inspected::Unused(_)) => unused.add(&volume.file, Unused::Damaged),
+                Ok(Inspected::Other) | Err(_) => {}
+            }
+        }
         let mut dir = self.entries()?;
         let mut entries = dir.iter();
         let (mut passed, mut foreign) = (0, 0);
@@ -161,11 +180,17 @@ impl Magazine {
                 continue;
             }
             let plausible = matches!(entry.file_type(), None | Some(Type::File));
-            let file = entry.file_name().to_str().ok().filter(|_| plausible);
-            let file = file.filter(|file| !by_file.contains_key(file) && !file.chars().any(char::is_control));
-            match file.map(|file| self.inspect(file, None)) {
-                Some(Ok(Some(one))) => found.push(one),
-                Some(_) => foreign += 1,
+            let name = entry.file_name().to_string_lossy();
+            let is_new = plausible && !by_file.contains_key(&*name);
+            match is_new.then(|| self.judge(entry.file_name())) {
+                Some(Inspected::Volume(one)) => found.push(one),
+                Some(Inspected::Unused(why)) => {
+                    foreign += 1;
+                    if !is_of_others(&name) {
+                        unused.add(&name, why);
+                    }
+                }
+                Some(Inspected::Other) => foreign += 1,
                 None => {}
             }
             if foreign >= MOST_FOREIGN || passed - from >= MOST_ENTRIES || begun.elapsed() > LONGEST_SCAN {
@@ -176,7 +201,29 @@ impl Magazine {
         if from > 0 && passed <= from {
             return self.scan(known, 0);
         }
-        Ok(Listing { found, stamp, left, next: if left > 0 { passed } else { 0 } })
+        for file in not_counted(&found) {
+            unused.add(file, Unused::Twice);
+        }
+        Ok(Listing { found, stamp, left, from, next: if left > 0 { passed } else { 0 }, unused })
+    }
+
+    /// Judges an entry that isn't known.
+    fn judge(&self, name: &CStr) -> Inspected {
+        let inspected = match name.to_str() {
+            Ok(file) if !file.chars().any(char::is_control) => self.inspect(file, None),
+            _ => self.is_file(name),
+        };
+        inspected.unwrap_or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => Inspected::Other,
+            _ => Inspected::Unused(Unused::Unreadable),
+        })
+    }
+
+    /// Judges a file whose name can't be a volume's.
+    fn is_file(&self, name: &CStr) -> io::Result<Inspected> {
+        let stat = fstatat(&self.handle, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        let regular = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG;
+        Ok(if regular { Inspected::Unused(Unused::Name) } else { Inspected::Other })
     }
 
     /// The names of all regular files that may be written, in vchanger's order: these it took for volumes.
@@ -208,29 +255,35 @@ impl Magazine {
         MagazineError::Unlistable { directory: self.directory.clone(), source: errno.into() }
     }
 
-    /// Judges one file; `Ok(None)` when it is no volume.
-    fn inspect(&self, file: &str, known: Option<&Volume>) -> io::Result<Option<Found>> {
+    /// Judges one file.
+    fn inspect(&self, file: &str, known: Option<&Volume>) -> io::Result<Inspected> {
         let stat = fstatat(&self.handle, file, AtFlags::AT_SYMLINK_NOFOLLOW)?;
         if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
-            return Ok(None);
+            return Ok(Inspected::Other);
         }
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         let stamp = Some(FileStamp(stat.st_ino, size, stat.st_mtime, stat.st_mtime_nsec));
-        let of = |name: VolumeName, blank: bool| Found { file: file.to_owned(), name, blank, stamp };
+        let volume = |name: VolumeName, blank: bool| {
+            Inspected::Volume(Found { file: file.to_owned(), name, blank, stamp })
+        };
+        let blank = |name: Option<VolumeName>| match name {
+            Some(name) => volume(name, true),
+            None => Inspected::Unused(Unused::Name),
+        };
         if size == 0 {
-            let name = self.loaded_by_old_program(file).or_else(|| blank_name(file));
-            return Ok(name.map(|name| of(name, true)));
+            return Ok(blank(self.loaded_by_old_program(file).or_else(|| blank_name(file))));
         }
-        if let Some(volume) = known.filter(|v| v.stamp == stamp) {
-            return Ok(Some(of(volume.name.clone(), volume.blank)));
+        if let Some(same) = known.filter(|v| v.stamp == stamp) {
+            return Ok(volume(same.name.clone(), same.blank));
         }
         match self.open_file(file).and_then(|file| label::read(&file)) {
-            Ok(Beginning::Labelled(name)) => Ok(Some(of(name, false))),
-            Ok(Beginning::Blank) => Ok(blank_name(file).map(|name| of(name, true))),
-            Ok(Beginning::Foreign) => Ok(None),
+            Ok(Beginning::Labelled(name)) => Ok(volume(name, false)),
+            Ok(Beginning::Blank) => Ok(blank(blank_name(file))),
+            Ok(Beginning::Damaged) => Ok(Inspected::Unused(Unused::Damaged)),
+            Ok(Beginning::Foreign) => Ok(Inspected::Unused(Unused::Foreign)),
             // a known volume that cannot be read now is still there; loading it will say what is wrong
             Err(error) => match known {
-                Some(volume) => Ok(Some(of(volume.name.clone(), volume.blank))),
+                Some(same) => Ok(volume(same.name.clone(), same.blank)),
                 None => Err(error),
             },
         }
@@ -272,7 +325,7 @@ impl Magazine {
             Beginning::Labelled(name) => name == volume.name,
             // a volume that has lost its label would be written from the start again
             Beginning::Blank => volume.blank || volume.file == volume.name.as_str(),
-            Beginning::Foreign => false,
+            Beginning::Damaged | Beginning::Foreign => false,
         };
         if same {
             Ok(blank)
@@ -339,9 +392,28 @@ fn numbered<'f>(file: &'f str, prefix: &str) -> Option<&'f str> {
 }
 
 fn blank_name(file: &str) -> Option<VolumeName> {
-    let vchanger08 =
-        file == "index" || numbered(file, "loaded").is_some() || numbered(file, "drive").is_some();
-    if vchanger08 || file.starts_with('.') { None } else { VolumeName::new(file).ok() }
+    if is_of_others(file) { None } else { VolumeName::new(file).ok() }
+}
+
+/// Whether a file without a label is vchanger 0.8's own, or hidden.
+fn is_of_others(file: &str) -> bool {
+    file == "index"
+        || numbered(file, "loaded").is_some()
+        || numbered(file, "drive").is_some()
+        || file.starts_with('.')
+}
+
+/// The files with the label of another file that counts in their place.
+fn not_counted(found: &[Found]) -> Vec<&str> {
+    let mut chosen: BTreeMap<&VolumeName, &Found> = BTreeMap::new();
+    let mut left = Vec::new();
+    for one in found {
+        match chosen.get(&one.name) {
+            Some(other) if other.rank() <= one.rank() => left.push(one.file.as_str()),
+            _ => left.extend(chosen.insert(&one.name, one).map(|other| other.file.as_str())),
+        }
+    }
+    left
 }
 
 /// What a directory looks like, by its path; none when that cannot be told.

@@ -19,6 +19,13 @@ pub(crate) struct Found {
     pub(crate) stamp: Option<FileStamp>,
 }
 
+impl Found {
+    /// The least counts, of files that carry one label.
+    pub(crate) fn rank(&self) -> (bool, bool, String) {
+        (self.blank, self.file != self.name.as_str(), self.file.clone())
+    }
+}
+
 /// A magazine that was scanned: what was known of its volumes, and what is there.
 pub(crate) struct Scanned<'a> {
     pub(crate) id: &'a MagazineId,
@@ -279,9 +286,8 @@ fn highest_place(manner: Manner) -> u32 {
 fn by_name(found: Vec<Found>) -> BTreeMap<VolumeName, Found> {
     let mut chosen: BTreeMap<VolumeName, Found> = BTreeMap::new();
     for one in found {
-        let rank = |f: &Found| (f.blank, f.file != f.name.as_str(), f.file.clone());
         match chosen.get(&one.name) {
-            Some(other) if rank(other) <= rank(&one) => {}
+            Some(other) if other.rank() <= one.rank() => {}
             _ => drop(chosen.insert(one.name.clone(), one)),
         }
     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::BayLayout;
 use crate::identifiers::{DriveIndex, MagazineId, Slot, VolumeName};
 use crate::places::Places;
+use crate::unused_files::UnusedFiles;
 
 /// The version of the state files this crate reads and writes.
 pub(crate) const VERSION: u32 = 1;
@@ -90,6 +91,9 @@ pub(crate) struct MagazineRecord {
     /// The directory's entry at which the next scan goes on, where one scan can't look at all of them.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) scan_from: usize,
+    /// The files that the last scan found to be no volumes.
+    #[serde(default, skip_serializing_if = "UnusedFiles::is_empty")]
+    pub(crate) unused: UnusedFiles,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]

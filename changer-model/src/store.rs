@@ -16,7 +16,9 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::identifiers::MagazineId;
+use crate::config::BayLayout;
+use crate::identifiers::{DriveIndex, MagazineId};
+use crate::places::HIGHEST;
 use crate::shelf::Shelf;
 use crate::state::{Drives, MagazineRecord, Manner, State, VERSION, Volumes};
 use crate::volumes_file::{Row, VolumesFile, file_name_of, row, volumes_text};
@@ -237,7 +239,7 @@ impl Store {
 
     /// Reads the drives; a damaged list counts as one of empty drives, for the storage daemon loads again.
     pub(crate) fn drives(&self) -> Result<Drives, StateError> {
-        match read_json::<Drives>(&self.dir.join(DRIVES), |_| Ok(()))? {
+        match read_json::<Drives>(&self.dir.join(DRIVES), check_drives)? {
             Content::Good(drives) => Ok(drives),
             Content::Missing | Content::Bad(_) => Ok(Drives::new()),
         }
@@ -283,6 +285,11 @@ impl Store {
         })?;
         text.push('\n');
         self.write(SHELF, text.as_bytes(), true)
+    }
+
+    /// A small file in the work directory; none where it can't be read.
+    pub(crate) fn bytes(&self, name: &str) -> Option<Vec<u8>> {
+        read_file(&self.dir.join(name)).ok()
     }
 
     fn keep_previous(&self, path: &Path, previous: &Path) -> Result<(), StateError> {
@@ -432,8 +439,25 @@ pub(crate) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// No slot may belong to two magazines, and none may lie above the highest one.
+/// Maximum of what only counts up, which no changer ever comes near.
+const HIGHEST_COUNT: u64 = 1 << 53;
+
+/// No slot may belong to two magazines, and none may lie above the highest one. No number may be one that makes an answer
+/// endless or overflows when it is counted up.
 pub(crate) fn check_state(state: &State) -> Result<(), String> {
+    let too_many_slots = match state.manner {
+        Manner::ByVolume => state.highest_slot > HIGHEST,
+        Manner::ByBay { bays, slots_per_magazine } => {
+            bays > BayLayout::MOST_BAYS || slots_per_magazine > BayLayout::MOST_SLOTS
+        }
+    };
+    if too_many_slots {
+        return Err("it has more slots than any library".to_owned());
+    }
+    let revisions = state.magazines.values().flat_map(|record| [Some(record.revision), record.told]);
+    if revisions.flatten().chain([state.serial]).any(|count| count > HIGHEST_COUNT) {
+        return Err("it counts higher than any changer".to_owned());
+    }
     if state.manner != Manner::ByVolume {
         return Ok(());
     }
@@ -450,6 +474,15 @@ pub(crate) fn check_state(state: &State) -> Result<(), String> {
         return Err(format!("slot {before} is above the highest slot {}", state.highest_slot));
     }
     Ok(())
+}
+
+/// `listall` shows every drive up to the highest one.
+fn check_drives(drives: &Drives) -> Result<(), String> {
+    let highest = drives.loaded.keys().copied().chain([drives.highest]).max();
+    match highest.filter(|drive| drive.number() > DriveIndex::HIGHEST) {
+        Some(drive) => Err(format!("there can be no drive {drive}")),
+        None => Ok(()),
+    }
 }
 
 /// Writes over a spare file in place and exchanges it for another, which is the spare one from then on.

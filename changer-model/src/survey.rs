@@ -96,6 +96,9 @@ impl Changer {
         let mut saved = Ok(());
         if before.as_ref() != Some(&view.state) || !volumes.is_empty() {
             saved = self.store.commit(before.as_ref(), &mut view.state, &volumes).map_err(ChangerError::from);
+            if saved.is_ok() {
+                self.remark_unused(before.as_ref(), &view.state);
+            }
         }
         let before = self.store.drives()?;
         let mut drives = before.clone();
@@ -319,6 +322,12 @@ fn absorb(
     for (Looked { id, known, damaged, listing, mount_point, .. }, old) in looked.into_iter().zip(old) {
         if let Some(record) = state.magazines.get_mut(&id) {
             record.stamp = listing.stamp;
+            let mut unused = listing.unused;
+            unused.keep_damaged(&record.unused);
+            if listing.from > 0 {
+                unused.extend(&record.unused);
+            }
+            record.unused = unused;
             record.scan_from = listing.next;
             record.seen = true;
             record.mount_point |= mount_point;

@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::changer::{Changer, ChangerError, View, consistently};
-use crate::console::{Console, ConsoleError, Limits, is_installed};
+use crate::console::{Console, ConsoleError, Limits, find_program, is_installed};
 use crate::dialogue;
 use crate::identifiers::{MagazineId, Slot, VolumeName};
 use crate::lock::{Lock, LockError};
@@ -110,7 +110,7 @@ impl Changer {
     /// The console, unless it is switched off or nobody asked for it and it is not installed.
     pub(crate) fn console(&self) -> Option<Console> {
         let setting = self.config.console()?;
-        let program = self.env.path(&setting.program);
+        let program = find_program(&self.env, &setting.program);
         if !setting.explicit && !is_installed(&program) {
             return None;
         }

@@ -1,8 +1,11 @@
 //! The changer's contract as bacula-sd and administrators see it: command lines on plain directories.
 
+#![expect(clippy::expect_used, reason = "a test's surroundings fail by panicking")]
+
 mod site;
 
 use std::fs;
+use std::os::unix::net::UnixDatagram;
 
 use site::{Site, label_block};
 
@@ -97,6 +100,54 @@ fn the_label_inside_counts_not_the_name() {
     let outcome = site.run("load 1 dev 0");
     assert_eq!(outcome.code, 1);
     assert!(site.answer("list").starts_with("1:\n2:other\n"), "and the truth is told from now on");
+}
+
+#[test]
+fn files_that_are_no_volumes_are_told() {
+    let site = Site::with("m0 m1", "bconsole = ''\nLogfile = ROOT/log\n");
+    for name in ["m0/a", "m0/b", "m1/c"] {
+        site.volume(name);
+    }
+    site.answer("list");
+    fs::create_dir(site.path("m0/lost+found")).expect("makes a directory");
+    fs::create_dir(site.path("m0/.offsite")).expect("makes a directory");
+    for hidden in [".hidden", "index", "loaded0"] {
+        fs::write(site.path(&format!("m0/{hidden}")), "x").expect("writes");
+    }
+    site.answer("list");
+    assert_eq!(site.changer().status().expect("reads").notices, [], "nobody means these as volumes");
+    let mut damaged = label_block("b");
+    damaged[60] ^= 1;
+    fs::write(site.path("m0/b"), damaged).expect("writes");
+    fs::write(site.path("m0/two words"), "").expect("writes");
+    fs::write(site.path("m0/B\u{fc}ro\n1"), label_block("x")).expect("writes");
+    fs::write(site.path("m0/readme"), "hello").expect("writes");
+    fs::copy(site.path("m1/c"), site.path("m1/copy")).expect("copies");
+    for _ in 0..3 {
+        assert!(site.answer("list").starts_with("1:a\n2:\n3:c\n4:\n"));
+    }
+    let notices = site.changer().status().expect("reads").notices;
+    let told: Vec<(Option<&str>, &str)> =
+        notices.iter().map(|notice| (notice.magazine.as_deref(), notice.message.as_str())).collect();
+    let (m0, m1) = (site.path("m0").display().to_string(), site.path("m1").display().to_string());
+    let expected = [
+        (Some(m0.as_str()), "2 file(s) have names that Bacula refuses for volumes: B\u{fc}ro\\n1, two words"),
+        (Some(m0.as_str()), "1 volume(s) have a damaged label: b"),
+        (Some(m0.as_str()), "1 file(s) hold no label of Bacula's: readme"),
+        (Some(m1.as_str()), "1 file(s) have the label of another file there: copy"),
+    ];
+    assert_eq!(told, expected);
+    let log = fs::read_to_string(site.path("log")).expect("is there");
+    for (_, message) in expected {
+        assert_eq!(log.matches(message).count(), 1, "{message}: {log}");
+    }
+    // mended
+    site.volume("m0/b");
+    for gone in ["m0/two words", "m0/B\u{fc}ro\n1", "m0/readme", "m1/copy"] {
+        fs::remove_file(site.path(gone)).expect("removes");
+    }
+    assert!(site.answer("list").starts_with("1:a\n2:b\n3:c\n"));
+    assert_eq!(site.changer().status().expect("reads").notices, []);
 }
 
 #[test]
@@ -264,10 +315,88 @@ fn the_log_is_written_as_vchanger_writes_it() {
     let lines: Vec<&str> = log.lines().collect();
     assert!(lines[0].ends_with("]: vchanger: slot 3 is empty"), "{log}");
     assert!(lines[1].ends_with(&format!(":  [{}]: unload drive 0: done", std::process::id())), "{log}");
+}
+
+/// The system's log of a site.
+fn system_log(site: &Site) -> UnixDatagram {
+    fs::create_dir_all(site.path("dev")).expect("makes a directory");
+    let socket = UnixDatagram::bind(site.path("dev/log")).expect("binds");
+    socket.set_nonblocking(true).expect("does not wait");
+    socket
+}
+
+fn messages(log: &UnixDatagram) -> Vec<String> {
+    let mut bytes = [0; 4096];
+    let next = || {
+        log.recv(&mut bytes)
+            .ok()
+            .map(|read| String::from_utf8_lossy(bytes.get(..read).unwrap_or_default()).into_owned())
+    };
+    std::iter::from_fn(next).collect()
+}
+
+#[test]
+fn a_log_that_cannot_be_written_stops_no_command() {
     let site = Site::with("m0", "bconsole = ''\nLogfile = ROOT/nowhere/log\n");
-    let outcome = site.run("list");
-    assert_eq!(outcome.code, 1);
-    assert!(outcome.stderr.contains("cannot open the log file"), "{}", outcome.stderr);
+    let log = system_log(&site);
+    site.volume("m0/a");
+    assert!(
+        site.answer("list 0 dev 0").starts_with("1:a\n"),
+        "nothing else is in the storage daemon's answer"
+    );
+    let [told] = messages(&log).try_into().expect("it is told once");
+    assert!(told.starts_with("<27>vchanger[") && told.contains("cannot open the log file"), "{told}");
+    for line in
+        ["load 1 dev 0", "loaded 1 dev 0", "slots", "listall", "unload 1 dev 0", "refresh", "createvols 0 1"]
+    {
+        site.answer(line);
+    }
+    assert_eq!(messages(&log), Vec::<String>::new(), "it was told");
+    let notices = site.changer().status().expect("reads").notices;
+    assert!(notices[0].message.contains("cannot open the log file"), "{notices:?}");
+    fs::create_dir(site.path("nowhere")).expect("makes a directory");
+    site.answer("list");
+    assert_eq!(site.changer().status().expect("reads").notices, []);
+    fs::remove_dir_all(site.path("nowhere")).expect("removes");
+    let outcome = site.run("refresh");
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (0, ""));
+    assert!(outcome.stderr.contains("cannot open the log file"), "a person is told: {}", outcome.stderr);
+    assert_eq!(messages(&log).len(), 1, "it is another failure");
+}
+
+#[test]
+fn a_bad_line_leaves_the_other_magazines_to_the_jobs() {
+    let lines = "bconsole = ''\nLogfile = ROOT/log\nMagazine = UUID=abc-1\nMagazine = ROOT/m1\n";
+    let site = Site::with("m0", lines);
+    fs::create_dir(site.path("m1")).expect("makes a directory");
+    site.volume("m0/a");
+    site.volume("m1/b");
+    for _ in 0..3 {
+        assert!(site.answer("list 0 dev 0").starts_with("1:a\n2:b\n"));
+    }
+    site.answer("load 2 dev 0");
+    let (m0, m1) = (site.path("m0"), site.path("m1"));
+    let expected = format!("0:1:1:{}\n1:::\n2:1:2:{}\n", m0.display(), m1.display());
+    assert_eq!(site.answer("listmags"), expected, "createvols counts the lines");
+    assert!(site.answer("createvols 2 1").contains("magazine 2"));
+    assert_eq!(site.run("createvols 1 1").code, 255);
+    let log = fs::read_to_string(site.path("log")).expect("is there");
+    let told: Vec<&str> = log.lines().filter(|line| line.contains("UUID=abc-1")).collect();
+    assert!(told.len() == 1 && told[0].contains("c.conf:6:12") && told[0].contains("left out"), "{log}");
+    let notices = site.changer().status().expect("reads").notices;
+    assert!(notices.len() == 1 && notices[0].message.contains("UUID=abc-1"), "{notices:?}");
+}
+
+#[test]
+fn a_console_without_its_directory_is_found_among_the_systems_programs() {
+    let site = Site::with("m0", "bconsole = bconsole\n");
+    site.volume("m0/a");
+    assert!(site.run("refresh").stderr.contains("/usr/sbin/bconsole"), "it says what to install where");
+    site.console("cat >> $root/said");
+    fs::create_dir_all(site.path("usr/bin")).expect("makes a directory");
+    fs::rename(site.path("bconsole"), site.path("usr/bin/bconsole")).expect("installs");
+    site.run("refresh");
+    assert!(site.said().contains("update slots"), "{}", site.said());
 }
 
 #[test]

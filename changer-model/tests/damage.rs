@@ -5,7 +5,7 @@
 mod site;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use site::Site;
 
@@ -102,4 +102,39 @@ fn what_a_newer_program_wrote_is_refused_and_kept() {
         fs::write(&file, &text).expect("writes");
     }
     assert!(site.answer("list").starts_with(LIST));
+}
+
+/// Replaces the first value of a key, as far as it stands on its line.
+fn set(path: &Path, key: &str, value: &str) {
+    let text = fs::read_to_string(path).expect("reads");
+    let key = format!("\"{key}\": ");
+    let (before, rest) = text.split_once(&key).expect("has the key");
+    let end = rest.find([',', '\n']).expect("ends its lines");
+    fs::write(path, format!("{before}{key}{value}{}", rest.get(end..).unwrap_or_default())).expect("writes");
+}
+
+/// A number that makes an answer endless, or that can't be counted up, is damage as any other.
+#[test]
+fn numbers_that_cannot_be_are_damage() {
+    let most = u32::MAX;
+    let bays = format!("{{\"by_bay\":{{\"bays\":{most},\"slots_per_magazine\":{most}}}}}");
+    for (key, absurd) in [
+        ("highest_slot", most.to_string()),
+        ("manner", bays),
+        ("revision", u64::MAX.to_string()),
+        ("told", u64::MAX.to_string()),
+        ("serial", u64::MAX.to_string()),
+    ] {
+        let site = known_site();
+        set(&site.path("work/state.json"), key, &absurd);
+        for line in ["slots 0 dev 0", "refresh", "createvols 1 1"] {
+            site.answer(line);
+        }
+        let list = site.answer("list");
+        assert!(list.starts_with(LIST) && list.lines().count() <= 10, "{key}: {list}");
+    }
+    let site = known_site();
+    site.answer("load 1 dev 0");
+    set(&site.path("work/drives.json"), "highest", &most.to_string());
+    assert!(site.answer("listall").starts_with("D:0:E\nS:1:F:a\n"));
 }

@@ -247,11 +247,12 @@ fn awkward() -> Result<()> {
     let uuid = machine.drives[0].uuid();
     let text = format!(
         "Storage Resource = \"USB Autochanger\"\nDefault Pool = \"Off Site\"\nWork Dir = {WORK}\nUser = bacula\nGroup = tape\n\
-         bconsole = \"\"\nMagazine = /run/drive\nMagazine = /srv/../srv/m1\nMagazine = \"UUID:{uuid}\"\nMagazine = /srv/m1/inside\n"
+         bconsole = bconsole\nMagazine = UUID={uuid}\nMagazine = /run/drive\nMagazine = /srv/../srv/m1\nMagazine = \"UUID:{uuid}\"\nMagazine = /srv/m1/inside\n"
     );
     fs::write(CONF, text)?;
     offsite("init")?;
     let said = offsite(&format!("conf --import {CONF}"))?;
+    ensure!(said.contains("neither `UUID:` with") && said.contains("line 7 is left out"), "{said}");
     ensure!(said.contains("listed twice") && said.contains("mv /srv/m1/inside/* /srv/m1"), "{said}");
     let site = fs::read_to_string("/etc/offsite/site.toml")?;
     ensure!(site.matches("[[magazine]]\nname").count() == 2, "{said}\n{site}");

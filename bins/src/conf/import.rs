@@ -1,8 +1,8 @@
 //! `offsite conf --import`: makes a running vchanger site part of site.toml; volumes keep their slots.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use changer_model::{Config, Generation, MagazineSource, TakenOver};
+use changer_model::{Config, ConsoleSetting, Generation, MagazineSource, TakenOver};
 use mount_by_uuid::{DevNum, FsUuid, MountTable, System, Tag};
 use serde::Serialize;
 use toml_edit::Value;
@@ -12,6 +12,7 @@ use crate::cli::Conf;
 use crate::failure::{Exit, Failure, OrFail as _, chain};
 use crate::init::FIRST_SITE;
 use crate::paths::Root;
+use crate::program::locate;
 use crate::site::{self, Magazine, Site};
 use crate::{durable, register, report};
 
@@ -112,10 +113,16 @@ fn settings(old: &Config) -> Vec<(&'static str, &'static str, Value)> {
         settings.push(("bacula.autochanger", "drives", i64::from(layout.virtual_drives).into()));
     }
     settings.extend(pool(old).map(|pool| ("bacula.pool", "name", pool.into())));
-    if let Some(console) = old.console().filter(|console| console.explicit) {
-        settings.push(("bacula.paths", "bconsole", console.program.display().to_string().into()));
+    if let Some(program) = old.console().filter(|console| console.explicit).and_then(path_of) {
+        settings.push(("bacula.paths", "bconsole", program.display().to_string().into()));
     }
     settings
+}
+
+/// The path of the console; of one that is named without its directory, where it is installed.
+fn path_of(console: &ConsoleSetting) -> Option<PathBuf> {
+    let program = &console.program;
+    if program.is_absolute() { Some(program.clone()) } else { locate(program.to_str()?) }
 }
 
 /// The pool of the volumes. `Scratch` is none: from there Bacula takes volumes into the pools of jobs.
@@ -140,6 +147,9 @@ fn left_out(old: &Config) -> Vec<String> {
     };
     let mut lines: Vec<String> =
         old.keys().iter().filter_map(|key| Some(format!("{key} is left out: {}", why(key)?))).collect();
+    for line in old.ignored() {
+        lines.push(format!("line {} is left out: {}", line.position.line, line.problem));
+    }
     if old.generation() == Generation::V08 {
         let work = old.work_dir().display();
         lines.push(format!(
@@ -302,6 +312,10 @@ fn describe(root: &Root, system: &System, source: &MagazineSource) -> Result<Mag
                 Some(Some(Tag::Filesystem(uuid))) => uuid.clone(),
                 Some(_) => return Err(Problem::Wrong("its filesystem has no UUID".to_owned())),
             }
+        }
+        MagazineSource::Unusable(_) => {
+            let what = "it is neither `UUID:` with a filesystem's UUID nor a directory's path";
+            return Err(Problem::Wrong(what.to_owned()));
         }
         other => return Err(Problem::Wrong(format!("{other} is of no kind known here"))),
     };

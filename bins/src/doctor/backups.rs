@@ -3,7 +3,7 @@
 //! Each check is a function of what was gathered; nothing here asks or reads.
 
 use bacula_conf::{Program, Settings};
-use changer_model::CatalogVolume;
+use changer_model::{CatalogVolume, Notice};
 use jiff::tz::TimeZone;
 
 use super::{Finding, Grade};
@@ -46,6 +46,15 @@ pub(super) fn empty_drives(magazines: &[MagazineStatus]) -> Vec<Finding> {
                 "plug it in, then make some, e.g. 10: vchanger /etc/offsite/vchanger.conf createvols {index} 10"
             ),
         )
+    });
+    told.collect()
+}
+
+/// What the changer has to say of itself and its volumes.
+pub(super) fn notices(notices: &[Notice]) -> Vec<Finding> {
+    let told = notices.iter().map(|notice| {
+        let about = notice.magazine.as_ref().map(|name| format!("magazine {name}: ")).unwrap_or_default();
+        finding(Grade::Warning, format!("{about}{}", notice.message), notice.remedy.clone())
     });
     told.collect()
 }
@@ -224,6 +233,14 @@ mod tests {
         assert_eq!(empty_drives(&[drive(Some(3)), drive(None)]).len(), 0);
         let told = empty_drives(&[drive(Some(3)), drive(Some(0))]);
         assert!(told[0].remedy.as_ref().unwrap().ends_with("createvols 1 10"), "{told:?}");
+    }
+
+    #[test]
+    fn what_the_changer_says_is_a_warning_with_its_remedy() {
+        let notice = json!({ "magazine": "A", "message": "1 file(s) can't be read: b", "remedy": "chown" });
+        let told = notices(&[serde_json::from_value(notice).unwrap()]);
+        assert_eq!((told[0].grade, told[0].remedy.as_deref()), (Grade::Warning, Some("chown")));
+        assert_eq!(told[0].message, "magazine A: 1 file(s) can't be read: b");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The status as a page for a person. All times are local, in one style.
 
-use changer_model::FinishedJob;
+use changer_model::{FinishedJob, Notice};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -37,6 +37,7 @@ pub(super) fn page(status: &SiteStatus, zone: &TimeZone) -> String {
         lines.push(format!("offsited: {}", problem.message));
         lines.push(format!("    do: {}", problem.remedy));
     }
+    lines.extend(status.notices.iter().flat_map(notice));
     lines.extend(status.unknown_drives.iter().flat_map(unknown));
     lines.extend(jobs(&status.backups));
     match (&status.catalog.last_error, status.catalog.pending) {
@@ -89,6 +90,15 @@ fn drive(magazine: &MagazineStatus, width: usize, zone: &TimeZone) -> String {
         line.push_str(", was pulled while in use: it will be checked");
     }
     line
+}
+
+/// Something that the changer has to say, and what can be done about it.
+fn notice(notice: &Notice) -> [String; 2] {
+    let about = match &notice.magazine {
+        Some(magazine) => format!("drive {magazine}"),
+        None => "changer".to_owned(),
+    };
+    [format!("{about}: {}", notice.message), format!("    do: {}", notice.remedy)]
 }
 
 /// A drive that isn't enrolled, and what can be done with it.
@@ -201,6 +211,7 @@ mod tests {
                     "waiting": [{ "volume": name, "magazine": other, "here": false }],
                     "bacula": { "answered": null, "error": other },
                     "backups": [{ "job": name, "last_good": job, "last_failed": null }],
+                    "notices": [{ "magazine": name, "message": other, "remedy": other }],
                 }))
             };
             let (plain, hostile) = (page("A", "words"), page(&name, &other));
@@ -269,6 +280,21 @@ mod tests {
     }
 
     #[test]
+    fn what_the_changer_has_to_say_is_shown_with_what_to_do() {
+        let page = shown(&json!({ "notices": [
+            { "magazine": "A", "message": "1 volume(s) have a damaged label: b", "remedy": "put them back" },
+            { "magazine": null, "message": "it can't write its log", "remedy": "make room" },
+        ] }));
+        assert!(
+            page.ends_with(
+                "\ndrive A: 1 volume(s) have a damaged label: b\n    do: put them back\n\
+                 changer: it can't write its log\n    do: make room\n"
+            ),
+            "{page}"
+        );
+    }
+
+    #[test]
     fn a_silent_bacula_is_told() {
         let bacula = json!({ "answered": "2026-11-28T22:05:07Z", "error": "Bacula can't be asked: no" });
         let page = shown(&json!({ "bacula": bacula }));
@@ -277,6 +303,7 @@ mod tests {
 
     #[test]
     fn an_older_daemon_is_understood() {
-        assert!(site(&json!({})).backups.is_empty());
+        let site = site(&json!({}));
+        assert!(site.backups.is_empty() && site.notices.is_empty());
     }
 }

@@ -119,3 +119,13 @@ pub enum ConfigProblem {
     #[error("no magazine is configured; add a line 'Magazine = UUID:...' or 'Magazine = /directory'")]
     NoMagazine,
 }
+
+impl ConfigProblem {
+    /// Whether it is of a value of this key, by the key's name in either generation.
+    pub(super) fn is_of(&self, name: &str) -> bool {
+        match self {
+            Self::Empty { key } | Self::BadValue { key, .. } => key.eq_ignore_ascii_case(name),
+            _ => false,
+        }
+    }
+}

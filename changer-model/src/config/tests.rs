@@ -1,3 +1,5 @@
+use std::fs;
+
 use super::*;
 
 const TUTORIAL: &str = r#"
@@ -84,10 +86,6 @@ fn errors_say_where_and_what_would_be_right() {
             r#"1:20: "Storage Resource" must be a name Bacula allows (at most 127 letters, digits, blanks and : . - _ /), not "c\"0""#,
         ),
         (
-            "Log Level = loud\nMagazine = /m",
-            r#"1:13: "Log Level" must be a number from 0 to 7 or a name such as LOG_ERR, not "loud""#,
-        ),
-        (
             "changer_name = c\nmagazine_bays = 33\nmagazine = /m",
             r#"2:17: "magazine_bays" must be a number from 1 to 32, not "33""#,
         ),
@@ -110,6 +108,51 @@ fn errors_say_where_and_what_would_be_right() {
         assert_eq!(message(text), format!("vchanger.conf:{expected}"));
     }
     assert!(message("Storage Resource = c0\n").contains("no magazine is configured"));
+}
+
+/// One bad line must not keep the volumes of all other magazines from the jobs.
+#[test]
+fn a_line_that_a_job_can_do_without_is_left_out() {
+    let config = parse(
+        "Magazine = /m\nMagazine = UUID=ABC-1\nMagazine = UUID:../x\nMagazine = UUID:ABC-2\nLog Level = loud\n\
+         bconsole = bin/bconsole\nbconsole config = bconsole.conf\n",
+    )
+    .expect("parses");
+    let ids: Vec<String> = config.magazines().iter().map(ToString::to_string).collect();
+    assert_eq!(ids, ["/m", "invalid: UUID=ABC-1", "invalid: UUID:../x", "UUID:abc-2"]);
+    assert!(config.magazines().iter().all(|m| m.id().uuid().is_none_or(|uuid| uuid == "abc-2")));
+    assert_eq!(config.settings()[1].directory, None);
+    assert_eq!(config.log_level, 3);
+    let console = config.console().expect("the default one");
+    assert_eq!((console.program.as_path(), console.explicit), (Path::new("/usr/sbin/bconsole"), false));
+    assert_eq!(console.config, None);
+    let left_out: Vec<String> =
+        config.ignored().iter().map(|line| format!("{}: {}", line.position, line.problem)).collect();
+    assert_eq!(
+        left_out,
+        [
+            r#"2:12: "Magazine" must be 'UUID:' and a file system's UUID (see blkid), not "UUID=ABC-1""#,
+            r#"3:12: "Magazine" must be 'UUID:' and a file system's UUID (see blkid), not "UUID:../x""#,
+            r#"5:13: "Log Level" must be a number from 0 to 7 or a name such as LOG_ERR, not "loud""#,
+            r#"6:12: "bconsole" must be an absolute path without control characters, not "bin/bconsole""#,
+            r#"7:19: "bconsole config" must be an absolute path without control characters, not "bconsole.conf""#,
+        ]
+    );
+}
+
+#[test]
+fn a_file_without_an_end_is_refused() {
+    let error = Config::load(Path::new("/"), Path::new("/dev/zero")).expect_err("is refused");
+    let ConfigError::Unreadable { source, .. } = error else { unreachable!("{error}") };
+    assert!(source.to_string().contains("more than"), "{source}");
+}
+
+#[test]
+fn a_program_may_be_named_without_its_directory() {
+    let config = parse("Magazine = /m\nbconsole = bconsole\n").expect("parses");
+    let expected = ConsoleSetting { program: "bconsole".into(), config: None, explicit: true };
+    assert_eq!(config.console(), Some(&expected));
+    assert_eq!(config.ignored(), []);
 }
 
 #[test]
