@@ -8,6 +8,7 @@ mod conversation;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use crate::environment::Environment;
@@ -132,6 +133,47 @@ impl Console {
             Ended::CutOff(time) => Err(ConsoleError::TimedOut { seconds: time.as_secs(), output }),
             Ended::Endless => Err(ConsoleError::Endless { mebibytes: MOST_OUTPUT >> 20, output }),
         }
+    }
+}
+
+/// Maximum number of consoles at once. The Director takes 20 by default, from all who use it.
+const MOST_CONSOLES: usize = 8;
+
+/// The fewest commands that are worth another console: to begin one takes as long as some commands.
+const FEWEST_COMMANDS: usize = 10;
+
+impl Console {
+    /// Runs commands that do not depend on each other, several at once, and `last` when all of them have ended. The
+    /// Director answers one console's commands some 40 ms apart, however little it has to do for them.
+    pub(crate) fn run_all(
+        &self,
+        commands: &[String],
+        last: &str,
+        limits: impl Fn(usize) -> Limits,
+    ) -> Result<String, ConsoleError> {
+        let share = commands.len().div_ceil(MOST_CONSOLES).max(FEWEST_COMMANDS);
+        let limits = limits(commands.len());
+        if commands.len() <= share {
+            return self.run(&(commands.concat() + last), limits);
+        }
+        let parts: Vec<String> = commands.chunks(share).map(<[String]>::concat).collect();
+        let answers: Vec<_> = thread::scope(|scope| {
+            let running: Vec<_> =
+                parts.iter().map(|part| scope.spawn(move || self.run(part, limits))).collect();
+            running.into_iter().map(thread::ScopedJoinHandle::join).collect()
+        });
+        let mut output = String::new();
+        for (part, answer) in parts.iter().zip(answers) {
+            output += &match answer {
+                // it has no room for so many: one after the other
+                Ok(Err(ConsoleError::Failed { .. })) | Err(_) => self.run(part, limits)?,
+                Ok(answer) => answer?,
+            };
+        }
+        if !last.is_empty() {
+            output += &self.run(last, limits)?;
+        }
+        Ok(output)
     }
 }
 

@@ -4,7 +4,6 @@
 //! from [`VolumeName`] and from configuration values that were checked for quotes, so no text can become a command.
 
 use std::collections::BTreeSet;
-use std::fmt::Write;
 
 use crate::identifiers::{DriveIndex, Slot, VolumeName};
 use crate::places::Places;
@@ -19,21 +18,16 @@ pub(crate) fn update_slots(storage: &str) -> String {
 ///
 /// The slot goes as well, as with `update slots`: a restore takes it over from the catalog, and would load from it
 /// without asking for the drive, which ends the job.
-pub(crate) fn out_of_changer<'a>(names: impl IntoIterator<Item = &'a VolumeName>) -> String {
-    let mut script = String::new();
-    for name in names {
-        let _ = writeln!(script, "update volume=\"{name}\" slot=0 inchanger=no");
-    }
-    script
+pub(crate) fn out_of_changer<'a>(names: impl IntoIterator<Item = &'a VolumeName>) -> Vec<String> {
+    let command = |name: &VolumeName| format!("update volume=\"{name}\" slot=0 inchanger=no\n");
+    names.into_iter().map(command).collect()
 }
 
 /// The commands that tell in which slots volumes are.
-pub(crate) fn into_changer<'a>(slots: impl IntoIterator<Item = (&'a VolumeName, &'a Slot)>) -> String {
-    let mut script = String::new();
-    for (name, slot) in slots {
-        let _ = writeln!(script, "update volume=\"{name}\" slot={slot} inchanger=yes");
-    }
-    script
+pub(crate) fn into_changer<'a>(slots: impl IntoIterator<Item = (&'a VolumeName, &'a Slot)>) -> Vec<String> {
+    let command =
+        |(name, slot): (&VolumeName, &Slot)| format!("update volume=\"{name}\" slot={slot} inchanger=yes\n");
+    slots.into_iter().map(command).collect()
 }
 
 /// The commands that show every volume's status; the last one's answer tells that all of the others' came.
@@ -41,13 +35,22 @@ pub(crate) fn list_volumes() -> String {
     "list volumes\nversion\n".to_owned()
 }
 
-/// The commands that set volumes' statuses and then show what they are.
-pub(crate) fn set_statuses<'a>(statuses: impl IntoIterator<Item = (&'a VolumeName, &'a str)>) -> String {
-    let mut script = String::new();
-    for (name, status) in statuses {
-        let _ = writeln!(script, "update volume=\"{name}\" volstatus={status}");
-    }
-    script + &list_volumes()
+/// The commands that set volumes' statuses.
+pub(crate) fn set_statuses<'a>(statuses: impl IntoIterator<Item = (&'a VolumeName, &'a str)>) -> Vec<String> {
+    let command =
+        |(name, status): (&VolumeName, &str)| format!("update volume=\"{name}\" volstatus={status}\n");
+    statuses.into_iter().map(command).collect()
+}
+
+/// The commands that close volumes, and take their slots away after that: the Director goes by an order of its own,
+/// in which the status comes first (`ua_update.c`).
+pub(crate) fn close_out_of_changer<'a>(
+    names: impl IntoIterator<Item = &'a VolumeName>,
+    closed: &str,
+) -> Vec<String> {
+    let command =
+        |name: &VolumeName| format!("update volume=\"{name}\" volstatus={closed} slot=0 inchanger=no\n");
+    names.into_iter().map(command).collect()
 }
 
 /// The command that labels the volumes in some slots, and its answer.
@@ -185,15 +188,19 @@ mod tests {
     fn commands_are_quoted() {
         assert_eq!(
             set_statuses([(&VolumeName::new("a").expect("legal"), "Append")]),
-            "update volume=\"a\" volstatus=Append\nlist volumes\nversion\n"
+            ["update volume=\"a\" volstatus=Append\n"]
+        );
+        assert_eq!(
+            close_out_of_changer(&names(&["a"]), "Read-Only"),
+            ["update volume=\"a\" volstatus=Read-Only slot=0 inchanger=no\n"]
         );
         let slots: Places = [1, 2, 3, 7].into_iter().collect();
         assert_eq!(
             label("c0", "My Pool", &slots),
             "label storage=\"c0\" pool=\"My Pool\" drive=0 slots=1-3,7 barcodes\nyes\n"
         );
-        assert_eq!(out_of_changer(&names(&["a"])), "update volume=\"a\" slot=0 inchanger=no\n");
+        assert_eq!(out_of_changer(&names(&["a"])), ["update volume=\"a\" slot=0 inchanger=no\n"]);
         let place = (&VolumeName::new("a").expect("legal"), &Slot::new(3).expect("not 0"));
-        assert_eq!(into_changer([place]), "update volume=\"a\" slot=3 inchanger=yes\n");
+        assert_eq!(into_changer([place]), ["update volume=\"a\" slot=3 inchanger=yes\n"]);
     }
 }

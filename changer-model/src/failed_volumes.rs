@@ -57,8 +57,8 @@ impl Changer {
         }
         let mut opened = Ok(!work.is_empty());
         if !work.is_empty() {
-            let script = dialogue::set_statuses(work.iter().map(|name| (name, Open::Append.as_str())));
-            let (now, _) = self.listed(console, &script, work.len())?;
+            let commands = dialogue::set_statuses(work.iter().map(|name| (name, Open::Append.as_str())));
+            let (now, _) = self.listed(console, &commands)?;
             failed.retain(|name| now.get(name).is_some_and(Listed::is_failed_and_empty));
             if let Some(name) = work.intersection(&failed).next() {
                 let command = format!("update volume=\"{name}\" volstatus=Append");

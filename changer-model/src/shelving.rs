@@ -56,8 +56,12 @@ impl Changer {
         }
         let mut besides = Ok(());
         if !work.close.is_empty() {
-            let script = dialogue::set_statuses(work.close.iter().map(|name| (name, CLOSED)));
-            (catalog, _) = self.listed(console, &script, work.close.len())?;
+            let commands = if now.shown.is_empty() {
+                dialogue::close_out_of_changer(&work.close, CLOSED)
+            } else {
+                dialogue::set_statuses(work.close.iter().map(|name| (name, CLOSED)))
+            };
+            (catalog, _) = self.listed(console, &commands)?;
             if let Some(name) = work.still_open(&catalog).next() {
                 besides = Err(unset(name, CLOSED).into());
             }
@@ -72,8 +76,8 @@ impl Changer {
         if back.is_empty() {
             return Ok(());
         }
-        let script = dialogue::set_statuses(back.iter().map(|(name, open)| (name, open.as_str())));
-        let (catalog, unknown) = self.listed(console, &script, back.len())?;
+        let commands = dialogue::set_statuses(back.iter().map(|(name, open)| (name, open.as_str())));
+        let (catalog, unknown) = self.listed(console, &commands)?;
         let is_closed = |name: &VolumeName| catalog.get(name).is_some_and(|volume| volume.status == CLOSED);
         let is_done = |name: &VolumeName| {
             catalog.get(name).map_or(unknown.contains(name), |volume| volume.status != CLOSED)
@@ -104,17 +108,17 @@ impl Changer {
 
     /// What the catalog says of all volumes.
     pub(crate) fn catalog(&self, console: &Console) -> Result<Catalog, ConsoleError> {
-        Ok(self.listed(console, &dialogue::list_volumes(), 0)?.0)
+        Ok(self.listed(console, &[])?.0)
     }
 
-    /// What the catalog says after a script about so many volumes, and which of the script's volumes it does not have.
+    /// What the catalog says after commands about a volume each, and which of their volumes it does not have.
     pub(crate) fn listed(
         &self,
         console: &Console,
-        script: &str,
-        volumes: usize,
+        commands: &[String],
     ) -> Result<(Catalog, BTreeSet<VolumeName>), ConsoleError> {
-        let output = console.run(script, self.console_limit(volumes))?;
+        let limits = |volumes| self.console_limit(volumes);
+        let output = console.run_all(commands, &dialogue::list_volumes(), limits)?;
         match slots_in_catalog::catalog(&output) {
             Some(catalog) => Ok((catalog, dialogue::unknown_volumes(&output))),
             None => Err(unconfirmed("list volumes", output)),

@@ -259,8 +259,9 @@ impl Changer {
         if places.is_empty() {
             return Ok(());
         }
-        let script = dialogue::out_of_changer(&places.away) + &dialogue::into_changer(&places.here);
-        let output = console.run(&script, self.console_limit(places.len()))?;
+        let mut commands = dialogue::out_of_changer(&places.away);
+        commands.extend(dialogue::into_changer(&places.here));
+        let output = console.run_all(&commands, "", |volumes| self.console_limit(volumes))?;
         if dialogue::volumes_were_updated(&output, places.len()) {
             return Ok(());
         }

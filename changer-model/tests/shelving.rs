@@ -75,6 +75,73 @@ fn volumes_are_closed_while_they_are_away() {
     assert_eq!(site.said(), "list volumes\nversion\n", "with every magazine back no drive is left to watch");
 }
 
+/// Each command of a console takes the Director some 40 ms, so many volumes are told of by several consoles.
+#[test]
+fn many_volumes_are_closed_by_several_consoles_before_their_slots_go() {
+    let site = Site::with("m0 m1", CONSOLE);
+    site.console(DIRECTOR);
+    fs::create_dir_all(site.path("catalog")).expect("makes a directory");
+    let names: Vec<String> = (0..40).map(|number| format!("v{number:02}")).collect();
+    for name in &names {
+        site.volume(&format!("m0/{name}"));
+        set(&site, name, "Append");
+    }
+    site.volume("m1/w");
+    set(&site, "w", "Used");
+    site.answer("refresh");
+    let status = |status: &str, w: &str| {
+        let lines = names.iter().map(|name| format!("{name} {status}")).chain([format!("w {w}")]);
+        lines.collect::<Vec<String>>()
+    };
+    let consoles = || fs::read_to_string(site.path("arguments")).expect("is there").lines().count();
+    let places = |name: &str| fs::read_to_string(site.path("places").join(name)).expect("is there");
+
+    // another magazine stays, so that `update slots` takes the slots away
+    let before = (consoles(), site.said().len());
+    pull(&site, "m0");
+    site.answer("refresh");
+    assert_eq!(catalog(&site), status("Read-Only", "Used"));
+    let said = site.said().split_off(before.1);
+    assert!(said.rfind("volstatus=Read-Only") < said.find("update slots"), "all are closed before: {said}");
+    assert!(consoles() - before.0 >= 5, "{}", consoles() - before.0);
+    assert!(names.iter().all(|name| places(name) == "0 0\n"));
+
+    plug(&site, "m0");
+    site.answer("refresh");
+    assert_eq!(catalog(&site), status("Append", "Used"));
+
+    // no volume is left: what closes a volume takes its slot away as well
+    pull(&site, "m0");
+    pull(&site, "m1");
+    let before = site.said().len();
+    site.answer("refresh");
+    assert_eq!(catalog(&site), status("Read-Only", "Read-Only"));
+    assert!(names.iter().all(|name| places(name) == "0 0\n"));
+    let said = site.said().split_off(before);
+    assert_eq!(said.matches("volstatus=Read-Only slot=0 inchanger=no").count(), 41, "{said}");
+    assert_eq!(said.matches("update volume=").count(), 41, "{said}");
+    assert_eq!(site.changer().pending_catalog().expect("reads"), None);
+}
+
+/// The Director's consoles are for others as well.
+#[test]
+fn where_the_director_has_no_room_for_several_consoles_one_does_it_all() {
+    let site = Site::with("m0", CONSOLE);
+    let busy = "ln -s x $root/busy 2>/dev/null || exit 1\ntrap 'rm -f $root/busy' EXIT\n";
+    fs::create_dir_all(site.path("catalog")).expect("makes a directory");
+    let names: Vec<String> = (0..40).map(|number| format!("v{number:02}")).collect();
+    for name in &names {
+        site.volume(&format!("m0/{name}"));
+        set(&site, name, "Append");
+    }
+    site.console(DIRECTOR);
+    site.answer("refresh");
+    site.console(&format!("{busy}{DIRECTOR}"));
+    pull(&site, "m0");
+    site.answer("refresh");
+    assert!(catalog(&site).iter().all(|line| line.ends_with("Read-Only")), "{:?}", catalog(&site));
+}
+
 #[test]
 fn what_somebody_set_while_a_magazine_was_away_stays() {
     let site = shelving_site();

@@ -36,9 +36,10 @@ while read -r line; do
   version) echo 'd Version: 9.6.7 (10 December 2020) x86_64-pc-linux-gnu debian bookworm/sid';;
   'update volume='*volstatus=*)
     test -e $root/deaf && continue
-    name=${line#*\"}; name=${name%%\"*}; status=${line#*volstatus=}
+    name=${line#*\"}; name=${name%%\"*}; status=${line#*volstatus=}; status=${status%% *}
     test -f $root/catalog/$name || echo "sql_get.c:1266 Media record for Volume name \"$name\" not found."
-    test -f $root/catalog/$name && echo $status > $root/catalog/$name && echo "New Volume status is: $status";;
+    test -f $root/catalog/$name && echo $status > $root/catalog/$name && echo "New Volume status is: $status"
+    case "$line" in *inchanger=no) echo '0 0' > $root/places/$name; echo 'New InChanger flag is: no';; esac;;
   'update slots storage="c0" drive=0')
     echo '3306 Issuing autochanger "list" command.'
     ls $root/m*/* >/dev/null 2>&1 || { echo 'No Volumes found to label, or no barcodes.'; continue; }
