@@ -91,7 +91,7 @@ fn checker() -> Result<Option<PathBuf>> {
         let status = fs::read_to_string(process.join("status")).unwrap_or_default();
         let uid = status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next());
         uid.and_then(|uid| uid.parse().ok())
-            .is_some_and(|uid: u32| uid >= 1_879_048_192 && uid < u32::MAX / 2)
+            .is_some_and(|uid: u32| (1_879_048_192..u32::MAX / 2).contains(&uid))
     };
     let processes = fs::read_dir("/proc")?.flatten().map(|entry| entry.path());
     Ok(processes.into_iter().find(|process| is_checker(process)))

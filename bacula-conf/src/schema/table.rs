@@ -26,7 +26,7 @@ are compared as Bacula does: without blanks, whatever their case. What the colum
 fn value(kind: Kind) -> String {
     let text = match kind {
         Kind::Name => "a name",
-        Kind::Text => "text",
+        Kind::Text | Kind::Each => "text",
         Kind::ShortText => "text of at most 127 bytes",
         Kind::Path => "a path; what a shell would expand in it is an error",
         Kind::Password => "a password, never shown",
@@ -46,7 +46,6 @@ fn value(kind: Kind) -> String {
         }
         Kind::Codes => "letters and digits, an option each",
         Kind::Digits => "digits",
-        Kind::Each => "text",
         Kind::Texts => "texts with commas between them",
         Kind::List => "texts with commas between them; what follows the last one is skipped",
         Kind::Acl => "texts with commas between them that may be used",
