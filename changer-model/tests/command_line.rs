@@ -381,8 +381,8 @@ fn a_bad_line_leaves_the_other_magazines_to_the_jobs() {
     assert!(site.answer("createvols 2 1").contains("magazine 2"));
     assert_eq!(site.run("createvols 1 1").code, 255);
     let log = fs::read_to_string(site.path("log")).expect("is there");
-    let told: Vec<&str> = log.lines().filter(|line| line.contains("UUID=abc-1")).collect();
-    assert!(told.len() == 1 && told[0].contains("c.conf:6:12") && told[0].contains("left out"), "{log}");
+    let told: Vec<&str> = log.lines().filter(|line| line.contains("c.conf:6:12")).collect();
+    assert!(told.len() == 1 && told[0].contains("UUID=abc-1") && told[0].contains("left out"), "{log}");
     let notices = site.changer().status().expect("reads").notices;
     assert!(notices.len() == 1 && notices[0].message.contains("UUID=abc-1"), "{notices:?}");
 }
