@@ -24,6 +24,7 @@ lint: lint-code ## formatting, lints, documentation, dependencies
 lint-code: ## the same without the dependencies, which need cargo-deny
 	scripts/setup build
 	$(CARGO) fmt --all --check
+	$(CARGO) run -q --locked -p rooms
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
 

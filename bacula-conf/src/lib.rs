@@ -26,56 +26,41 @@
 //! ```
 
 mod check;
-mod diagnostic;
-mod difference;
-mod existing;
 mod generate;
-mod host;
-mod includes;
-mod known;
-mod lexer;
-mod name;
-mod origin;
-mod parse;
-mod print;
-mod resources;
 mod rotation;
-mod schedule;
 mod schema;
-mod secret;
-mod setting;
-mod settings;
-mod simulation;
 mod site;
-mod suggest;
-mod text;
-mod tree;
-mod units;
-mod value;
+mod syntax;
+mod values;
 
-pub use check::{Finding, Severity, check, check_machine, check_rotation};
-pub use diagnostic::{ParseError, ParseErrorKind};
-pub use difference::difference;
-pub use existing::{ExistingPasswords, adopt_names, existing_passwords};
-pub use generate::{ChangerInput, GenerateError, GeneratedFile, IncludeLine, Input, generate, include_lines};
-pub use host::{Account, Entry, Host, Mount};
-pub use includes::{Includes, follow};
-pub use known::{KnownDirective, known_directives};
-pub use lexer::{Word, WordKind};
-pub use name::{Address, MAX_LENGTH, Name, NameError};
-pub use origin::{Origin, inspect, with_header};
-pub use resources::Program;
-pub use rotation::Rotation;
-pub use schedule::{Run, RunError};
-pub use secret::{Password, PasswordError, Passwords, hide_passwords, hide_passwords_of};
-pub use setting::Setting;
-pub use settings::{Settings, settings};
-pub use simulation::{DriveOutcome, Night, Outcome, Scenario, simulate};
-pub use site::{
+pub use check::includes::{Includes, follow};
+pub use check::report::{Finding, Severity};
+pub use check::{check, check_machine, check_rotation};
+pub use generate::error::GenerateError;
+pub use generate::input::{ChangerInput, Input};
+pub use generate::output::GeneratedFile;
+pub use generate::{IncludeLine, generate, include_lines};
+pub use rotation::simulation::{DriveOutcome, Night, Outcome, Scenario, simulate};
+pub use rotation::turns::Rotation;
+pub use schema::host::{Account, Entry, Host, Mount};
+pub use schema::known::{KnownDirective, known_directives};
+pub use schema::setting::Setting;
+pub use schema::settings::{Settings, settings};
+pub use site::description::{
     Accounts, Autochanger, BackupJob, Bacula, Catalog, CatalogBackup, Client, Console, Director, Layout,
     Messages, Paths, Pool, Restore, Schedule, Storage, UpdateSlots,
 };
-pub use text::{Position, Span};
-pub use tree::{Block, Directive, Document, Include, Item, Value, same_key};
-pub use units::{Period, Size, UnitError};
-pub use value::ValueError;
+pub use site::existing::{ExistingPasswords, adopt_names, existing_passwords};
+pub use site::origin::{Origin, inspect, with_header};
+pub use syntax::diagnostic::{ParseError, ParseErrorKind};
+pub use syntax::difference::difference;
+pub use syntax::lexer::{Word, WordKind};
+pub use syntax::redact::{hide_passwords, hide_passwords_of};
+pub use syntax::text::{Position, Span};
+pub use syntax::tree::{Block, Directive, Document, Include, Item, Value, same_key};
+pub use syntax::value::ValueError;
+pub use values::name::{Address, MAX_LENGTH, Name, NameError};
+pub use values::password::{Password, PasswordError, Passwords};
+pub use values::program::Program;
+pub use values::schedule::{Run, RunError};
+pub use values::units::{Period, Size, UnitError};

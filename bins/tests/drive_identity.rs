@@ -425,7 +425,7 @@ fn filled_journal(fleet: &Fleet, drive: &Path, mark: Option<&FillMark>, size: u6
         "fs_uuid": LuksUuid::random(), "volumes": 0, "begun": ["fill"], "done": ["fill"],
     });
     fs::create_dir_all(fleet.root.journals_dir()).unwrap();
-    let name = offsite::wipe::file_name(shown(drive));
+    let name = offsite::commands::wipe::file_name(shown(drive));
     fs::write(fleet.root.journals_dir().join(name).with_extension("json"), journal.to_string()).unwrap();
 }
 

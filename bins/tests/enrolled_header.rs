@@ -15,8 +15,8 @@ use std::process::Command;
 
 use fleet::Fleet;
 use luks_core::{Container, KeySlot, Secret, SecretKind};
-use offsite::failure::Exit;
-use offsite::headers;
+use offsite::base::failure::Exit;
+use offsite::records::header_backups;
 use serde_json::{Value, json};
 use world::{shown, text};
 
@@ -96,7 +96,9 @@ fn a_slot_that_changes_during_another_change_is_told_and_not_backed_up() {
         add(5);
         Ok(add(3))
     };
-    let (slot, backed_up) = headers::guarded(&fleet.root, &container, &key, &key, slots, change).unwrap();
+    let (slot, backed_up) =
+        offsite::records::header_changes::guarded(&fleet.root, &container, &key, &key, slots, change)
+            .unwrap();
     assert_eq!(slot.get(), 3);
     let failure = backed_up.unwrap_err();
     assert!(
@@ -105,7 +107,10 @@ fn a_slot_that_changes_during_another_change_is_told_and_not_backed_up() {
         failure.message()
     );
     assert!(fs::read(fleet.backup("A")).unwrap() == before, "it was backed up");
-    assert!(!headers::is_changing(&fleet.root, container.uuid()), "the next look would take the slot over");
+    assert!(
+        !header_backups::is_changing(&fleet.root, container.uuid()),
+        "the next look would take the slot over"
+    );
 }
 
 #[test]

@@ -13,9 +13,9 @@ use std::process::{Command, Stdio};
 
 use fleet::Fleet;
 use luks_core::{Container, FormatOptions, KeySlot, LuksVersion, RecoveryKey, SecretKind, load_key_file};
-use offsite::enrolment::Enrolled;
-use offsite::headers::{self, Kept, State};
-use offsite::keyring::Keyring;
+use offsite::records::enrolment::Enrolled;
+use offsite::records::header_backups::{self, Kept, State};
+use offsite::records::keyring::Keyring;
 use world::{shown, text};
 
 /// Where the first key's material lies.
@@ -93,8 +93,10 @@ fn mending_never_puts_a_header_that_no_key_opens_into_the_register() {
     ruin_key_material(&fleet.drive("A"));
     overwrite(&fleet.drive("A"), 16, &[0xff]); // the primary copy
     for name in ["A", "B"] {
-        let good =
-            fs::read(headers::path(&fleet.root, fleet.site().magazine(name).unwrap().luks_uuid.unwrap()));
+        let good = fs::read(header_backups::path(
+            &fleet.root,
+            fleet.site().magazine(name).unwrap().luks_uuid.unwrap(),
+        ));
         fleet.world.fails(
             &["luks", "repair", shown(&fleet.drive(name))],
             1,
@@ -118,9 +120,9 @@ fn a_backup_that_rotted_or_that_others_read_is_renewed_by_the_drive() {
         || enrolled.keep(&fleet.root, &enrolled.read(&fleet.root, container.device()).unwrap(), &[&key]);
     assert_eq!(keep().unwrap(), Kept::AsItWas, "renewed for nothing");
     fs::set_permissions(fleet.backup("A"), Permissions::from_mode(0o444)).unwrap();
-    assert!(matches!(headers::state(&fleet.root, container.uuid(), None), State::Bad(_)));
+    assert!(matches!(header_backups::state(&fleet.root, container.uuid(), None), State::Bad(_)));
     assert_eq!(keep().unwrap(), Kept::Renewed);
-    assert_eq!(headers::state(&fleet.root, container.uuid(), Some(&container)), State::Good);
+    assert_eq!(header_backups::state(&fleet.root, container.uuid(), Some(&container)), State::Good);
     ruin_key_material(&fleet.backup("A"));
     assert_eq!(keep().unwrap(), Kept::Renewed);
     Container::load(&fleet.backup("A")).unwrap().test_key(&key).unwrap();
@@ -301,7 +303,7 @@ fn while_a_reencryption_is_under_way_no_command_touches_key_or_header() {
     fleet.enrol_in("A", &FormatOptions::default(), 20);
     begin_reencryption(&fleet, "A");
     let (drive, key, new) = (fleet.drive("A"), fleet.world.path("etc/offsite/key"), new_key(&fleet, "new"));
-    let backup = headers::path(&fleet.root, fleet.site().magazine("A").unwrap().luks_uuid.unwrap());
+    let backup = header_backups::path(&fleet.root, fleet.site().magazine("A").unwrap().luks_uuid.unwrap());
     let (before, backed_up) = (fs::read(&drive).unwrap(), fs::read(&backup).unwrap());
     let (drive, key, new) = (shown(&drive), shown(&key), shown(&new));
     for arguments in [

@@ -15,7 +15,7 @@ use std::process::{Command, Output, Stdio};
 use age::secrecy::ExposeSecret as _;
 use fleet::Fleet;
 use luks_core::{Container, KeySlot, RecoveryKey, Secret, SecretKind, load_key_file};
-use offsite::keyring::Keyring;
+use offsite::records::keyring::Keyring;
 use serde_json::Value;
 use world::{World, shown, text};
 

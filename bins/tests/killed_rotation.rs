@@ -11,11 +11,11 @@ use std::process::{Command, ExitCode};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use luks_core::{Container, FormatOptions, Header, KeySlot, SecretKind, load_key_file};
-use offsite::enrolment::Enrolled;
-use offsite::headers::{self, Kept};
-use offsite::keyring::Keyring;
-use offsite::paths::Root;
-use offsite::site::Site;
+use offsite::base::paths::Root;
+use offsite::records::enrolment::Enrolled;
+use offsite::records::header_backups::{self, Kept};
+use offsite::records::keyring::Keyring;
+use offsite::site::description::Site;
 use tracer::{End, kill_before};
 
 const CHILD: &str = "--be-the-child";
@@ -53,7 +53,7 @@ fn make(directory: &Path) {
     let key = load_key_file(&directory.join("etc/offsite/key")).unwrap();
     let options = FormatOptions { keyslots_area_bytes: Some(0x10_0000), ..FormatOptions::default() };
     let container = Container::format(&drive, &options, &key, SecretKind::KeyFile, KeySlot::ONE).unwrap();
-    headers::enrol(&root, &Header::read(&drive).unwrap(), &[&key]).unwrap();
+    header_backups::enrol(&root, &Header::read(&drive).unwrap(), &[&key]).unwrap();
     let site = directory.join("etc/offsite/site.toml");
     let text = format!(
         "{}\n[[magazine]]\nname = \"A\"\nluks_uuid = \"{}\"\nfs_uuid = \"{}\"\nfs_type = \"ext4\"\n",
@@ -98,7 +98,7 @@ fn opens(directory: &Path) {
     let (container, _mended) = Container::load_repairing(&directory.join("drive")).unwrap();
     let keys = Keyring::load(&root, &Site::load(&root).unwrap()).unwrap();
     keys.opening(&container).unwrap();
-    let backup = Container::load(&headers::path(&root, container.uuid())).unwrap();
+    let backup = Container::load(&header_backups::path(&root, container.uuid())).unwrap();
     keys.opening(&backup).unwrap();
 }
 
@@ -109,7 +109,7 @@ fn exchanged(directory: &Path) {
     let key = |path: &Path| load_key_file(&root.join(path)).unwrap();
     let (new, old) = (key(&site.key_file), key(Path::new("/etc/offsite/key")));
     let container = Container::load(&directory.join("drive")).unwrap();
-    let backup = Container::load(&headers::path(&root, container.uuid())).unwrap();
+    let backup = Container::load(&header_backups::path(&root, container.uuid())).unwrap();
     for place in [&container, &backup] {
         assert_eq!(place.slots_opened_by(&new).unwrap().len(), 1, "the new key");
         assert_eq!(place.slots_opened_by(&old).unwrap(), [], "the old key");

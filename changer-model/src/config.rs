@@ -4,6 +4,7 @@
 //! not count; in a 0.8 key case does not. The first key that only one generation knows decides which one the
 //! file is of; `Logfile` and `Magazine` are in both.
 
+pub(crate) mod generation;
 mod keys;
 mod problem;
 mod syntax;
@@ -14,50 +15,18 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use crate::environment::below;
-use crate::identifiers::{DriveIndex, MagazineId};
+use environment::below;
+use generation::Generation;
 use keys::{Key, generation_of, key_of};
 use syntax::Entry;
+
+use crate::library::bays::BayLayout;
+use crate::library::identifiers::{DriveIndex, MagazineId};
 
 pub use problem::{ConfigError, ConfigProblem, Position};
 
 /// Maximum of a configuration, in bytes.
 const LONGEST: u64 = 1 << 20;
-
-/// Which vchanger a configuration was written for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Generation {
-    /// 0.8.x: bays, a fixed number of slots, volumes at `WORK/N/driveN`.
-    V08,
-    /// 1.0.x: slots by volume, volumes at `WORK/N`.
-    V1,
-}
-
-impl fmt::Display for Generation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V08 => "0.8",
-            Self::V1 => "1.0",
-        })
-    }
-}
-
-/// The fixed library of the 0.8 generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BayLayout {
-    /// Magazines usable at once, 1 to 32.
-    pub bays: u32,
-    /// Slots in each bay, 1 to 9999.
-    pub slots_per_magazine: u32,
-    /// Drives, 1 to 9999 and no more than slots; vchanger 0.8 had 16 at most.
-    pub virtual_drives: u32,
-}
-
-impl BayLayout {
-    pub(crate) const MOST_BAYS: u32 = 32;
-    pub(crate) const MOST_SLOTS: u32 = 9_999;
-}
 
 /// A magazine as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -524,5 +493,6 @@ fn log_level(generation: Generation, key: &'static str, text: &str) -> Result<Op
     }
 }
 
+pub(crate) mod environment;
 #[cfg(test)]
 mod tests;

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::identifiers::VolumeName;
-use crate::volumes_file::{VolumesFile, row};
-use crate::{
-    catalog_volumes, dialogue, finished_jobs, label, letting_go, running, shelf, slots_in_catalog, state,
-    store, table,
-};
+use crate::catalog::{catalog_volumes, finished_jobs, release};
+use crate::director::{dialogue, running, slots_in_catalog, table};
+use crate::files::store;
+use crate::files::volumes_file::{VolumesFile, row};
+use crate::library::identifiers::VolumeName;
+use crate::library::{closed_volumes, state};
+use crate::system::label;
 
 /// The bytes are the beginning of a volume's file.
 pub fn volume_label(bytes: &[u8]) {
@@ -31,7 +32,7 @@ pub fn state(bytes: &[u8]) {
         let _either = store::check_state(&state);
     }
     let _either = serde_json::from_slice::<state::Drives>(bytes);
-    let _either = serde_json::from_slice::<shelf::Shelf>(bytes);
+    let _either = serde_json::from_slice::<closed_volumes::Shelf>(bytes);
     let _either = serde_json::from_slice::<VolumesFile>(bytes);
     let _volumes = bytes.split(|byte| *byte == b'\n').filter_map(row).count();
 }
@@ -50,7 +51,7 @@ pub fn console(text: &str) {
         let _jobs = (running::storage_jobs(list), running::director_jobs(list));
     }
     let _drive = running::drive_of(Path::new(text), &[Path::new("/var/lib/offsite/c0")]);
-    let _jobs = letting_go::jobs(text);
+    let _jobs = release::jobs(text);
     let _jobs = finished_jobs::finished(text);
     let _volumes = finished_jobs::volumes_by_job(text);
 }

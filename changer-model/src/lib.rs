@@ -56,86 +56,47 @@
 //! work directory's and the magazines'; started by root, [`run_command_line`] becomes the configured user. Linux
 //! only (`/proc/self/mountinfo`, `/dev/disk/by-uuid`).
 
-mod answers;
-mod arguments;
-mod asking;
-mod catalog_volumes;
+mod catalog;
 mod changer;
-mod command_line;
 mod config;
-mod console;
-mod creation;
-mod dialogue;
-mod drives;
-mod drop_in;
-mod environment;
-mod failed_volumes;
-mod finished_jobs;
+mod director;
+mod files;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzz;
-mod identifiers;
-mod identity;
-mod interrupted;
-mod isolation;
-mod label;
-mod labelling;
-mod legacy;
-mod letting_go;
-mod lock;
-mod log;
-mod magazine;
-mod marker;
-mod model;
-mod mounts;
-mod notices;
-mod places;
-mod presence;
-mod running;
-mod shelf;
-mod shelving;
-mod slots_in_catalog;
-mod standin;
-mod state;
-mod store;
-mod survey;
-mod table;
-mod takeover;
-mod telling;
-mod told;
-mod unused_files;
-mod volumes_file;
-mod waiting;
+mod library;
+mod system;
+mod vchanger;
 
-pub use answers::CommandError;
-pub use arguments::ArgumentError;
-pub use asking::{AskError, BaculaAnswer};
-pub use catalog_volumes::CatalogVolume;
-pub use changer::{
-    Changer, ChangerError, ChangerStatus, DriveStatus, MagazineStatus, PendingCatalog, VolumeState,
-    VolumeStatus,
+pub use catalog::ask_error::AskError;
+pub use catalog::asking::BaculaAnswer;
+pub use catalog::catalog_volumes::CatalogVolume;
+pub use catalog::drop_in::start_refresh;
+pub use catalog::finished_jobs::FinishedJob;
+pub use catalog::refresh::RefreshError;
+pub use catalog::release::{JobDoing, RunningJob};
+pub use catalog::wake::WaitingDrive;
+pub use changer::commands::CommandError;
+pub use changer::create::CreationError;
+pub use changer::opened::{Changer, ChangerError};
+pub use changer::rename_magazines::{TakeOver, TakeOverError, TakenOver};
+pub use changer::status::{
+    ChangerStatus, DriveStatus, MagazineStatus, PendingCatalog, VolumeState, VolumeStatus,
 };
-pub use command_line::{Outcome, run_command_line};
-pub use config::{
-    BayLayout, Config, ConfigError, ConfigProblem, ConsoleSetting, Generation, IgnoredLine, MagazineSource,
-    Position,
-};
-pub use console::ConsoleError;
-pub use creation::CreationError;
-pub use drives::DriveError;
-pub use drop_in::start_refresh;
-pub use environment::{Environment, Privileges};
-pub use finished_jobs::FinishedJob;
-pub use identifiers::{DriveIndex, IllegalVolumeName, MagazineId, Slot, VolumeName};
-pub use identity::IdentityError;
-pub use letting_go::{JobDoing, RunningJob};
-pub use lock::LockError;
-pub use log::LogError;
-pub use magazine::MagazineError;
-pub use marker::{marker_path, note_checked, read_marker, remove_marker, write_marker};
-pub use model::LoadRefusal;
-pub use notices::Notice;
-pub use store::StateError;
-pub use takeover::{TakeOver, TakeOverError, TakenOver};
-pub use telling::RefreshError;
-pub use waiting::WaitingDrive;
+pub use config::environment::{Environment, Privileges};
+pub use config::generation::Generation;
+pub use config::{Config, ConfigError, ConfigProblem, ConsoleSetting, IgnoredLine, MagazineSource, Position};
+pub use director::console::ConsoleError;
+pub use files::lock::LockError;
+pub use files::log::LogError;
+pub use files::store::StateError;
+pub use library::bays::BayLayout;
+pub use library::identifiers::{DriveIndex, IllegalVolumeName, MagazineId, Slot, VolumeName};
+pub use library::model::LoadRefusal;
+pub use library::notice::Notice;
+pub use system::drives::DriveError;
+pub use system::identity::IdentityError;
+pub use system::magazine::MagazineError;
+pub use system::marker::{marker_path, note_checked, read_marker, remove_marker, write_marker};
+pub use vchanger::arguments::ArgumentError;
+pub use vchanger::command_line::{Outcome, run_command_line};

@@ -5,10 +5,10 @@ use std::io::{Seek, SeekFrom, Write};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use crate::fingerprint::Fingerprint;
-use crate::header::Header;
-use crate::luks2_copy::{self, BINARY_LEN};
-use crate::recovery_key::RecoveryKey;
+use crate::container::judged::Header;
+use crate::header::luks2_copy::{self, BINARY_LEN};
+use crate::secret::fingerprint::Fingerprint;
+use crate::secret::recovery_key::RecoveryKey;
 
 const SIZE: usize = 0x4000;
 

@@ -60,96 +60,58 @@
 //! file and no device-mapper; [`Container::open`] and [`close`] need root and dm-crypt (kernel 4.19; 5.9 for the work
 //! queue switches).
 
-mod backup;
-mod base32;
 mod container;
-mod cost;
-mod device_mapper;
-mod disk_header;
-mod ends;
-mod enrolment;
-#[cfg(feature = "escrow")]
-mod escrow;
-mod fingerprint;
-mod format;
+mod crypt;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzz;
 mod header;
-mod header_file;
-mod integrity;
-mod key_file;
-#[cfg(feature = "escrow")]
-mod key_share;
-mod key_slot;
-mod key_trial;
-mod live_mapping;
-mod location;
-mod locked_pages;
-mod log_capture;
-mod luks1_header;
-mod luks2_copy;
-mod luks_uuid;
 mod mapping;
-mod mapping_status;
-mod new_file;
-#[cfg(feature = "gpt")]
-mod partition_table;
-mod passphrase;
-mod pbkdf;
-mod qr_code;
-mod recovery_key;
-mod reencryption;
-mod repair;
-mod restore;
-mod rotation;
 mod secret;
-mod session;
-mod slot_info;
-mod slots;
-mod suspicion;
-mod target;
-mod udev_sync;
-mod version;
 
-pub use backup::BackupError;
-pub use container::{Container, LoadError, is_luks};
-pub use enrolment::{Difference, Enrolment, EnrolmentDigest, EnrolmentError, ParseEnrolmentDigestError};
+#[cfg(feature = "gpt")]
+pub use header::partition_table::{PartitionError, make_partition, partition_start, partitions};
 #[cfg(feature = "escrow")]
-pub use escrow::{
+pub use secret::escrow::{
     EscrowError, is_sealed, is_sealed_to_passphrase, seal_to_passphrase, seal_to_recipients,
     unseal_by_identities, unseal_by_passphrase,
 };
-pub use fingerprint::{Fingerprint, ParseFingerprintError};
-pub use format::{FormatError, FormatOptions};
-pub use header::Header;
-pub use integrity::{TagError, TagProgress};
-pub use key_file::{
+#[cfg(feature = "escrow")]
+pub use secret::key_share::{KeyShare, KeyShareError, join_key, split_key};
+
+pub use container::backup::BackupError;
+pub use container::damage::HeaderRepair;
+pub use container::enrolment::{
+    Difference, Enrolment, EnrolmentDigest, EnrolmentError, ParseEnrolmentDigestError,
+};
+pub use container::format::{FormatError, FormatOptions};
+pub use container::integrity::{TagError, TagProgress};
+pub use container::judged::Header;
+pub use container::key_trial::OpenedBy;
+pub use container::load_error::LoadError;
+pub use container::loaded::{Container, is_luks};
+pub use container::repair::RepairError;
+pub use container::restore::RestoreError;
+pub use container::rotation::{RotateError, Rotated};
+pub use container::slots::{AddKeyError, KillSlotError, TestKeyError};
+pub use crypt::pbkdf::SecretKind;
+pub use crypt::session::CryptsetupError;
+pub use header::key_slot::{KeySlot, KeySlotError};
+pub use header::location::{ListedPartition, Location, listed_partitions, locate};
+pub use header::luks_uuid::{LuksUuid, ParseLuksUuidError};
+pub use header::luks2_copy::HeaderCopy;
+pub use header::slot_info::{SlotInfo, SlotPbkdf, SlotState};
+pub use header::version::LuksVersion;
+pub use mapping::device_number::DeviceNumber;
+pub use mapping::open::{CloseError, CloseMode, Closed, Mapping, OpenError, OpenOptions, Opened, close};
+pub use mapping::status::{
+    MappingStatus, StatusError, has_device_mapper, mapping_status, mapping_status_in, mappings_of,
+};
+pub use secret::bytes::{Secret, SecretError};
+pub use secret::fingerprint::{Fingerprint, ParseFingerprintError};
+pub use secret::key_file::{
     DEFAULT_KEY_FILE_LEN, KeyFileError, generate_key_file, load_key_copy, load_key_file, save_key_file,
 };
-#[cfg(feature = "escrow")]
-pub use key_share::{KeyShare, KeyShareError, join_key, split_key};
-pub use key_slot::{KeySlot, KeySlotError};
-pub use key_trial::OpenedBy;
-pub use location::{ListedPartition, Location, listed_partitions, locate};
-pub use luks_uuid::{LuksUuid, ParseLuksUuidError};
-pub use luks2_copy::HeaderCopy;
-pub use mapping::{CloseError, CloseMode, Closed, Mapping, OpenError, OpenOptions, Opened, close};
-pub use mapping_status::{
-    DeviceNumber, MappingStatus, StatusError, has_device_mapper, mapping_status, mapping_status_in,
-    mappings_of,
-};
-#[cfg(feature = "gpt")]
-pub use partition_table::{PartitionError, make_partition, partition_start, partitions};
-pub use passphrase::{WeakPassphrase, check_passphrase};
-pub use pbkdf::SecretKind;
-pub use qr_code::RecoveryKeyPicture;
-pub use recovery_key::{RecoveryKey, RecoveryKeyError};
-pub use repair::{HeaderRepair, RepairError};
-pub use restore::RestoreError;
-pub use rotation::{RotateError, Rotated};
-pub use secret::{Secret, SecretError};
-pub use session::CryptsetupError;
-pub use slot_info::{SlotInfo, SlotPbkdf, SlotState};
-pub use slots::{AddKeyError, KillSlotError, TestKeyError};
-pub use version::LuksVersion;
+pub use secret::passphrase::{WeakPassphrase, check_passphrase};
+pub use secret::qr_code::RecoveryKeyPicture;
+pub use secret::recovery_key::{RecoveryKey, RecoveryKeyError};

@@ -53,51 +53,27 @@
 //! # Needs
 //! Linux, root for block devices, `/proc` and `/sys`; libblkid. Memory: 1 MiB for each of the four requests in flight, unless set otherwise.
 
-mod contents;
-mod device_io;
-mod fill;
-mod health;
 mod identity;
-mod ioctl;
-mod journal;
-mod locked;
-mod loops;
-mod mark;
-mod mount_table;
-mod page;
-mod pass;
-mod profile;
-mod progress;
-mod readback;
-mod refusal;
+mod io;
 mod report;
-mod run;
-mod safety;
-mod serial;
-mod shielded_stack;
 mod stream;
-mod sysfs;
 mod system;
 mod target;
-mod verify;
-mod verifying;
 mod wipe;
-mod writing;
 
-#[cfg(test)]
-mod faults;
-
-pub use fill::BadRegions;
-pub use health::Health;
-pub use identity::{IdentifyError, Identity, identify};
-pub use journal::{JournalError, forget_journal};
-pub use mark::FillMark;
-pub use profile::Zone;
-pub use progress::{Phase, Progress, ProgressSink};
-pub use refusal::Refusal;
-pub use report::{Outcome, Region, Report, Verification};
-pub use stream::Generator;
-pub use system::{DisksError, System};
-pub use target::{Target, TargetError};
-pub use verify::Verify;
-pub use wipe::{Wipe, WipeError};
+pub use identity::examine::{IdentifyError, Identity, identify};
+pub use identity::refusal::Refusal;
+pub use io::profile::Zone;
+pub use io::progress::{Phase, Progress, ProgressSink};
+pub use io::region::Region;
+pub use report::health::Health;
+pub use report::mark::FillMark;
+pub use report::outcome::{Outcome, Report, Verification};
+pub use report::verify::Verify;
+pub use stream::keystream::Generator;
+pub use system::root::{DisksError, System};
+pub use target::open::{Target, TargetError};
+pub use wipe::builder::Wipe;
+pub use wipe::error::WipeError;
+pub use wipe::fill::BadRegions;
+pub use wipe::journal::{JournalError, forget_journal};

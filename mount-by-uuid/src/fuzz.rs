@@ -2,7 +2,7 @@
 
 /// The bytes are a packet of the kernel's autofs.
 pub fn autofs_packet(bytes: &[u8]) {
-    crate::autofs::fuzz_packet(bytes);
+    crate::automount::directory::fuzz_packet(bytes);
 }
 
 /// The bytes are a message on the kernel's uevent socket.

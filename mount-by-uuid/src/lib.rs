@@ -36,38 +36,29 @@
 //! `CAP_SYS_ADMIN` for mounting, read access to block devices for probing. Linux 4.18 with autofs; 5.8 for complete flush
 //! errors, 5.15 for [`BlockDevice::diskseq`]. libudev and libblkid; udevd is used where it runs but not needed.
 
-mod autofs;
-mod detach;
+mod automount;
 mod device;
-mod fs_uuid;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzz;
 mod hotplug;
-mod motor;
 mod mount;
-mod mount_table;
-mod namespace;
-mod probe;
-mod statx;
-mod sysfs;
-mod system;
-mod udev_database;
-mod users;
 
-pub use autofs::{
-    Access, Asker, AutofsError, Automount, AutomountSettings, Keeper, NameError, Passed, Refusal, Relay,
-    RelayError, Stop, StopError, automount_server,
-};
-pub use detach::{detach, detach_device};
-pub use device::{Activity, BlockDevice, DevNum, DevNumError, Tag};
-pub use fs_uuid::{FsUuid, FsUuidError};
-pub use hotplug::{Event, Hotplug, HotplugError};
-pub use motor::{MotorError, start_motor, stop_motor};
-pub use mount::{
+pub use automount::directory::Automount;
+pub use automount::errors::{NameError, StopError};
+pub use automount::settings::{Access, AutomountSettings, Stop};
+pub use automount::{Asker, AutofsError, Keeper, Passed, Refusal, Relay, RelayError, automount_server};
+pub use device::block::{Activity, BlockDevice, DevNum, DevNumError, Tag};
+pub use device::find::FindError;
+pub use device::fs_uuid::{FsUuid, FsUuidError};
+pub use device::motor::{MotorError, start_motor, stop_motor};
+pub use device::probe::ProbeError;
+pub use device::system::{ScanError, System};
+pub use hotplug::event::Event;
+pub use hotplug::{Hotplug, HotplugError};
+pub use mount::detach::{detach, detach_device};
+pub use mount::filesystem::{
     MountError, MountOptions, MountUuidError, Refused, UnmountMode, flush, mount, mount_uuid, unmount,
 };
-pub use mount_table::{MountEntry, MountTable, MountTableError};
-pub use probe::ProbeError;
-pub use system::{FindError, ScanError, System};
-pub use users::{DeviceUser, Process, Usage, device_users, is_held, is_in_use};
+pub use mount::table::{MountEntry, MountTable, MountTableError};
+pub use mount::users::{DeviceUser, Process, Usage, device_users, is_held, is_in_use};

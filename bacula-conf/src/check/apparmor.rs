@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::check::machine::Need;
-use crate::check::{Report, Severity, finding};
-use crate::host::{Host, Want};
-use crate::resources::Set;
-use crate::text::Span;
+use super::need::Need;
+use super::report::{Report, Severity, finding};
+use crate::schema::host::{Host, Want};
+use crate::schema::resources::Set;
+use crate::syntax::text::Span;
 
 const PROFILES: &str = "/etc/apparmor.d";
 

@@ -3,11 +3,12 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use crate::check::{Place, Report};
-use crate::resources::{Program, Resource, Set, is_file, is_yes};
-use crate::setting::period_of;
-use crate::tree::{Document, same_key};
-use crate::units::Period;
+use super::report::{Place, Report};
+use crate::schema::resources::{Resource, Set, is_file, is_yes};
+use crate::schema::setting::period_of;
+use crate::syntax::tree::{Document, same_key};
+use crate::values::program::Program;
+use crate::values::units::Period;
 
 /// What only the files of vchanger 0.8 say, with blanks for underscores.
 const OLD_KEYS: [&str; 4] = ["Changer Name", "Automount Dir", "Slots Per Magazine", "Magazine Bays"];

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
-use crate::check::{Place, Report};
-use crate::resources::{Program, Resource, Set};
-use crate::schema::Flavour;
+use super::report::{Place, Report};
+use crate::schema::resources::{Resource, Set};
+use crate::schema::spec::Flavour;
+use crate::values::program::Program;
 
 /// A daemon: the types of its own resource, of which there is one, and what it doesn't start without.
 struct Daemon {
@@ -90,8 +91,8 @@ fn certificates(resource: &Resource<'_>, report: &mut Report<'_>) {
     if proves {
         lacking.extend(["TLS Certificate", "TLS Key"].into_iter().filter(|key| lacks(key)));
     }
-    let trusts_all =
-        proves && resource.text("TLS Verify Peer").is_some_and(|text| !crate::resources::is_yes(text));
+    let trusts_all = proves
+        && resource.text("TLS Verify Peer").is_some_and(|text| !crate::schema::resources::is_yes(text));
     if !trusts_all && lacks("TLS CA Certificate File") && lacks("TLS CA Certificate Dir") {
         lacking.push("TLS CA Certificate File");
     }

@@ -2,12 +2,15 @@
 
 use std::collections::HashSet;
 
-use crate::check::{Place, Report, values};
-use crate::resources::{Program, Resource, Set};
-use crate::schema::{self, Flavour, Kind, Spec, spaced};
-use crate::setting::{Misfit, read};
-use crate::suggest::nearest;
-use crate::tree::{Block, Directive, Item};
+use super::report::{Place, Report};
+use super::values;
+use crate::schema::resources::{Resource, Set};
+use crate::schema::setting::{Misfit, read};
+use crate::schema::spec::{Flavour, Kind, Spec};
+use crate::schema::{self, spaced};
+use crate::syntax::suggest::nearest;
+use crate::syntax::tree::{Block, Directive, Item};
+use crate::values::program::Program;
 
 pub(super) fn check(set: &Set<'_>, report: &mut Report<'_>) {
     for resource in &set.resources {

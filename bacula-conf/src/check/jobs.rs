@@ -1,8 +1,9 @@
 //! The Admin job that updates the slots, and what else jobs get wrong in silence.
 
-use crate::check::{Place, Report};
-use crate::resources::{Program, Resource, Set};
-use crate::tree::Block;
+use super::report::{Place, Report};
+use crate::schema::resources::{Resource, Set};
+use crate::syntax::tree::Block;
+use crate::values::program::Program;
 
 /// Bacula's default.
 const PRIORITY: u32 = 10;
@@ -264,8 +265,9 @@ fn side_by_side(set: &Set<'_>, report: &mut Report<'_>) {
     let priority = |job: &Resource<'_>| {
         set.job_text(job, "Priority").and_then(|text| text.parse().ok()).unwrap_or(PRIORITY)
     };
-    let mixed =
-        |job: &Resource<'_>| set.job_text(job, "Allow Mixed Priority").is_some_and(crate::resources::is_yes);
+    let mixed = |job: &Resource<'_>| {
+        set.job_text(job, "Allow Mixed Priority").is_some_and(crate::schema::resources::is_yes)
+    };
     let odd = jobs.iter().find(|job| {
         let (first, schedule) =
             (jobs.first().map_or(PRIORITY, |job| priority(job)), set.job_text(job, "Schedule"));

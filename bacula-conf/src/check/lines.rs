@@ -1,9 +1,9 @@
 //! Traps of single lines.
 
-use crate::check::{Place, Report};
-use crate::lexer::WordKind;
-use crate::resources::Set;
-use crate::tree::{Block, Directive, Item};
+use super::report::{Place, Report};
+use crate::schema::resources::Set;
+use crate::syntax::lexer::WordKind;
+use crate::syntax::tree::{Block, Directive, Item};
 
 /// Directives whose value is a duration.
 const PERIODS: [&str; 9] = [

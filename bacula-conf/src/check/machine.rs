@@ -2,25 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::check::{Place, Report, Severity, apparmor, unit};
-use crate::host::{Host, Mount, Obstacle, Want};
-use crate::resources::{Program, Resource, Set, is_file};
-use crate::setting::size_of;
-use crate::text::Span;
-use crate::tree::{Directive, Document};
-use crate::units::Size;
-
-/// A path that a daemon, or the changer in its place, has to do something with.
-pub(super) struct Need {
-    pub(super) program: Program,
-    pub(super) path: PathBuf,
-    pub(super) want: Want,
-    pub(super) place: Place,
-    /// What happens if it can't.
-    why: &'static str,
-    /// How bad that is.
-    severity: Severity,
-}
+use super::need::{Need, volume_size};
+use super::report::{Place, Report, Severity};
+use super::{apparmor, unit};
+use crate::schema::host::{Host, Mount, Obstacle, Want};
+use crate::schema::resources::{Resource, Set, is_file};
+use crate::syntax::text::Span;
+use crate::syntax::tree::{Directive, Document};
+use crate::values::program::Program;
+use crate::values::units::Size;
 
 pub(super) fn check(set: &Set<'_>, host: &dyn Host, report: &mut Report<'_>) {
     let mut needs = daemons(set);
@@ -281,11 +271,6 @@ fn mounted(
             "lower `Maximum Volume Bytes`; a job that finds the drive full goes on with another volume, of another drive",
         );
     }
-}
-
-pub(super) fn volume_size(pool: &Resource<'_>) -> Option<u64> {
-    let directive = pool.directive("Maximum Volume Bytes").or_else(|| pool.directive("Max Volume Bytes"))?;
-    size_of(directive.value()).map(Size::as_bytes).filter(|bytes| *bytes > 0)
 }
 
 /// The pool of the changer's volumes has to take all that there are; what others take is none of their business.

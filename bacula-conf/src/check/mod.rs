@@ -4,85 +4,28 @@ mod apparmor;
 mod changer;
 mod daemons;
 mod directives;
+pub(crate) mod includes;
 mod jobs;
 mod lines;
 mod machine;
 mod names;
+mod need;
 mod passwords;
 mod pools;
 mod repeats;
+pub(crate) mod report;
 mod unit;
 mod values;
 
-use std::fmt::{self, Display, Formatter};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use serde::Serialize;
+use report::{Finding, Report, Severity, finding};
 
-use crate::diagnostic::{self, ParseError};
-use crate::host::Host;
-use crate::resources::{Resource, Set};
-use crate::rotation::Rotation;
-use crate::text::{Position, Span};
-use crate::tree::Document;
-
-/// How bad it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Severity {
-    /// Works, until one day it doesn't.
-    Warning,
-    /// Does not work, or loses data.
-    Error,
-}
-
-/// Something that is wrong in a configuration.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct Finding {
-    /// Stable name of the check, e.g. `media-type`.
-    pub check: &'static str,
-    /// How bad it is.
-    pub severity: Severity,
-    /// The file.
-    pub file: PathBuf,
-    /// Line, from 1.
-    pub line: usize,
-    /// Column in characters, from 1.
-    pub column: usize,
-    /// What is wrong, and why it matters; never holds a password.
-    pub message: String,
-    /// What to do.
-    pub remedy: String,
-    /// The place in bytes.
-    #[serde(skip)]
-    pub span: Span,
-}
-
-impl Finding {
-    /// Shows the finding with the line it is in; `text` is the file's text. Passwords are not shown.
-    pub fn render(&self, text: &str) -> String {
-        let title = format!("{}[{}]: {}", self.severity, self.check, self.message);
-        diagnostic::render(&title, &self.file.to_string_lossy(), text, self.span, Some(&self.remedy))
-    }
-}
-
-impl Display for Finding {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self { check, severity, line, column, message, .. } = self;
-        write!(f, "{}:{line}:{column}: {severity}[{check}]: {message}", self.file.display())
-    }
-}
-
-impl Display for Severity {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Warning => "warning",
-            Self::Error => "error",
-        })
-    }
-}
+use crate::rotation::turns::Rotation;
+use crate::schema::host::Host;
+use crate::schema::resources::Set;
+use crate::syntax::diagnostic::ParseError;
+use crate::syntax::tree::Document;
 
 /// Checks the configuration files of one site together: those of the daemons, the consoles and the changer.
 ///
@@ -165,88 +108,4 @@ fn parse(files: &[(PathBuf, String)]) -> (Vec<Option<Document>>, Vec<Finding>) {
 /// The tree of a file of Bacula's or of the changer's.
 fn document(text: &str) -> Result<Document, ParseError> {
     changer::modern_keys(text).map_or_else(|| text.parse(), |text| text.parse())
-}
-
-pub(crate) fn finding(
-    check: &'static str,
-    severity: Severity,
-    path: &Path,
-    text: &str,
-    span: Span,
-    message: String,
-    remedy: String,
-) -> Finding {
-    let Position { line, column } = Position::of(text, span.start);
-    Finding { check, severity, file: path.to_owned(), line, column, message, remedy, span }
-}
-
-/// Collects findings; each names the check once.
-struct Report<'a> {
-    files: &'a [(PathBuf, String)],
-    findings: Vec<Finding>,
-}
-
-impl Report<'_> {
-    fn error(
-        &mut self,
-        check: &'static str,
-        place: Place,
-        message: impl Into<String>,
-        remedy: impl Into<String>,
-    ) {
-        self.add(check, Severity::Error, place, message.into(), remedy.into());
-    }
-
-    fn warning(
-        &mut self,
-        check: &'static str,
-        place: Place,
-        message: impl Into<String>,
-        remedy: impl Into<String>,
-    ) {
-        self.add(check, Severity::Warning, place, message.into(), remedy.into());
-    }
-
-    fn add(
-        &mut self,
-        check: &'static str,
-        severity: Severity,
-        place: Place,
-        message: String,
-        remedy: String,
-    ) {
-        if let Some((path, text)) = self.files.get(place.file) {
-            self.findings.push(finding(check, severity, path, text, place.span, message, remedy));
-        }
-    }
-}
-
-/// A place in one of the files.
-#[derive(Clone, Copy)]
-struct Place {
-    file: usize,
-    span: Span,
-}
-
-impl Place {
-    /// Where a resource starts.
-    fn of(resource: &Resource<'_>) -> Self {
-        Self { file: resource.file, span: resource.block.span() }
-    }
-
-    /// The value of a directive, or the start of the resource that lacks it.
-    fn value(resource: &Resource<'_>, key: &str) -> Self {
-        match resource.placed(key) {
-            Some((file, directive)) => Self { file, span: directive.value().span() },
-            None => Self::of(resource),
-        }
-    }
-
-    /// A directive's key: for what must not be shown itself.
-    fn key(resource: &Resource<'_>, key: &str) -> Self {
-        match resource.placed(key) {
-            Some((file, directive)) => Self { file, span: directive.span() },
-            None => Self::of(resource),
-        }
-    }
 }

@@ -2,13 +2,15 @@
 
 use std::collections::HashSet;
 
-use crate::check::{Place, Report};
-use crate::resources::{Program, Resource, Set};
-use crate::schedule::scan;
-use crate::schema::{self, Kind};
-use crate::setting::read_yes_no;
-use crate::suggest::nearest;
-use crate::tree::{Directive, Value};
+use super::report::{Place, Report};
+use crate::schema;
+use crate::schema::resources::{Resource, Set};
+use crate::schema::spec::Kind;
+use crate::syntax::suggest::nearest;
+use crate::syntax::tree::{Directive, Value};
+use crate::values::keyword::read_yes_no;
+use crate::values::program::Program;
+use crate::values::schedule::scan;
 
 pub(super) fn check(set: &Set<'_>, report: &mut Report<'_>) {
     duplicates(set, report);

@@ -1,7 +1,8 @@
 //! Passwords stand in two files each; a difference shows only when the daemons talk.
 
-use crate::check::{Place, Report};
-use crate::resources::{Program, Resource, Set};
+use super::report::{Place, Report};
+use crate::schema::resources::{Resource, Set};
+use crate::values::program::Program;
 
 pub(super) fn check(set: &Set<'_>, report: &mut Report<'_>) {
     let Some(director) = set.director() else { return };

@@ -1,10 +1,11 @@
 //! Pools of volumes that travel.
 
-use crate::check::{Place, Report};
-use crate::resources::{Program, Resource, Set};
-use crate::rotation::Rotation;
-use crate::setting::period_of;
-use crate::units::Period;
+use super::report::{Place, Report};
+use crate::rotation::turns::Rotation;
+use crate::schema::resources::{Resource, Set};
+use crate::schema::setting::period_of;
+use crate::values::program::Program;
+use crate::values::units::Period;
 
 /// Bacula's default for a pool that says nothing (`src/dird/dird_conf.c`).
 const RETENTION: Period = Period::days(365);

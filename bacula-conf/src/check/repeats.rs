@@ -1,8 +1,9 @@
 //! Jobs that break when their drive is pulled, or wait for one: which of them are never run again.
 
-use crate::check::pools::changer_pools;
-use crate::check::{Place, Report};
-use crate::resources::{Program, Resource, Set, is_yes};
+use super::pools::changer_pools;
+use super::report::{Place, Report};
+use crate::schema::resources::{Resource, Set, is_yes};
+use crate::values::program::Program;
 
 /// What cancels a job that waits for its drive. The Director runs no job again that was cancelled.
 const LIMITS: [&str; 3] = ["Max Wait Time", "Max Start Delay", "Max Run Sched Time"];

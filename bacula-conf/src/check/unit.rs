@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::check::machine::Need;
-use crate::check::{Report, Severity, finding};
-use crate::host::{Host, Want};
-use crate::resources::{Program, Set};
-use crate::text::Span;
+use super::need::Need;
+use super::report::{Report, Severity, finding};
+use crate::schema::host::{Host, Want};
+use crate::schema::resources::Set;
+use crate::syntax::text::Span;
+use crate::values::program::Program;
 
 /// Where units lie, in the order in which they count (`systemd.unit(5)`).
 const DIRECTORIES: [&str; 5] = [
@@ -269,7 +270,7 @@ impl Service {
                 add(report, line, Severity::Error, message, "add AF_INET, AF_INET6 and AF_UNIX".to_owned());
             }
         }
-        let largest = set.all(Program::Director, "Pool").filter_map(super::machine::volume_size).max();
+        let largest = set.all(Program::Director, "Pool").filter_map(super::need::volume_size).max();
         let limit = self.last("LimitFSIZE").and_then(|line| Some((line, limit(&line.value)?)));
         if let (Some((line, limit)), Some(largest)) = (limit, largest)
             && limit < largest

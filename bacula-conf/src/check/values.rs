@@ -1,11 +1,13 @@
 //! Values that Bacula takes, but not as they are meant.
 
-use crate::check::{Place, Report};
-use crate::lexer::WordKind;
-use crate::name::MAX_LENGTH;
-use crate::schema::{Flavour, Keyword, Kind, MESSAGE_TYPES, SHELL, Spec, spaced};
-use crate::setting::{keyword, message_kinds};
-use crate::tree::{Directive, Stop, Value};
+use super::report::{Place, Report};
+use crate::schema::setting::message_kinds;
+use crate::schema::spec::{Flavour, Kind, SHELL, Spec};
+use crate::schema::{Keyword, MESSAGE_TYPES, spaced};
+use crate::syntax::lexer::WordKind;
+use crate::syntax::tree::{Directive, Stop, Value};
+use crate::values::keyword::keyword;
+use crate::values::name::MAX_LENGTH;
 
 pub(super) fn check(
     spec: &Spec,
@@ -161,7 +163,7 @@ fn cut_at_comment(spec: &Spec, value: &Value, place: Place, report: &mut Report<
 }
 
 fn run_without_time(value: &Value, place: Place, report: &mut Report<'_>) {
-    if crate::schedule::scan(value.words(), "").is_ok_and(|scanned| !scanned.times) {
+    if crate::values::schedule::scan(value.words(), "").is_ok_and(|scanned| !scanned.times) {
         report.warning(
             "run-hourly",
             place,

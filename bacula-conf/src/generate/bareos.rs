@@ -5,8 +5,11 @@
 
 use std::path::PathBuf;
 
-use crate::generate::builder::{Resource, document};
-use crate::generate::{GenerateError, GeneratedFile, Input, director, file, storage};
+use super::builder::{Resource, document};
+use super::error::GenerateError;
+use super::input::Input;
+use super::output::{GeneratedFile, file};
+use super::{director, storage};
 
 /// The files of the Director and of the storage daemon.
 pub(super) fn files(input: &Input<'_>) -> Result<Vec<GeneratedFile>, GenerateError> {

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use crate::generate::GenerateError;
-use crate::name::{Address, MAX_LENGTH};
-use crate::schema::{SHELL, is_expanded};
-use crate::secret::Password;
-use crate::tree::{Block, Directive, Document, Value};
-use crate::value::ValueError;
+use super::error::GenerateError;
+use crate::schema::is_expanded;
+use crate::schema::spec::SHELL;
+use crate::syntax::tree::{Block, Directive, Document, Value};
+use crate::syntax::value::ValueError;
+use crate::values::name::{Address, MAX_LENGTH};
+use crate::values::password::Password;
 
 /// A resource that is being written.
 pub(super) struct Resource {

@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
-use crate::generate::{GenerateError, Input, console};
-use crate::tree::{Directive, Document, Value};
+use super::console;
+use super::error::GenerateError;
+use super::input::Input;
+use crate::syntax::tree::{Directive, Document, Value};
 
 pub(super) fn document(input: &Input<'_>) -> Result<Document, GenerateError> {
     let (bacula, changer) = (input.bacula, input.changer);

@@ -1,8 +1,9 @@
 //! bacula-fd.conf.
 
-use crate::generate::builder::{Resource, document};
-use crate::generate::{GenerateError, Input};
-use crate::tree::Document;
+use super::builder::{Resource, document};
+use super::error::GenerateError;
+use super::input::Input;
+use crate::syntax::tree::Document;
 
 pub(super) fn complete(input: &Input<'_>) -> Result<Document, GenerateError> {
     let (bacula, paths) = (input.bacula, &input.bacula.paths);

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::generate::builder::{Resource, document};
-use crate::generate::{GenerateError, Input};
-use crate::tree::Document;
+use super::builder::{Resource, document};
+use super::error::GenerateError;
+use super::input::Input;
+use crate::syntax::tree::Document;
 
 pub(super) fn full(input: &Input<'_>) -> Result<Document, GenerateError> {
     document([director(input).password(&input.passwords.director)])

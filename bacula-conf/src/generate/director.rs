@@ -1,10 +1,11 @@
 //! bacula-dir.conf, or the part of it that is included.
 
-use crate::generate::builder::{Resource, document};
-use crate::generate::{GenerateError, Input};
-use crate::name::Name;
-use crate::site::BackupJob;
-use crate::tree::Document;
+use super::builder::{Resource, document};
+use super::error::GenerateError;
+use super::input::Input;
+use crate::site::description::BackupJob;
+use crate::syntax::tree::Document;
+use crate::values::name::Name;
 
 /// What the changer's console may do: tell the catalog about volumes, and wake jobs that wait for one.
 const CONSOLE_COMMANDS: [&str; 14] = [

@@ -6,202 +6,22 @@ mod changer;
 mod client;
 mod console;
 mod director;
+pub(crate) mod error;
+pub(crate) mod input;
+pub(crate) mod output;
 mod storage;
 
-use std::fmt::{self, Debug, Formatter};
+use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 
-use thiserror::Error;
+use error::{GenerateError, MAX_DRIVES};
+use input::{Input, plain_command_path};
+use output::{GeneratedFile, file};
 
-use crate::diagnostic::ParseError;
-use crate::name::{MAX_LENGTH, Name};
-use crate::origin;
-use crate::secret::Passwords;
-use crate::site::{Bacula, Layout};
-use crate::tree::{Document, Include};
-use crate::value::ValueError;
-
-/// The most virtual drives that are generated.
-const MAX_DRIVES: u8 = 64;
-
-/// All that the files are made from.
-pub struct Input<'a> {
-    /// The description that the files' headers name, e.g. `/etc/offsite/site.toml`.
-    pub source: &'a Path,
-    /// Bacula.
-    pub bacula: &'a Bacula,
-    /// The shared passwords.
-    pub passwords: &'a Passwords,
-    /// The changer.
-    pub changer: &'a ChangerInput,
-}
-
-/// What the changer program needs to know, and Bacula about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChangerInput {
-    /// Name of the changer, and of the Director's Storage resource.
-    pub storage_name: Name,
-    /// Where the changer keeps its state and the drives' links.
-    pub work_dir: PathBuf,
-    /// The changer's log file.
-    pub log_file: PathBuf,
-    /// The changer's configuration file.
-    pub config_path: PathBuf,
-    /// The changer program.
-    pub command: PathBuf,
-    /// Directories in which the magazines' filesystems appear, in the order of their slots.
-    pub magazines: Vec<PathBuf>,
-}
-
-impl ChangerInput {
-    /// The changer `c0` with this project's usual paths.
-    pub fn new(magazines: Vec<PathBuf>) -> Self {
-        Self {
-            storage_name: Name::known("c0"),
-            work_dir: PathBuf::from("/var/lib/offsite/c0"),
-            log_file: PathBuf::from("/var/log/offsite/c0.log"),
-            config_path: PathBuf::from("/etc/offsite/vchanger.conf"),
-            command: PathBuf::from("/usr/bin/vchanger"),
-            magazines,
-        }
-    }
-}
-
-/// A file as it is to be installed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct GeneratedFile {
-    /// Where it belongs: an absolute path.
-    pub path: PathBuf,
-    /// Permission bits.
-    pub mode: u32,
-    /// Name of the owning user.
-    pub owner: String,
-    /// Name of the owning group.
-    pub group: String,
-    /// Its content, passwords included.
-    pub text: String,
-}
-
-impl Debug for GeneratedFile {
-    /// Leaves the text out: it holds passwords.
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GeneratedFile")
-            .field("path", &self.path)
-            .field("mode", &format_args!("{:04o}", self.mode))
-            .field("owner", &self.owner)
-            .field("group", &self.group)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A description that no configuration can be made from.
-#[derive(Debug, Error, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum GenerateError {
-    /// A text that can't be written.
-    #[error("{directive} of {resource}: {source}")]
-    Value {
-        /// The resource.
-        resource: String,
-        /// The directive.
-        directive: String,
-        /// What is wrong with the text.
-        source: ValueError,
-    },
-    /// Longer than Bacula takes.
-    #[error(
-        "{directive} of {resource} has {length} bytes, Bacula takes at most {MAX_LENGTH}: shorten {text:?}"
-    )]
-    TooLong {
-        /// The resource.
-        resource: String,
-        /// The directive.
-        directive: String,
-        /// The text.
-        text: String,
-        /// Its length in bytes.
-        length: usize,
-    },
-    /// A path that has to be absolute.
-    #[error("{directive} of {resource} needs an absolute path in UTF-8, not {path:?}")]
-    Path {
-        /// The resource.
-        resource: String,
-        /// The directive.
-        directive: String,
-        /// The path.
-        path: PathBuf,
-    },
-    /// A path that Bacula hands to a shell when it starts, or in which it replaces codes.
-    #[error(
-        "{directive} of {resource} can't be {path:?}: Bacula gives {found:?} a meaning of its own there; choose another path"
-    )]
-    Expanded {
-        /// The resource.
-        resource: String,
-        /// The directive.
-        directive: String,
-        /// The path.
-        path: PathBuf,
-        /// The character.
-        found: char,
-    },
-    /// Somebody to send mail to, whom Bacula puts into a command.
-    #[error(
-        "{address:?} in bacula.messages.mail holds {found:?}; write one plain address, e.g. root@localhost"
-    )]
-    Mail {
-        /// What was given.
-        address: String,
-        /// The first wrong character.
-        found: char,
-    },
-    /// A path inside a command, which Bacula splits at blanks and searches for `%`.
-    #[error("{path:?} can't stand in a command of Bacula's: it holds {found:?}; choose another path")]
-    CommandPath {
-        /// The path.
-        path: PathBuf,
-        /// The character.
-        found: char,
-    },
-    /// Two resources of one type with one name.
-    #[error("two {kind} resources would be called {name}; give one of them another name")]
-    Duplicate {
-        /// The type.
-        kind: &'static str,
-        /// The name.
-        name: String,
-    },
-    /// A list that may not be empty.
-    #[error("{what} is empty; add at least one entry to {key}")]
-    Empty {
-        /// What it is.
-        what: &'static str,
-        /// Its key in the site's description.
-        key: &'static str,
-    },
-    /// Too few or too many virtual drives.
-    #[error("{drives} virtual drives are set in bacula.autochanger.drives; use 1 to {MAX_DRIVES}")]
-    Drives {
-        /// The number given.
-        drives: u8,
-    },
-    /// The Admin job would not run first.
-    #[error(
-        "job {update_slots} has priority {priority} and would not run before job {job} with priority {job_priority}; \
-         lower bacula.update_slots.priority"
-    )]
-    Priority {
-        /// The Admin job.
-        update_slots: String,
-        /// Its priority.
-        priority: u32,
-        /// The job that would run too early.
-        job: String,
-        /// Its priority.
-        job_priority: u32,
-    },
-}
+use crate::site::description::{Bacula, Layout};
+use crate::syntax::diagnostic::ParseError;
+use crate::syntax::tree::{Document, Include};
+use crate::values::name::Name;
 
 /// Generates all files, the changer's from the first magazine on; the caller decides what to do with those that exist already (see [`crate::inspect`]).
 ///
@@ -337,17 +157,6 @@ pub fn include_lines(bacula: &Bacula) -> Vec<IncludeLine> {
     vec![line("bacula-dir.conf", "offsite-dir.conf"), line("bacula-sd.conf", "offsite-sd.conf")]
 }
 
-fn file(
-    input: &Input<'_>,
-    path: PathBuf,
-    (owner, group): (&str, &str),
-    document: &Document,
-    notes: &[String],
-) -> GeneratedFile {
-    let text = origin::with_header(input.source, notes, &document.to_string());
-    GeneratedFile { path, mode: 0o640, owner: owner.to_owned(), group: group.to_owned(), text }
-}
-
 /// What no single directive can see.
 fn validate(input: &Input<'_>) -> Result<(), GenerateError> {
     let bacula = input.bacula;
@@ -393,15 +202,6 @@ fn validate(input: &Input<'_>) -> Result<(), GenerateError> {
     }
     refuse_duplicates("Job", &names)?;
     refuse_duplicates("Client", &[&bacula.client.name, &bacula.update_slots.placeholder])
-}
-
-/// Bacula splits a command at blanks, knows quotes, and replaces `%` codes; no shell sees it.
-fn plain_command_path(path: &Path) -> Result<(), GenerateError> {
-    let special = |c: &char| c.is_whitespace() || matches!(c, '%' | '"' | '\'' | '\\');
-    match path.to_string_lossy().chars().find(special) {
-        Some(found) => Err(GenerateError::CommandPath { path: path.to_owned(), found }),
-        None => Ok(()),
-    }
 }
 
 /// The address becomes an argument of the mail program.

@@ -1,9 +1,10 @@
 //! bacula-sd.conf, or the part of it that is included.
 
-use crate::generate::builder::{Resource, document};
-use crate::generate::{GenerateError, Input, plain_command_path};
-use crate::site::Layout;
-use crate::tree::Document;
+use super::builder::{Resource, document};
+use super::error::GenerateError;
+use super::input::{Input, plain_command_path};
+use crate::site::description::Layout;
+use crate::syntax::tree::Document;
 
 pub(super) fn complete(input: &Input<'_>) -> Result<Document, GenerateError> {
     let (bacula, paths) = (input.bacula, &input.bacula.paths);

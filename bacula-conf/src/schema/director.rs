@@ -7,8 +7,8 @@ use super::Kind::{
     Acl, Address, Addresses, Codes, Digits, Each, FileList, Integer, List, Name, Number, Options, Password,
     Path, Period, Port, Reference, Run, ShortText, Size, Speed, Text, Texts, Word, YesNo, YesNoOrName,
 };
-use super::words::{COMPRESSIONS, DEDUP, REPLACE_OPTIONS, SIGNATURES, YES_NO};
-use super::{Spec, specs};
+use super::spec::{Spec, specs};
+use crate::values::words::{COMPRESSIONS, DEDUP, REPLACE_OPTIONS, SIGNATURES, YES_NO};
 
 pub(super) const DIRECTOR: &[Spec] = specs! {
     Name Name, required();

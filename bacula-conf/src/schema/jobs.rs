@@ -7,8 +7,8 @@ use super::Kind::{
     Name, Number, Path, Period, Reference, References, Script, ShortText, Size, Speed, Text, Texts, Word,
     YesNo,
 };
-use super::words::{JOB_TYPES, LABELS, LEVELS, POLICIES, PURGE, REPLACE, SELECTIONS, WHEN};
-use super::{Spec, specs};
+use super::spec::{Spec, specs};
+use crate::values::words::{JOB_TYPES, LABELS, LEVELS, POLICIES, PURGE, REPLACE, SELECTIONS, WHEN};
 
 pub(super) const JOB: &[Spec] = specs! {
     Name Name, required();

@@ -7,8 +7,8 @@ use super::Kind::{
     Address, Addresses, Integer, Messages, Name, Number, Password, Path, Period, Port, Reference, Run, Speed,
     Text, Texts, Word, YesNo,
 };
-use super::words::{CIPHERS, COLLECTORS, DIGESTS};
-use super::{Destinations, Spec, specs};
+use super::spec::{Destinations, Spec, specs};
+use crate::values::words::{CIPHERS, COLLECTORS, DIGESTS};
 
 pub(super) const FILE_DAEMON: &[Spec] = specs! {
     Name Name, required();

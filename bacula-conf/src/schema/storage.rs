@@ -7,11 +7,11 @@ use super::Kind::{
     Address, Addresses, BlockSize, Name, Number, Password, Path, Period, Port, Reference, References,
     ShortText, Size, Speed, Text, Word, YesNo,
 };
-use super::words::{
+use super::spec::{Spec, specs};
+use crate::values::words::{
     CLOUD_DRIVERS, DEVICE_TYPES, ENCRYPTIONS, LABELS, PRIORITIES, PROTOCOLS, STORAGE_CLASSES, TRUNCATIONS,
     UPLOADS, URI_STYLES,
 };
-use super::{Spec, specs};
 
 pub(super) const STORAGE: &[Spec] = specs! {
     Name Name, required();

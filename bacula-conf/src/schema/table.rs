@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::{Destinations, Kind, Spec, group, resources, spaced};
-use crate::resources::Program;
+use super::spec::{Destinations, Kind, Spec};
+use super::{group, resources, spaced};
+use crate::values::program::Program;
 
 const HEAD: &str = "\
 # Every directive that is known, and what is done with it

@@ -3,12 +3,14 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use offsite::cli::{Cli, Command};
-use offsite::paths::Root;
-use offsite::{
-    adopt, as_bacula, conf, control, doctor, eject, failure, generate, identify, init, key, luks, plan,
-    prepare, process, status, wipe,
+use offsite::bacula::as_bacula;
+use offsite::base::paths::Root;
+use offsite::base::{failure, process};
+use offsite::commands::arguments::{Cli, Command};
+use offsite::commands::{
+    adopt, conf, doctor, eject, generate, identify, init, key, luks, plan, prepare, status, wipe,
 };
+use offsite::protocol::socket;
 
 fn main() -> ExitCode {
     process::protect();
@@ -26,9 +28,9 @@ fn main() -> ExitCode {
         Command::Conf(options) => conf::run(&root, &options),
         Command::Status(options) => status::run(&root, &options),
         Command::Eject(options) => eject::run(&root, &options),
-        Command::Unlock(options) => control::ask(&root, control::Verb::Unlock, &options),
-        Command::Reload => control::reload_now(&root),
-        Command::Lock(options) => control::ask(&root, control::Verb::Lock, &options),
+        Command::Unlock(options) => offsite::commands::ask_daemon::ask(&root, socket::Verb::Unlock, &options),
+        Command::Reload => offsite::commands::ask_daemon::reload_now(&root),
+        Command::Lock(options) => offsite::commands::ask_daemon::ask(&root, socket::Verb::Lock, &options),
         Command::Plan(options) => plan::run(&root, &options),
         Command::Doctor(options) => doctor::run(&root, &options),
         Command::Key(options) => key::run(&root, &options),

@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use offsite::{as_bacula, failure, process, supervise};
+use offsite::bacula::as_bacula;
+use offsite::base::{failure, process};
+use offsite::daemon::supervise;
 
 fn main() -> ExitCode {
     process::protect();

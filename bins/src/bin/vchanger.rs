@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use changer_model::{Environment, run_command_line, start_refresh};
-use offsite::{escape, process};
+use offsite::base::{escape, process};
 
 fn main() -> ExitCode {
     process::keep_files_from_others();

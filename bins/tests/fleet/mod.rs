@@ -5,9 +5,9 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use luks_core::{Container, FormatOptions, Header, KeySlot, LuksUuid, Secret, SecretKind, load_key_file};
-use offsite::headers;
-use offsite::paths::Root;
-use offsite::site::Site;
+use offsite::base::paths::Root;
+use offsite::records::header_backups;
+use offsite::site::description::Site;
 
 use crate::world::{World, text};
 
@@ -52,7 +52,7 @@ impl Fleet {
         let container =
             Container::format(&drive, options, &self.key(), SecretKind::KeyFile, KeySlot::ONE).unwrap();
         let header = Header::read(&drive).unwrap();
-        headers::enrol(&self.root, &header, &[&self.key()]).unwrap();
+        header_backups::enrol(&self.root, &header, &[&self.key()]).unwrap();
         let digest = header.enrolment().digest();
         let table = format!(
             "\n[[magazine]]\nname = \"{name}\"\nluks_uuid = \"{}\"\nluks_digest = \"{digest}\"\nfs_uuid = \"{}\"\nfs_type = \"ext4\"\nserial = {:?}\n",
@@ -73,7 +73,7 @@ impl Fleet {
     }
 
     pub(crate) fn backup(&self, name: &str) -> PathBuf {
-        headers::path(&self.root, self.container(name).uuid())
+        header_backups::path(&self.root, self.container(name).uuid())
     }
 
     pub(crate) fn says(&self, arguments: &[&str]) -> String {

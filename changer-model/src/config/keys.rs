@@ -1,6 +1,7 @@
 //! The keys of both generations, as the manual pages of vchanger 1.0.3 and 0.8.6 spell them.
 
-use super::{ConfigProblem, Generation};
+use super::ConfigProblem;
+use super::generation::Generation;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Key {

@@ -1,10 +1,9 @@
 //! What can be wrong with a configuration, and where.
 
-use std::fmt;
-use std::io;
 use std::path::PathBuf;
+use std::{fmt, io};
 
-use super::Generation;
+use super::generation::Generation;
 
 /// A place in a configuration file, both counted from 1, the column in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 use std::fs;
 
-use super::*;
+use crate::config::*;
 
 const TUTORIAL: &str = r#"
 changer_name = "c0"

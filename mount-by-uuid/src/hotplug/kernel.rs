@@ -9,7 +9,7 @@ use nix::sys::socket::{
 };
 
 use super::uevent::Uevent;
-use crate::system::System;
+use crate::device::system::System;
 
 /// The multicast group of messages from the kernel; group 2 carries udevd's (`libudev-monitor.c`).
 const GROUP_KERNEL: u32 = 1;

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::Event;
-use crate::device::{BlockDevice, DevNum};
+use super::event::Event;
+use crate::device::block::{BlockDevice, DevNum};
 
 /// A kernel uevent about a block device.
 ///

@@ -1,7 +1,7 @@
 //! A question at the control socket, and an answer that comes from it.
 #![no_main]
 
-use offsite::control::{Reply, Request};
+use offsite::protocol::socket::{Reply, Request};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     if let Ok(request) = serde_json::from_slice::<Request>(bytes) {

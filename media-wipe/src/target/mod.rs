@@ -1,0 +1,3 @@
+//! A drive that may be overwritten, held exclusively.
+
+pub(crate) mod open;
