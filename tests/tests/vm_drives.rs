@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use offsite_tests::guest_drives::{DriveSite, Magazine, NOTHING_OPEN, QUICK, SMALL, SOON, prepare_command};
@@ -178,9 +177,9 @@ fn torn_out_while_this_is_written(site: &DriveSite<'_>, magazine: &Magazine) -> 
     site.wait_for_volumes(magazine)?;
     vm.sh(&format!("echo kept >{at}/kept && sync {at}/kept"))?;
     let write = format!(
-        "while dd if=/dev/urandom of={at}/large bs=64k count=64 conv=fsync,notrunc; do :; done; false"
+        "while dd if=/dev/urandom of={at}/large bs=64k count=64 conv=fsync,notrunc; do touch /run/begun; done; false"
     );
-    let writer = vm.unplug_during(&magazine.drive, Duration::from_secs(1), &write)?;
+    let writer = vm.unplug_during(&magazine.drive, &write)?;
     ensure!(!writer.success(), "the writer saw no error: {writer:?}");
     site.wait_for_state(magazine, "away")?;
     ensure!(site.torn(magazine)?, "nobody noticed that it was torn out");

@@ -106,8 +106,8 @@ fn a_mounted_drive_torn_out_gives_errors(vm: &Vm) -> Result<()> {
     vm.plug(&a)?;
     vm.wait_for("the drive", SOON, &format!("test -b {}", a.by_id()))?;
     vm.sh(&format!("mkfs.ext4 -q {0} && mount {0} /mnt", a.by_id()))?;
-    let writer = "while echo line >>/mnt/file && sync /mnt/file; do :; done; echo ended; wc -l </mnt/file";
-    let ended = vm.unplug_during(&a, Duration::from_secs(1), writer)?;
+    let writer = "while echo line >>/mnt/file && sync /mnt/file; do touch /run/begun; done; echo ended; wc -l </mnt/file";
+    let ended = vm.unplug_during(&a, writer)?;
     ensure!(ended.text.contains("rror") && ended.text.contains("ended"), "the writer saw {ended:?}");
     vm.sh("mountpoint -q /mnt && umount -l /mnt")?;
     Ok(())

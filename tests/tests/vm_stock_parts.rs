@@ -1,7 +1,6 @@
 //! `offsite conf --style`: drives mounted on demand by stock parts alone, in a server without offsited.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use offsite_tests::guest_drives::{DriveSite, Magazine, SMALL, SOON};
@@ -114,9 +113,9 @@ fn torn_out(vm: &Vm, style: Style) -> Result<()> {
     let at = a.path();
     vm.sh(&format!("echo kept >{at}/kept && sync {at}/kept"))?;
     let write = format!(
-        "while dd if=/dev/urandom of={at}/large bs=64k count=64 conv=fsync,notrunc; do :; done; false"
+        "while dd if=/dev/urandom of={at}/large bs=64k count=64 conv=fsync,notrunc; do touch /run/begun; done; false"
     );
-    let writer = vm.unplug_during(&a.drive, Duration::from_secs(1), &write)?;
+    let writer = vm.unplug_during(&a.drive, &write)?;
     ensure!(!writer.success(), "the writer saw no error: {writer:?}");
     vm.wait_for("the mount to go", SOON, &format!("! {}", mounted(&a)))?;
     vm.wait_for("the mapping to go", SOON, &format!("! {}", mapped(&a)))?;

@@ -88,16 +88,21 @@ impl<'vm> Flaky<'vm> {
     }
 }
 
+/// Timeout for a script's beginning, and for its end after a tear-out.
+const BEGIN_LIMIT: Duration = Duration::from_mins(2);
+
 impl Vm {
-    /// Starts a script, takes the drive away `after` its start, and waits for its end.
+    /// Starts a script, takes the drive away once the script has made `/run/begun`, and waits for its end.
     ///
     /// # Errors
-    /// When the drive isn't plugged or the script hangs: it isn't done within a minute of the tear-out.
-    pub fn unplug_during(&self, drive: &Drive, after: Duration, script: &str) -> Result<Output> {
+    /// When the drive isn't plugged, or the script doesn't begin, or hangs: it isn't done within two minutes
+    /// of the tear-out.
+    pub fn unplug_during(&self, drive: &Drive, script: &str) -> Result<Output> {
+        self.sh("rm -f /run/begun")?;
         let running = self.spawn(script)?;
-        std::thread::sleep(after);
+        self.wait_for("the script to begin", BEGIN_LIMIT, "test -e /run/begun")?;
         self.unplug(drive)?;
-        running.wait(after + Duration::from_mins(1))
+        running.wait(BEGIN_LIMIT)
     }
 
     /// Has the kernel announce a plugged drive again, `count` times as fast as it can, by `add`, `change`
