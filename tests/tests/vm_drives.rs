@@ -221,7 +221,7 @@ fn foreign(vm: &Vm) -> Result<()> {
     vm.sh("kill $(pidof strace)")?;
     trace.wait(SOON)?;
     ensure!(keys_read()? != "0\n", "the tracer saw nothing");
-    let open = vm.sh("dmsetup ls")?;
+    let open = vm.sh(&format!("exec 9<{}/c0_A_0001; dmsetup ls", a.path()))?;
     ensure!(open.lines().count() == 1 && open.contains(&a.luks_uuid), "open are {open}");
     let told = vm.sh("offsite status")?;
     ensure!(
