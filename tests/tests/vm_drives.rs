@@ -177,7 +177,7 @@ fn torn_out_while_this_is_written(site: &DriveSite<'_>, magazine: &Magazine) -> 
     site.wait_for_volumes(magazine)?;
     vm.sh(&format!("echo kept >{at}/kept && sync {at}/kept"))?;
     let write = format!(
-        "while dd if=/dev/urandom of={at}/large bs=64k count=64 conv=fsync,notrunc; do touch /run/begun; done; false"
+        "exec 9>>{at}/held; while dd if=/dev/urandom of={at}/large bs=64k count=64 conv=fsync,notrunc; do touch /run/begun; done; false"
     );
     let writer = vm.unplug_during(&magazine.drive, &write)?;
     ensure!(!writer.success(), "the writer saw no error: {writer:?}");

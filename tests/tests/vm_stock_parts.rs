@@ -113,7 +113,7 @@ fn torn_out(vm: &Vm, style: Style) -> Result<()> {
     let at = a.path();
     vm.sh(&format!("echo kept >{at}/kept && sync {at}/kept"))?;
     let write = format!(
-        "while dd if=/dev/urandom of={at}/large bs=64k count=64 conv=fsync,notrunc; do touch /run/begun; done; false"
+        "exec 9>>{at}/held; while dd if=/dev/urandom of={at}/large bs=64k count=64 conv=fsync,notrunc; do touch /run/begun; done; false"
     );
     let writer = vm.unplug_during(&a.drive, &write)?;
     ensure!(!writer.success(), "the writer saw no error: {writer:?}");
