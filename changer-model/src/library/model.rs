@@ -3,6 +3,7 @@
 //! Nothing here touches the system. Slots are given so that a volume keeps its slot while its magazine is away
 //! and when it returns, whatever came in between, and so that the number of slots never falls.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::identifiers::{DriveIndex, MagazineId, Slot, VolumeName};
@@ -159,7 +160,7 @@ pub(crate) fn absorb(state: &mut State, scans: Vec<Scanned<'_>>) {
         if state.manner == Manner::ByVolume {
             freed.note_forgotten(id, record, volumes);
         }
-        let found = freed.keep_found(record, volumes, by_name(found));
+        let found = freed.keep_found(record, volumes, by_name(found).0);
         news.push(Scanned { id, volumes, found });
     }
     place_new(state, news, freed);
@@ -282,16 +283,19 @@ fn highest_place(manner: Manner) -> u32 {
     }
 }
 
-/// Of files that carry one label, the one that bears its name counts, or else the first by name.
-fn by_name(found: Vec<Found>) -> BTreeMap<VolumeName, Found> {
-    let mut chosen: BTreeMap<VolumeName, Found> = BTreeMap::new();
+/// Of files that carry one label, the one that bears its name counts, or else the first by name. Returns those that
+/// count, and the others.
+pub(crate) fn by_name<F: Borrow<Found>>(
+    found: impl IntoIterator<Item = F>,
+) -> (BTreeMap<VolumeName, F>, Vec<F>) {
+    let (mut chosen, mut others) = (BTreeMap::<VolumeName, F>::new(), Vec::new());
     for one in found {
-        match chosen.get(&one.name) {
-            Some(other) if other.rank() <= one.rank() => {}
-            _ => drop(chosen.insert(one.name.clone(), one)),
+        match chosen.get(&one.borrow().name) {
+            Some(other) if other.borrow().rank() <= one.borrow().rank() => others.push(one),
+            _ => others.extend(chosen.insert(one.borrow().name.clone(), one)),
         }
     }
-    chosen
+    (chosen, others)
 }
 
 /// Gives present magazines bays in the order of the configuration; one that is away loses its bay only when

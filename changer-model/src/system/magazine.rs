@@ -22,7 +22,7 @@ use super::label::{self, Beginning};
 use super::mounts::{Mount, Mounts};
 use crate::config::environment::Environment;
 use crate::library::identifiers::VolumeName;
-use crate::library::model::Found;
+use crate::library::model::{self, Found};
 use crate::library::state::{DirectoryStamp, FileStamp, Volume, Volumes};
 use crate::library::unused::{Unused, UnusedFiles};
 
@@ -201,8 +201,8 @@ impl Magazine {
         if from > 0 && passed <= from {
             return self.scan(known, 0);
         }
-        for file in not_counted(&found) {
-            unused.add(file, Unused::Twice);
+        for other in model::by_name(&found).1 {
+            unused.add(&other.file, Unused::Twice);
         }
         Ok(Listing { found, stamp, left, from, next: if left > 0 { passed } else { 0 }, unused })
     }
@@ -401,19 +401,6 @@ fn is_of_others(file: &str) -> bool {
         || numbered(file, "loaded").is_some()
         || numbered(file, "drive").is_some()
         || file.starts_with('.')
-}
-
-/// The files with the label of another file that counts in their place.
-fn not_counted(found: &[Found]) -> Vec<&str> {
-    let mut chosen: BTreeMap<&VolumeName, &Found> = BTreeMap::new();
-    let mut left = Vec::new();
-    for one in found {
-        match chosen.get(&one.name) {
-            Some(other) if other.rank() <= one.rank() => left.push(one.file.as_str()),
-            _ => left.extend(chosen.insert(&one.name, one).map(|other| other.file.as_str())),
-        }
-    }
-    left
 }
 
 /// What a directory looks like, by its path; none when that cannot be told.
