@@ -9,8 +9,7 @@ use mount_by_uuid::System;
 use super::as_bacula::Asker;
 use super::view::Known;
 use crate::base::paths::Root;
-use crate::drives::unknown_drives;
-use crate::protocol::automounters;
+use crate::drives::{automounters, unknown_drives};
 use crate::protocol::site_status::{
     BackupStatus, CatalogStatus, DriveState, JobStatus, MagazineStatus, Problem, SiteStatus, VERSION,
 };

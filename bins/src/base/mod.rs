@@ -7,7 +7,6 @@ pub mod confirm;
 pub mod escape;
 pub mod failure;
 pub mod filesystems;
-pub mod hidden_area;
 pub mod interrupt;
 pub mod mount_root;
 pub mod paths;

@@ -17,7 +17,8 @@ use crate::bacula::full_disk;
 use crate::base::failure::{Exit, Failure};
 use crate::base::paths::Root;
 use crate::base::program::{Program, locate};
-use crate::base::{hidden_area, report};
+use crate::base::report;
+use crate::drives::hidden_area;
 use crate::protocol::socket::{self, Verb};
 use crate::records::key_copies;
 use crate::records::keyring::check_fingerprint;
@@ -69,7 +70,8 @@ fn examine(root: &Root) -> Vec<Finding> {
         let said = Asker::new(root, &site).and_then(|asker| asker.bacula().ok().flatten());
         let configured = said.as_ref().and_then(|said| said.configured.as_deref());
         bacula(root, &site, configured, &mut findings);
-        if let Some(path) = full_disk::find(root, &site) {
+        let full = full_disk::find(root, &site);
+        if let Some(path) = &full {
             findings.bad(
                 Grade::Error,
                 format!(
@@ -79,7 +81,7 @@ fn examine(root: &Root) -> Vec<Finding> {
                 "make room there",
             );
         }
-        drives(root, &site, &mut findings);
+        drives(root, &site, full.is_some(), &mut findings);
         if let Some(said) = said {
             findings.0.extend(backups::closed_volumes(&said.volumes));
         }
@@ -162,23 +164,21 @@ fn bacula(root: &Root, site: &Site, configured: Option<&str>, findings: &mut Fin
 }
 
 /// Drives: each with a copy of its header, none torn, none refused.
-fn drives(root: &Root, site: &Site, findings: &mut Findings) {
+fn drives(root: &Root, site: &Site, is_disk_full: bool, findings: &mut Findings) {
     let devices = System::new(root.kernel()).scan().unwrap_or_default();
     for magazine in &site.magazines {
-        if let Some(device) = devices.iter().find(|device| device.tag.as_ref() == Some(&magazine.tag())) {
-            let hidden = hidden_area::look(root, &device.path).word(&device.path);
-            findings.0.extend(hidden.map(|word| Finding {
-                grade: Grade::Warning,
-                message: format!("magazine {magazine}: {}", word.message),
-                remedy: Some(word.remedy),
-            }));
+        let device = devices.iter().find(|device| device.tag.as_ref() == Some(&magazine.tag()));
+        if let Some(hidden) =
+            device.and_then(|device| hidden_area::look(root, &device.path).problem(&device.path))
+        {
+            let message = format!("magazine {magazine}: {}", hidden.message);
+            findings.bad(Grade::Warning, message, hidden.remedy);
         }
         let Some(luks) = magazine.luks_uuid else {
             let remedy = "offsite prepare makes an encrypted one";
             findings.bad(Grade::Warning, format!("magazine {magazine} is not encrypted"), remedy);
             continue;
         };
-        let device = devices.iter().find(|device| device.tag.as_ref() == Some(&magazine.tag()));
         header::backup(root, magazine, luks, device, findings);
         if device.is_none() {
             header::lost(root, site, magazine, luks, &devices, findings);
@@ -199,7 +199,7 @@ fn drives(root: &Root, site: &Site, findings: &mut Findings) {
             }
             findings.0.extend(backups::notices(&status.notices));
             if let Some(error) = status.catalog.last_error {
-                let remedy = if full_disk::find(root, site).is_some() {
+                let remedy = if is_disk_full {
                     "make room on the disk that is full; offsited tries again by itself"
                 } else {
                     "is the Director running?"

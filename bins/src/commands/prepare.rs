@@ -21,9 +21,9 @@ use crate::base::atomic_file::{self, Owner};
 use crate::base::failure::{Exit, Failure, OrFail as _};
 use crate::base::paths::Root;
 use crate::base::progress::Screen;
-use crate::base::{confirm, hidden_area, interrupt, report};
+use crate::base::{confirm, interrupt, report};
 use crate::drives::scoped_open::{Mounted, Unlocked, put_to_rest, require_device_mapper};
-use crate::drives::{enrolled, partition};
+use crate::drives::{enrolled, hidden_area, partition};
 use crate::protocol::socket;
 use crate::records::header_backups;
 use crate::site::description::{Magazine, Site, check_name, mapping_name};
@@ -348,9 +348,7 @@ fn dry_run(root: &Root, options: &Prepare, site: &Site, journal: &Journal, ident
     for failure in obstacles.into_iter().filter_map(Result::err) {
         println!("  but: {}; {}", failure.message(), failure.remedy().unwrap_or_default());
     }
-    for line in hidden_area::lines(root, identity) {
-        println!("  {line}");
-    }
+    hidden_area::list(root, identity);
     for line in journal.outline() {
         println!("  {line}");
     }

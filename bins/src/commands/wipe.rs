@@ -15,8 +15,8 @@ use crate::base::failure::{Exit, Failure, OrFail as _, chain};
 use crate::base::paths::Root;
 use crate::base::progress::{DriveProgress, Screen};
 use crate::base::shell::quoted;
-use crate::base::{confirm, hidden_area, interrupt, report};
-use crate::drives::{enrolled, identity, smart};
+use crate::base::{confirm, interrupt, report};
+use crate::drives::{enrolled, hidden_area, identity, smart};
 
 /// Runs `offsite wipe`.
 pub fn run(root: &Root, options: &Wipe) -> Result<(), Failure> {
@@ -27,9 +27,7 @@ pub fn run(root: &Root, options: &Wipe) -> Result<(), Failure> {
             let identity = identity?;
             println!("would fill {} with random data", confirm::describe(&identity));
             confirm::list_refusals(&identity);
-            for line in hidden_area::lines(root, &identity) {
-                println!("  {line}");
-            }
+            hidden_area::list(root, &identity);
         }
         return Ok(());
     }

@@ -22,7 +22,7 @@ use super::{ejected_mark, key_maintenance, since};
 use crate::bacula::overview::View;
 use crate::base::failure::Exit;
 use crate::base::paths::Root;
-use crate::protocol::automounters;
+use crate::drives::automounters;
 use crate::protocol::site_status::{DriveState, MagazineStatus, Problem, SiteStatus};
 use crate::site::description::Site;
 

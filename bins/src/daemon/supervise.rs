@@ -26,7 +26,7 @@ use super::signs::{ALIVE, READY};
 use super::worker;
 use crate::base::failure::{Exit, Failure, OrFail as _};
 use crate::base::paths::Root;
-use crate::protocol::automounters;
+use crate::drives::automounters;
 use crate::site::description::Site;
 
 /// Timeout for a sign of life from a worker, where systemd sets none.

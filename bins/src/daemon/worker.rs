@@ -32,7 +32,7 @@ use crate::base::atomic_file::{self, Owner};
 use crate::base::failure::{Exit, Failure, OrFail as _};
 use crate::base::mount_root;
 use crate::base::paths::Root;
-use crate::protocol::automounters::{self, SOURCE};
+use crate::drives::automounters::{self, SOURCE};
 use crate::site::description::Site;
 
 /// How long drives may stay busy when all are to be locked.

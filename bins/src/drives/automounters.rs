@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use mount_by_uuid::{MountEntry, MountTable, System, automount_server};
 
-use super::site_status::Problem;
 use crate::base::failure::{Exit, Failure};
 use crate::base::paths::Root;
 use crate::base::shell::quoted;
+use crate::protocol::site_status::Problem;
 
 /// The source of systemd's automounts.
 const SYSTEMD: &str = "systemd-1";

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use media_wipe::Identity;
 
-use super::paths::Root;
-use super::program::Program;
-use super::shell::quoted;
-use super::{confirm, escape};
+use crate::base::paths::Root;
+use crate::base::program::Program;
+use crate::base::shell::quoted;
+use crate::base::{confirm, escape};
+use crate::protocol::site_status::Problem;
 
 /// What is known of the hidden part of a drive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,15 +35,6 @@ pub struct Ends {
     native: u64,
     /// Its end without a configuration overlay either, as far as it told.
     real: Option<u64>,
-}
-
-/// A finding for a person: what is, and what to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Word {
-    /// One line.
-    pub message: String,
-    /// What to do.
-    pub remedy: String,
 }
 
 /// Asks a drive. The drive isn't written to, nor are its settings changed.
@@ -98,13 +90,13 @@ fn number(text: &str) -> Option<u64> {
 
 impl HiddenArea {
     /// What a person should know before the drive is filled, if anything.
-    pub fn word(&self, device: &Path) -> Option<Word> {
+    pub fn problem(&self, device: &Path) -> Option<Problem> {
         let at = quoted(&device.display().to_string());
         let shown = device.display();
         let ends = match self {
             Self::Impossible => return None,
             Self::NotAsked => {
-                return Some(Word {
+                return Some(Problem {
                     message: format!(
                         "{shown}: nobody looked for hidden areas (HPA, DCO): hdparm isn't installed"
                     ),
@@ -112,7 +104,7 @@ impl HiddenArea {
                 });
             }
             Self::Unknown(why) => {
-                return Some(Word {
+                return Some(Problem {
                     message: format!(
                         "{shown}: whether it hides an area (HPA, DCO) is unknown; hdparm says: {why}"
                     ),
@@ -126,7 +118,7 @@ impl HiddenArea {
         let consequence = "a fill doesn't reach it, and what lies there can be read once it is removed";
         let sure = "--yes-i-know-what-i-am-doing";
         if protected > 0 {
-            return Some(Word {
+            return Some(Problem {
                 message: format!(
                     "{shown}: a host protected area (HPA) hides {} behind its end: {consequence}",
                     confirm::size(protected)
@@ -137,7 +129,7 @@ impl HiddenArea {
                 ),
             });
         }
-        (cut_off > 0).then(|| Word {
+        (cut_off > 0).then(|| Problem {
             message: format!(
                 "{shown}: a device configuration overlay (DCO) cuts off {}: {consequence}",
                 confirm::size(cut_off)
@@ -147,10 +139,12 @@ impl HiddenArea {
     }
 }
 
-/// What a person should know of the hidden part of a drive that is to be filled, a line each.
-pub fn lines(root: &Root, identity: &Identity) -> Vec<String> {
-    let word = look(root, &identity.device).word(&identity.device);
-    word.map(|word| vec![word.message, word.remedy]).unwrap_or_default()
+/// Lists what a person should know of the hidden part of a drive that is to be filled.
+pub fn list(root: &Root, identity: &Identity) {
+    if let Some(problem) = of(root, identity) {
+        println!("  {}", problem.message);
+        println!("  {}", problem.remedy);
+    }
 }
 
 /// Says on stderr what a person should know before the drive is filled; of one that is refused nothing.
@@ -158,10 +152,14 @@ pub fn warn(root: &Root, identity: &Identity) {
     if !identity.refusals.is_empty() {
         return;
     }
-    if let [message, remedy] = lines(root, identity).as_slice() {
-        eprintln!("warning: {}", escape::line(message));
-        eprintln!("    {}", escape::line(remedy));
+    if let Some(problem) = of(root, identity) {
+        eprintln!("warning: {}", escape::line(&problem.message));
+        eprintln!("    {}", escape::line(&problem.remedy));
     }
+}
+
+fn of(root: &Root, identity: &Identity) -> Option<Problem> {
+    look(root, &identity.device).problem(&identity.device)
 }
 
 #[cfg(test)]
@@ -172,8 +170,8 @@ mod tests {
 
     const DEVICE: &str = "/dev/sdz";
 
-    fn told(limits: &str, overlay: &str) -> Option<Word> {
-        judge(limits, overlay, 512).word(Path::new(DEVICE))
+    fn told(limits: &str, overlay: &str) -> Option<Problem> {
+        judge(limits, overlay, 512).problem(Path::new(DEVICE))
     }
 
     fn limits(line: &str) -> String {
@@ -208,7 +206,7 @@ mod tests {
         );
         // In sectors of 4096 bytes it is eight times as much.
         let large = judge(&limits("max sectors   = 1000/2000, HPA is enabled"), "", 4096);
-        assert!(large.word(Path::new(DEVICE)).unwrap().message.contains("hides 4.1 MB"));
+        assert!(large.problem(Path::new(DEVICE)).unwrap().message.contains("hides 4.1 MB"));
     }
 
     #[test]
@@ -239,7 +237,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn whatever_is_said_is_judged(limits in "(max sectors = )?[0-9/ (),?A-Z\n:]{0,60}", overlay in "(Real max sectors:)?[ 0-9a-z\n]{0,40}") {
-            let _ = judge(&limits, &overlay, 512).word(Path::new(DEVICE));
+            let _ = judge(&limits, &overlay, 512).problem(Path::new(DEVICE));
         }
     }
 
@@ -262,10 +260,10 @@ mod tests {
 
     #[test]
     fn a_missing_hdparm_is_named_and_what_is_no_such_drive_is_not_asked() {
-        let word = HiddenArea::NotAsked.word(Path::new(DEVICE)).unwrap();
+        let word = HiddenArea::NotAsked.problem(Path::new(DEVICE)).unwrap();
         assert!(word.message.ends_with("hdparm isn't installed"), "{word:?}");
         let file = tempfile::NamedTempFile::new().unwrap();
         assert_eq!(look(&Root::new("/"), file.path()), HiddenArea::Impossible);
-        assert_eq!(HiddenArea::Impossible.word(file.path()), None);
+        assert_eq!(HiddenArea::Impossible.problem(file.path()), None);
     }
 }

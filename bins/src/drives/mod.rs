@@ -1,6 +1,8 @@
-//! Plugged drives: which one it is, what is on it, opening it for one piece of work.
+//! Plugged drives: which one it is, what is on it, who else mounts it, opening it for one piece of work.
 
+pub mod automounters;
 pub mod enrolled;
+pub mod hidden_area;
 pub mod identity;
 pub mod partition;
 pub mod scoped_open;

@@ -1,5 +1,4 @@
 //! The control socket and what is said through it.
 
-pub mod automounters;
 pub mod site_status;
 pub mod socket;
